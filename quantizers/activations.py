@@ -1,0 +1,139 @@
+"""The real-valued non-linearities that the papers put between their binary convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from .base import ChannelParameters
+
+
+@lq.utils.register_keras_custom_object
+class RPReLU(ChannelParameters):
+    r"""ReActNet's PReLU with a learned shift before and after it, all channel-wise.
+
+    Forward, with shift_in \(a\), slope \(\beta\) and shift_out \(b\), which start at 0, 0.25 and 0:
+    \[ f(x) = b + \begin{cases} x + a & x + a > 0 \\ \beta (x + a) & x + a \le 0 \end{cases} \]
+    Backward: the derivative of that; at \(x + a = 0\) the slope is \(\beta\), as in PyTorch (Keras' own PReLU has 0).
+
+    Input and output: activations of any rank, channels along `axis`. Both shifts are *added*, as in the official code;
+    the paper writes \(x - \gamma\) with \(\gamma = -a\), and \(\zeta = b\).
+
+    Args:
+        axis: The channel axis.
+        slope_initializer: Start of the slope, a number.
+
+    References:
+        - [ReActNet](https://arxiv.org/abs/2003.03488), section 4.2; `mobilenet/2_step2/reactnet.py` in
+            `liuzechun/ReActNet`
+    """
+
+    def __init__(self, axis: int = -1, slope_initializer: float = 0.25, **kwargs: Any) -> None:
+        super().__init__(axis=axis, **kwargs)
+        self.slope_initializer = slope_initializer
+
+    def build(self, input_shape: Any) -> None:
+        self.shift_in = self.add_channel_weight("shift_in", input_shape, 0.0)
+        self.slope = self.add_channel_weight("slope", input_shape, self.slope_initializer)
+        self.shift_out = self.add_channel_weight("shift_out", input_shape, 0.0)
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        x = inputs + self.shift_in
+        return tf.where(x > 0, x, self.slope * x) + self.shift_out
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "slope_initializer": self.slope_initializer}
+
+
+@lq.utils.register_keras_custom_object
+class FPReLU(ChannelParameters):
+    r"""FTBNN's fully parametric ReLU: both slopes are learned, channel-wise.
+
+    Forward:
+    \[ f(x) = \begin{cases} p x & x > 0 \\ q x & x \le 0 \end{cases} \]
+    Backward: the derivative of that; at 0 the slope is \(q\).
+
+    Input and output: activations of any rank, channels along `axis`.
+
+    The paper's start values are not known: 1 and 0.25, which start as PyTorch's PReLU does, are *our choice*. The
+    slopes are not constrained and may turn negative.
+
+    Args:
+        axis: The channel axis.
+        positive_initializer, negative_initializer: Start of \(p\) and of \(q\), numbers.
+
+    References:
+        - [FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going Beyond](https://arxiv.org/abs/2010.09294)
+    """
+
+    def __init__(
+        self, axis: int = -1, positive_initializer: float = 1.0, negative_initializer: float = 0.25, **kwargs: Any
+    ) -> None:
+        super().__init__(axis=axis, **kwargs)
+        self.positive_initializer = positive_initializer
+        self.negative_initializer = negative_initializer
+
+    def build(self, input_shape: Any) -> None:
+        self.positive_slope = self.add_channel_weight("positive_slope", input_shape, self.positive_initializer)
+        self.negative_slope = self.add_channel_weight("negative_slope", input_shape, self.negative_initializer)
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs * tf.where(inputs > 0, self.positive_slope, self.negative_slope)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "positive_initializer": self.positive_initializer,
+            "negative_initializer": self.negative_initializer,
+        }
+
+
+@lq.utils.register_keras_custom_object
+class ShiftedReLU(tf.keras.layers.Layer):
+    r"""McDonnell's shifted ReLU, \(f(x) = \max(-1, x)\), which replaces batch normalisation and ReLU.
+
+    Backward: slope 1 above -1, and 0 at and below it. Input and output: any shape.
+
+    References:
+        - [Single-bit-per-weight deep convolutional neural networks without batch-normalization layers for embedded
+            systems](https://arxiv.org/abs/1907.06916); `resnet_layer_srelu` in `McDonnell-Lab/1-bit-per-weight`
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.where(inputs > -1, inputs, -tf.ones_like(inputs))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+@lq.utils.register_keras_custom_object
+class LeakyClip(tf.keras.layers.Layer):
+    r"""Identity on [-1, 1], slope 0.1 outside: Bi-Real Net's stand-in for the sign while pre-training.
+
+    \[ f(x) = \begin{cases} x & |x| \le 1 \\ 0.1 x + 0.9 \, \mathrm{sign}(x) & |x| > 1 \end{cases} \]
+    Backward: slope 1 on [-1, 1], both ends included, and `slope` outside. Input and output: any shape.
+
+    Args:
+        slope: The slope outside [-1, 1]; 0 makes it a plain clip, the next stage of the pre-training.
+
+    References:
+        - [Bi-Real Net](https://arxiv.org/abs/1808.00278), section 3.3; `Leakyclip` in `liuzechun/Bi-Real-net`
+    """
+
+    def __init__(self, slope: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.slope = slope
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outside = self.slope * inputs + (1 - self.slope) * tf.sign(inputs)
+        return tf.where(tf.abs(inputs) <= 1, inputs, outside)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "slope": self.slope}

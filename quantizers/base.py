@@ -1,0 +1,90 @@
+"""What the quantizers share: 1 bit, the layer they serve, and parameters with one value per channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+from tf_keras.src.engine.base_layer_utils import call_context
+
+INPUT, KERNEL = "input_quantizer", "kernel_quantizer"
+DEPTHWISE, POINTWISE = "depthwise_quantizer", "pointwise_quantizer"
+
+
+class BinaryQuantizer(lq.quantizers.Quantizer):
+    """A 1-bit quantizer that takes tensors of any float dtype, and learns which layer calls it and for what.
+
+    The names of its own variables end in ``bias``: `larq.models.summary` takes every other weight that a convolution
+    holds for multiplications.
+
+    Args:
+        **kwargs: ``name``, ``dtype`` and so on, for ``tf.keras.layers.Layer``. ``dtype`` is that of the quantizer's own
+            variables; the output has the dtype of the input.
+    """
+
+    precision = 1
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("autocast", False)
+        super().__init__(**kwargs)
+
+    def __call__(self, inputs: tf.Tensor, *args: Any, **kwargs: Any) -> tf.Tensor:
+        # Larq hands a quantizer the bare tensor; the layer in whose call we are is the only one to tell what it means.
+        layer = call_context().layer
+        roles = [role for role in (INPUT, KERNEL, DEPTHWISE, POINTWISE) if getattr(layer, role, None) is self]
+        if roles:
+            self._serve(layer, roles)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def _serve(self, layer: tf.keras.layers.Layer, roles: Sequence[str]) -> None:
+        """Prepare for a call by ``layer``, which holds this object as ``roles``; raise where that has no meaning."""
+
+
+class ChannelParameters(tf.keras.layers.Layer):
+    """A layer of unchanged shape with learned parameters that each hold one value per channel.
+
+    Args:
+        axis: The channel axis of the input; not the batch axis, 0.
+
+    Raises:
+        ValueError: When it is built: `axis` is not a channel axis of the input, or its length is unknown. When it is
+            called: the input's rank or channel count is not what it was built for.
+    """
+
+    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def build(self, input_shape: Any) -> None:
+        rank, channels = len(input_shape), self._channel_shape(input_shape)[0]
+        self.input_spec = tf.keras.layers.InputSpec(ndim=rank, axes={self.axis % rank: channels})
+        super().build(input_shape)
+
+    def add_channel_weight(self, name: str, input_shape: Any, initializer: Any, **kwargs: Any) -> tf.Variable:
+        """Create a variable that broadcasts against the input; ``initializer`` is a number or what Keras takes."""
+        if isinstance(initializer, (int, float)):
+            initializer = tf.keras.initializers.Constant(initializer)
+        return self.add_weight(name, shape=self._channel_shape(input_shape), initializer=initializer, **kwargs)
+
+    def _channel_shape(self, input_shape: Any) -> tuple[int, ...]:
+        shape, who = tf.TensorShape(input_shape), f"{type(self).__name__} ({self.name})"
+        if shape.rank is None or not -shape.rank <= self.axis < shape.rank or self.axis % shape.rank == 0:
+            raise ValueError(f"axis={self.axis} of {who} is not a channel axis of an input of shape {shape}.")
+        if shape[self.axis] is None:
+            raise ValueError(
+                f"{who} needs a known channel count, but axis {self.axis} of its input is None in {shape}."
+            )
+        return (shape[self.axis],) + (1,) * (shape.rank - 1 - self.axis % shape.rank)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "axis": self.axis}
+
+
+def wide(x: tf.Tensor) -> tf.Tensor:
+    """Return ``x`` in at least float32: means and deviations are not taken in 16 bits."""
+    return tf.cast(x, tf.float32) if x.dtype.size < 4 else x

@@ -1,0 +1,65 @@
+"""LibraPB: IR-Net's balanced and standardised binary kernel."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from .base import wide
+from .ede import EDEState
+from .kernel import KernelQuantizer
+
+
+@lq.utils.register_alias("libra_pb")
+@lq.utils.register_keras_custom_object
+class LibraPB(KernelQuantizer, EDEState):
+    r"""The sign of each filter's standardised weights, times a power of two.
+
+    Forward, for the \(n\) weights \(w\) of one filter (see `KernelQuantizer`), with the deviation of \(n - 1\):
+    \[ \hat w = \frac{w - \overline w}{\sigma(w)}, \qquad
+       q(w) = 2^{s} \, \mathrm{sign}(\hat w), \qquad s = \mathrm{round}(\log_2 \overline{|\hat w|}) \]
+    Backward, \(s\) being constant, and on through deviation and mean:
+    \[ \partial L / \partial \hat w = \partial L / \partial q \cdot 2^s \cdot k t \, (1 - \tanh^2(t \hat w)) \]
+
+    Input and output: a kernel of any shape with at least two axes, in any float dtype (16-bit kernels are standardised
+    in float32). Halves round to even. Nothing is clipped.
+
+    A filter whose weights are all equal has no deviation, and the official code yields NaN: here its standardised
+    weights are 0, its signs +1, its scale 1 and its gradient 0. The official `sign(0)` is 0, ours is +1.
+
+    Args:
+        k, t: EDE's state, see `EDE`.
+        channel_axis: See `KernelQuantizer`.
+
+    References:
+        - [Forward and Backward Information Retention for Accurate Binary Neural
+            Networks](https://arxiv.org/abs/1909.10788), section 3.2
+        - `IRConv2d` in `htqin/IR-Net`
+    """
+
+    def __init__(self, k: float = 10.0, t: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(k=k, t=t, **kwargs)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        axes = self.filter_axes(inputs)
+        w = standardise(wide(inputs), axes)
+        magnitude = tf.reduce_mean(tf.abs(w), axis=axes, keepdims=True)
+        shift = tf.round(tf.math.log(magnitude) / tf.math.log(tf.constant(2, w.dtype)))
+        scale = tf.where(magnitude > 0, tf.pow(tf.constant(2, w.dtype), shift), tf.ones_like(shift))
+        return tf.cast(tf.stop_gradient(scale) * self.sign(w), inputs.dtype)
+
+
+def standardise(w: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Return ``w`` with mean 0 and (n - 1)-deviation 1 over ``axes``; 0 where all weights of a filter are equal."""
+    count = math.prod(w.shape[axis] for axis in axes)
+    centred = w - tf.reduce_mean(w, axis=axes, keepdims=True)
+    variance = tf.reduce_sum(tf.square(centred), axis=axes, keepdims=True) / max(count - 1, 1)
+    # The mean of equal weights may be off by a rounding error, which the deviation would blow up to 1: compare the
+    # weights themselves. The root has an infinite slope at 0, so filters without a variance are taken out before it.
+    varies = tf.reduce_max(w, axis=axes, keepdims=True) > tf.reduce_min(w, axis=axes, keepdims=True)
+    varies &= variance > 0
+    deviation = tf.sqrt(tf.where(varies, variance, tf.ones_like(variance)))
+    return tf.where(varies, centred / deviation, tf.zeros_like(centred))

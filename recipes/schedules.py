@@ -1,0 +1,83 @@
+"""Learning-rate schedules, as functions of the batch number, so that a restored optimizer continues where it was."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+
+def cycle_ends(epochs: int, first: int = 2, factor: int = 2) -> list[int]:
+    """Return the epochs (counted from 1) after which a cycle of warm restarts ends, up to ``epochs``.
+
+    With the published cycle lengths 2, 4, 8, ... these are 2, 6, 14, 30, 62, 126, 254. Only there is the accuracy of
+    a network trained with warm restarts meaningful.
+    """
+    ends, end, length = [], 0, first
+    while end + length <= epochs:
+        end += length
+        ends.append(end)
+        length *= factor
+    return ends
+
+
+@lq.utils.register_keras_custom_object
+class WarmRestarts(tf.keras.optimizers.schedules.LearningRateSchedule):
+    r"""Cosine decay with warm restarts, moved every batch.
+
+    In a cycle of \(T\) epochs, at batch \(b\) of its epoch \(e\) (both from 0) with \(B\) batches an epoch:
+    \[ lr = lr_{min} + \frac{lr_{max} - lr_{min}}{2} \left(1 + \cos \pi \frac{e + b / (B - 1)}{T}\right) \]
+    The divisor \(B - 1\) is the official Keras code's: the last batch of an epoch and the first of the next share their
+    rate, and the last batch before a restart is exactly at the minimum.
+
+    Args:
+        steps_per_epoch: \(B\), at least 1.
+        lr_max, lr_min: Rates at the start and at the end of a cycle. The paper ends at 1e-4, the released code at 1e-5.
+        first_cycle: Length of the first cycle in epochs.
+        factor: Each cycle is this many times as long as the one before.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    References:
+        - [Training wide residual networks for deployment using a single bit for each
+            weight](https://arxiv.org/abs/1802.08530), section 3.2; `LR_WarmRestart` in
+            `McDonnell-Lab/1-bit-per-weight`
+    """
+
+    def __init__(
+        self, steps_per_epoch: int, lr_max: float = 0.1, lr_min: float = 1e-4, first_cycle: int = 2, factor: int = 2
+    ) -> None:
+        if steps_per_epoch < 1 or first_cycle < 1 or factor < 2:
+            raise ValueError(
+                "steps_per_epoch and first_cycle must be at least 1 and factor at least 2, not "
+                f"{steps_per_epoch!r}, {first_cycle!r} and {factor!r}."
+            )
+        if not 0 <= lr_min <= lr_max:
+            raise ValueError(f"0 <= lr_min <= lr_max must hold, but lr_min={lr_min!r} and lr_max={lr_max!r}.")
+        self.steps_per_epoch, self.lr_max, self.lr_min = steps_per_epoch, lr_max, lr_min
+        self.first_cycle, self.factor = first_cycle, factor
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(step, tf.int64)
+        epoch, batch = step // self.steps_per_epoch, step % self.steps_per_epoch
+        # Cycle n starts at epoch first * (factor^n - 1) / (factor - 1). The half makes the logarithm's rounding harmless.
+        started = (tf.cast(epoch, tf.float64) + 0.5) * (self.factor - 1) / self.first_cycle + 1
+        n = tf.floor(tf.math.log(started) / math.log(self.factor))
+        length = self.first_cycle * tf.pow(tf.constant(self.factor, tf.float64), n)
+        start = (length - self.first_cycle) / (self.factor - 1)
+        within = tf.cast(batch, tf.float64) / max(self.steps_per_epoch - 1, 1)
+        progress = (tf.cast(epoch, tf.float64) - start + within) / length
+        rate = self.lr_min + 0.5 * (self.lr_max - self.lr_min) * (1 + tf.cos(math.pi * progress))
+        return tf.cast(rate, tf.keras.backend.floatx())
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "steps_per_epoch": self.steps_per_epoch,
+            "lr_max": self.lr_max,
+            "lr_min": self.lr_min,
+            "first_cycle": self.first_cycle,
+            "factor": self.factor,
+        }

@@ -1,0 +1,83 @@
+"""Shared fixtures: the Keras 2 switch comes first, and what lies outside the repository may be absent."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import onebit  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+import numpy as np
+import pytest
+import tensorflow as tf
+
+# A second logical device lets MirroredStrategy run on any machine. It has to exist before TensorFlow's first operation.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras_state():
+    """Every test starts without Keras' global graph state and leaves the default dtype policy behind."""
+    tf.keras.backend.clear_session()
+    yield
+    tf.keras.backend.set_floatx("float32")
+    tf.keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def strategy() -> tf.distribute.MirroredStrategy:
+    """Two replicas, each on its own logical device of the CPU."""
+    # The default all-reduce of CPUs, by collectives, cannot serve a second model in one process.
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
+
+
+@pytest.fixture
+def float64():
+    """Run the test in float64, as the golden vectors were."""
+    tf.keras.backend.set_floatx("float64")
+    tf.keras.mixed_precision.set_global_policy("float64")
+
+
+def shared(*parts: str) -> Path:
+    """Return a path under the shared folder, or skip the test where it is absent."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs {'/'.join(('shared', *parts))}, which is not part of the repository")
+    return path
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """The folder of golden vectors."""
+    return shared("goldens")
+
+
+@pytest.fixture(scope="session")
+def reference(goldens: Path) -> ModuleType:
+    """The reader of the golden vectors."""
+    spec = importlib.util.spec_from_file_location("reference", goldens / "reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def assert_golden(actual: object, golden: np.ndarray, tolerance: float = 1e-9) -> None:
+    """Assert agreement by the golden vectors' own rule, max|a - b| <= tolerance * max|b|."""
+    actual = np.asarray(actual)
+    assert actual.shape == golden.shape
+    assert np.max(np.abs(actual - golden), initial=0) <= tolerance * np.max(np.abs(golden), initial=0)
+
+
+def value_and_gradients(function, x, g, variables=()) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return the value of ``function`` at ``x``, and the gradients of sum(value * g) for ``x`` and ``variables``."""
+    x = tf.convert_to_tensor(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+        loss = tf.reduce_sum(y * g)
+    dx, gradients = tape.gradient(loss, (x, list(variables)))
+    return y.numpy(), dx.numpy(), [gradient.numpy() for gradient in gradients]

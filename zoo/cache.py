@@ -1,0 +1,62 @@
+"""Files from the network: fetched once, checked, kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloads: ``$ONEBIT_CACHE_DIR``, else ``onebit`` in the user's cache folder."""
+    chosen = os.environ.get("ONEBIT_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "onebit"
+
+
+def fetch(url: str, filename: str, sha256: str, size: int) -> Path:
+    """Return the path of a file, downloading it into `cache_dir` unless it is there already.
+
+    Args:
+        url: Where it is to be had.
+        filename: Its name in the cache.
+        sha256: Its digest, hexadecimal. A file of another content is never used.
+        size: Its length in bytes.
+
+    Raises:
+        ConnectionError: It could not be fetched; the message says where to put it by hand.
+        ValueError: What came has another content.
+    """
+    import pooch
+    import requests
+
+    path = cache_dir() / filename
+    if path.exists():
+        verify(path, sha256, size)
+        return path
+    try:
+        pooch.retrieve(url, f"sha256:{sha256}", fname=filename, path=path.parent, progressbar=True)
+    except (requests.RequestException, OSError) as error:
+        raise ConnectionError(
+            f"{url} could not be fetched ({error}). Without a network, put the file at {path}, or give its path as weights."
+        ) from error
+    verify(path, sha256, size)
+    return path
+
+
+def verify(path: Path, sha256: str, size: int) -> None:
+    """Check a file's length and digest.
+
+    Raises:
+        ValueError: They differ from what they should be; the message gives both.
+    """
+    actual = path.stat().st_size
+    if actual != size:
+        raise ValueError(f"{path} has {actual} bytes instead of {size}: delete it, and it will be fetched again.")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
+    if digest.hexdigest() != sha256:
+        raise ValueError(
+            f"{path} has the SHA-256 {digest.hexdigest()} instead of {sha256}: delete it, and it will be fetched again."
+        )

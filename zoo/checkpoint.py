@@ -1,0 +1,80 @@
+"""Checkpoints of every format behind one interface; the format is recognised by the content of the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+
+class Checkpoint(Protocol):
+    """A file of weights, opened far enough to know what it holds.
+
+    Attributes:
+        source: What to call it in a message.
+        arguments: The architecture arguments that it implies.
+        num_classes: Its classes, or ``None`` where it does not tell.
+        input_shape: The input it was made for, or ``None``.
+        has_top: Whether it holds a classifier.
+    """
+
+    source: str
+    arguments: dict[str, Any]
+    num_classes: int | None
+    input_shape: tuple[int, int, int] | None
+    has_top: bool
+
+    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
+        """Set the variables of ``model``, all of them, or all but those of the classifier where that is new.
+
+        Raises:
+            ValueError: File and model do not fit; the model is left as it was.
+        """
+
+
+def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -> Checkpoint:
+    """Open a checkpoint, for a model that the zoo's ``function`` builds, or for any.
+
+    Formats: packed files, McDonnell's ``.mat``, Keras' ``.h5``, ``.weights.h5`` and ``.keras``.
+
+    Raises:
+        ValueError: The content is of no known format, damaged, or for another architecture.
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; weights are a file.")
+    with path.open("rb") as file:
+        head = file.read(32)
+    if head.startswith(b"MATLAB 5.0"):
+        from .mcdonnell_mat import McDonnellMat
+
+        return McDonnellMat(path, function)
+    if head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04")):
+        from .keras_file import KerasFile
+
+        return KerasFile(path)
+    if head[8:9] == b"{":
+        from .packed import PackedFile
+
+        return PackedFile(path, function)
+    raise ValueError(
+        f"{path} is not a checkpoint of a known format (packed, McDonnell's .mat, Keras' .h5 or .keras): it starts with "
+        f"{head[:8]!r}."
+    )
+
+
+def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
+    """Set all variables of a model from a checkpoint of any format that the zoo reads.
+
+    Args:
+        model: Any Keras model of the architecture that the checkpoint was made for.
+        path: The file.
+
+    Raises:
+        ValueError: The file is damaged or does not fit; the model is left as it was.
+        FileNotFoundError: There is no such file.
+    """
+    open_checkpoint(path).load_into(model)

@@ -1,0 +1,101 @@
+"""The published weights of McDonnell's 1-bit-per-weight Wide ResNets: MATLAB files, in two layouts.
+
+The official Keras code's files hold an array of 0 and 1 for each convolution and the batch normalisations' variances.
+The official MATLAB code's files hold deviations in their place, and belong to a network that pads symmetrically and
+applies ReLU to the normalised input.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .naming import assign
+
+EPSILON = 1e-5
+
+
+class McDonnellMat:
+    """A ``.mat`` file of `github.com/McDonnell-Lab/1-bit-per-weight`.
+
+    Args:
+        path: The file.
+        function: The zoo's function that asks, or ``None`` for any; only `WideResNet` has such files.
+
+    Raises:
+        ValueError: The file is damaged, or holds something else.
+    """
+
+    input_shape = (32, 32, 3)
+    has_top = True
+
+    def __init__(self, path: Path, function: str | None) -> None:
+        self.source = str(path)
+        if function not in (None, "WideResNet"):
+            raise ValueError(f"{path} is a MATLAB file, which only WideResNet has; {function} cannot load it.")
+        try:
+            arrays = _read(path)
+        except Exception as error:  # scipy raises whatever a damaged file leads it to
+            raise ValueError(f"{path} is not one of McDonnell's weight files, or is damaged: {error}") from error
+        is_matlab = "BinaryWeights" in arrays
+        self._kernels, self._norms = (_matlab_layout if is_matlab else _keras_layout)(path, arrays)
+        self.num_classes = self._kernels[-1].shape[-1]
+        self.arguments: dict[str, Any] = {
+            "depth": len(self._kernels),
+            "width": self._kernels[0].shape[-1] // 16,
+            "padding": "symmetric" if is_matlab else "same",
+            "input_relu": is_matlab,
+            "activation": "relu",
+            "learned_norm": False,
+            "quantized": True,
+        }
+
+    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
+        """See `Checkpoint`."""
+        from .wide_resnet import conv_names, norm_names
+
+        depth = self.arguments["depth"]
+        values = {f"{name}/kernel": kernel for name, kernel in zip(conv_names(depth), self._kernels, strict=True)}
+        for name, norm in zip(norm_names(depth), self._norms, strict=True):
+            values.update({f"{name}/{part}": value for part, value in norm.items()})
+        assign(model, values, self.source, new_top=new_top)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat
+
+    return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+
+
+def _keras_layout(path: Path, arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
+    """Sort the arrays by what they are: their names are running counters, but their order is the layers'."""
+    kernels = [_kernel(bits[0]) for bits in arrays.values() if bits.ndim == 5]
+    moments = [rows.astype(np.float32) for rows in arrays.values() if rows.ndim == 2]
+    if len(moments) != len(kernels) + 1 or len(kernels) < 8 or moments[0].shape != (4, 3):
+        raise ValueError(f"{path} holds {len(kernels)} convolutions and {len(moments)} normalisations, not n and n + 1.")
+    (gamma, beta, mean, variance), *others = moments
+    first = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
+    return kernels, [first, *({"moving_mean": m[0], "moving_variance": m[1]} for m in others)]
+
+
+def _matlab_layout(path: Path, arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
+    kernels = [_kernel(bits) for bits in arrays["BinaryWeights"].ravel()]
+    moments = [cell.astype(np.float32) for cell in arrays["Moments"].ravel()]
+    if len(moments) != len(kernels) + 1:
+        raise ValueError(f"{path} holds {len(kernels)} convolutions and {len(moments)} normalisations, not n and n + 1.")
+    # MatConvNet's deviation already contains epsilon.
+    norms = [{"moving_mean": m[:, 0], "moving_variance": np.square(m[:, 1]) - np.float32(EPSILON)} for m in moments]
+    gamma, beta = arrays["BNG"].ravel()[0], arrays["BNB"].ravel()[0]
+    norms[0].update(gamma=gamma.ravel().astype(np.float32), beta=beta.ravel().astype(np.float32))
+    return kernels, norms
+
+
+def _kernel(bits: np.ndarray) -> np.ndarray:
+    """Return latent weights, (kh, kw, in, out), of the quantized magnitude, from bits of the same shape."""
+    if bits.ndim != 4 or not np.isin(bits, (0, 1)).all():
+        raise ValueError(f"a convolution's weights must be 4-D and 0 or 1, but have shape {bits.shape}")
+    scale = np.sqrt(2.0 / np.prod(bits.shape[:3]))
+    return ((2.0 * bits - 1.0) * scale).astype(np.float32)

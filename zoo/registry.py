@@ -1,0 +1,114 @@
+"""Which models the zoo has, by name."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a family of models comes from."""
+
+    title: str
+    authors: str
+    venue: str
+    arxiv: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered model: a function of the zoo with the arguments that make it this model.
+
+    Attributes:
+        name: Such as ``"wide_resnet_20_10"``.
+        build: The public function, called with ``arguments`` and any `ModelOptions`.
+        arguments: What tells this model from the others that the function can build.
+        paper: Its source.
+        native_shape: The input shape the paper uses, (height, width, channels).
+    """
+
+    name: str
+    build: Callable[..., tf.keras.Model]
+    paper: Paper
+    native_shape: tuple[int, int, int]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(name: str, paper: Paper, native_shape: tuple[int, int, int], **arguments: Any) -> Callable[..., Any]:
+    """Return a decorator that registers a function of the zoo, called with ``arguments``, as the model ``name``."""
+
+    def decorate(build: Callable[..., tf.keras.Model]) -> Callable[..., tf.keras.Model]:
+        if name in _ENTRIES:
+            raise ValueError(f"The model {name!r} is registered twice.")
+        _ENTRIES[name] = Entry(name, build, paper, native_shape, arguments)
+        return build
+
+    return decorate
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of the registered models that match a shell pattern, sorted."""
+    return sorted(fnmatch.filter(_ENTRIES, pattern))
+
+
+def entry(name: str) -> Entry:
+    """Return a registered model's entry.
+
+    Raises:
+        ValueError: There is no such model; the message suggests the nearest names.
+    """
+    try:
+        return _ENTRIES[name]
+    except KeyError:
+        raise ValueError(f"There is no model {name!r}.{suggest(name, _ENTRIES)}") from None
+
+
+def entry_of(build: str, arguments: Mapping[str, Any]) -> Entry | None:
+    """Return the entry whose function is named ``build`` and whose arguments are all among ``arguments``."""
+    for candidate in _ENTRIES.values():
+        if candidate.build.__name__ == build and candidate.arguments.items() <= arguments.items():
+            return candidate
+    return None
+
+
+def function(name: str) -> Callable[..., tf.keras.Model]:
+    """Return the public function of the zoo that is called ``name``, such as ``"WideResNet"``.
+
+    Raises:
+        ValueError: No registered model is built by such a function.
+    """
+    functions = {e.build.__name__: e.build for e in _ENTRIES.values()}
+    if name not in functions:
+        raise ValueError(f"The zoo has no function {name!r}.{suggest(name, functions)}")
+    return functions[name]
+
+
+def suggest(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    """Return a sentence with the names nearest to ``name``, or where to find them all."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    if near:
+        return f" Did you mean {' or '.join(map(repr, near))}?"
+    return f" There are: {', '.join(map(repr, sorted(known))) or 'none'}."
+
+
+def load(name: str, **options: Any) -> tf.keras.Model:
+    """Build a registered model, with or without weights.
+
+    Args:
+        name: A name from `list_models`.
+        **options: Everything the model's function takes, above all ``weights``.
+
+    Raises:
+        ValueError: There is no such model, or an option does not suit it.
+    """
+    found = entry(name)
+    return found.build(**{**found.arguments, **options})

@@ -1,0 +1,121 @@
+"""The registered weights: rows of data in ``weights.json``, one for each file that the zoo knows."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from . import registry
+from .cache import fetch, verify
+from .checkpoint import Checkpoint, open_checkpoint
+
+_DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file of trained weights.
+
+    Attributes:
+        model: Name of the registered model it belongs to.
+        tag: Its name among that model's weights, such as ``"cifar10"``.
+        file: Its name, in the package's ``zoo/data`` or in the download cache.
+        url: Where it is to be had; ``None`` for a file of the package.
+        sha256, size: Digest (hexadecimal) and length (bytes) of the file.
+        dataset: The TensorFlow dataset it was trained on.
+        num_classes: Its classes.
+        preprocessing: What the network expects at its input.
+        metrics: What was measured with this library: figures in percent under names such as ``"top1"``, ``"split"``
+            and ``"command"``, how they were measured. Empty where nothing was.
+        published: The same figures as their source states them, with ``"where"``.
+        licence: An SPDX identifier.
+        source: Whose weights these are, and where they come from.
+        recipe: The command that trained them, where it was ours.
+        note: What else a user should know.
+    """
+
+    model: str
+    tag: str
+    file: str
+    url: str | None
+    sha256: str
+    size: int
+    dataset: str
+    num_classes: int
+    preprocessing: str
+    metrics: Mapping[str, Any]
+    published: Mapping[str, Any]
+    licence: str
+    source: str
+    recipe: str | None = None
+    note: str | None = None
+
+    def path(self) -> Path:
+        """Return the file, fetched and checked.
+
+        Raises:
+            ConnectionError: It is not here and cannot be fetched.
+            ValueError: Its content is not what was registered.
+        """
+        if self.url is not None:
+            return fetch(self.url, self.file, self.sha256, self.size)
+        path = _DATA / self.file
+        verify(path, self.sha256, self.size)
+        return path
+
+    def open(self) -> Checkpoint:
+        """Return the file as a checkpoint; see `path` for the errors."""
+        return open_checkpoint(self.path(), registry.entry(self.model).build.__name__)
+
+
+@functools.cache
+def _rows() -> tuple[Weights, ...]:
+    known = {field.name for field in fields(Weights)}
+    rows = json.loads((_DATA / "weights.json").read_text(encoding="utf-8"))
+    return tuple(Weights(**{name: value for name, value in row.items() if name in known}) for row in rows)
+
+
+def list_weights(model: str | None = None) -> list[Weights]:
+    """Return the registered weights of a model, or all.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    if model is not None:
+        registry.entry(model)
+    return [row for row in _rows() if model in (None, row.model)]
+
+
+def get_weights(model: str, tag: str) -> Weights:
+    """Return a model's registered weights of a tag.
+
+    Raises:
+        ValueError: There is no such model, or it has no such weights; the message says which there are.
+    """
+    tags = {row.tag: row for row in list_weights(model)}
+    if tag not in tags:
+        raise ValueError(
+            f"The model {model!r} has no weights {tag!r}, and there is no file of that name.{registry.suggest(tag, tags)}"
+        )
+    return tags[tag]
+
+
+def find_weights(function: str, arguments: Mapping[str, Any], tag: str) -> Weights:
+    """Return the weights of a tag for what ``function`` builds with ``arguments``.
+
+    Raises:
+        ValueError: There are none; the message says for which models there are.
+    """
+    entry = registry.entry_of(function, arguments)
+    if entry is None:
+        having = sorted({row.model for row in _rows() if registry.entry(row.model).build.__name__ == function})
+        described = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise ValueError(
+            f"There are no weights {tag!r} for {function}({described}), and no file of that name. "
+            f"Registered weights of {function} are for: {', '.join(having) or 'none'}."
+        )
+    return get_weights(entry.name, tag)

@@ -1,0 +1,216 @@
+"""McDonnell's Wide ResNets with a single bit for each weight, and real activations.
+
+M. D. McDonnell, *Training wide residual networks for deployment using a single bit for each weight*, ICLR 2018,
+arXiv 1802.08530; official code: `McDonnell-Lab/1-bit-per-weight`, `ResNetModel.py`. Every convolution is binary, the first
+and the last included, and scaled by a constant (`McDonnellSign`). The networks take raw pixels, 0 to 255: the
+normalisation at the input is their preprocessing.
+
+Published test accuracy on CIFAR-10 / CIFAR-100 in percent, 1-bit, with cutout (Table 1): 20-4 94.66 / 76.26,
+20-10 96.08 / 81.49, 26-10 96.59 / 81.50.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import tensorflow as tf
+from typing_extensions import Unpack
+
+from ..quantizers import McDonnellSign, ShiftedReLU
+from .layers import Padding, PadChannels, Subsample, Temperature, binary_conv
+from .registry import Paper, register
+from .scaffold import ModelOptions, Scaffold, architecture
+
+PAPER = Paper(
+    "Training wide residual networks for deployment using a single bit for each weight",
+    "M. D. McDonnell",
+    "ICLR 2018",
+    "1802.08530",
+)
+Activation = Literal["relu", "shifted_relu"]
+CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
+
+
+@register("wide_resnet_20_1", PAPER, CIFAR, depth=20, width=1)
+@register("wide_resnet_20_2", PAPER, CIFAR, depth=20, width=2)
+@register("wide_resnet_20_4", PAPER, CIFAR, depth=20, width=4)
+@register("wide_resnet_20_10", PAPER, CIFAR, depth=20, width=10)
+@register("wide_resnet_26_10", PAPER, CIFAR, depth=26, width=10)
+@register("wide_resnet_20_15", PAPER, CIFAR, depth=20, width=15)
+@register("wide_resnet_20_20", PAPER, CIFAR, depth=20, width=20)
+@architecture
+def WideResNet(
+    *,
+    depth: int | None = None,
+    width: float | None = None,
+    activation: Activation | None = None,
+    learned_norm: bool | None = None,
+    input_relu: bool | None = None,
+    temperature: float | None = None,
+    quantized: bool | None = None,
+    padding: Padding | None = None,
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
+    """The CIFAR network: three scales of 16, 32 and 64 times ``width`` channels, 10 classes.
+
+    Args:
+        depth: 6n + 2 convolutions, n blocks of two at each scale. Default 20.
+        width: Factor of the channels. Default 10.
+        activation: ``"relu"`` (default), after a batch normalisation; or ``"shifted_relu"``, the variant without batch
+            normalisation (but for the input) of arXiv 1907.06916, max(-1, x).
+        learned_norm: Whether all batch normalisations learn a scale and an offset, as for ImageNet and ImageNet32. By
+            default only the input's does.
+        input_relu: Whether a ReLU follows the input's normalisation: as in the MATLAB code, not in the Keras code (default).
+        temperature: Divides the logits of the ``"shifted_relu"`` variant, which nothing else bounds. Default 40, the official
+            value for CIFAR-10; 25 for CIFAR-100.
+        quantized: ``False`` builds the real-valued twin. Default ``True``.
+        padding: ``"same"`` (default), as the official Keras code; ``"symmetric"``, as the MATLAB code.
+    """
+    scaffold = Scaffold(
+        "WideResNet",
+        options,
+        given=_given(depth, width, activation, learned_norm, input_relu, temperature, quantized, padding),
+        defaults=_given(20, 10, "relu", False, False, 40.0, True, "same"),
+        native_shape=CIFAR,
+        native_classes=10,
+        min_size=4,
+    )
+    return _wide_resnet(scaffold, scales=3, name="wide_resnet")
+
+
+@register("wide_resnet_imagenet_18_2.5", PAPER, IMAGENET, depth=18, width=2.5)
+@architecture
+def WideResNetImageNet(
+    *,
+    depth: int | None = None,
+    width: float | None = None,
+    activation: Activation | None = None,
+    learned_norm: bool | None = None,
+    input_relu: bool | None = None,
+    temperature: float | None = None,
+    quantized: bool | None = None,
+    padding: Padding | None = None,
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
+    """The ImageNet network: four scales of 64, 128, 256 and 512 times ``width`` channels, 1000 classes.
+
+    The paper gives depth, width and the number of weights, 70.0 million, and no code. *Our choices*, where it is silent: the
+    stem of He et al., a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2, which gives 69.96 million
+    weights; and the shortcut of the CIFAR networks.
+
+    Args:
+        depth: 8n + 2 convolutions, n blocks of two at each scale. Default 18.
+        width: Factor of the channels. Default 2.5.
+        activation, learned_norm, input_relu, temperature, quantized, padding: See `WideResNet`; ``learned_norm`` is ``True``
+            by default here.
+    """
+    scaffold = Scaffold(
+        "WideResNetImageNet",
+        options,
+        given=_given(depth, width, activation, learned_norm, input_relu, temperature, quantized, padding),
+        defaults=_given(18, 2.5, "relu", True, False, 40.0, True, "same"),
+        native_shape=IMAGENET,
+        native_classes=1000,
+        min_size=32,
+    )
+    return _wide_resnet(scaffold, scales=4, name="wide_resnet_imagenet")
+
+
+def _given(
+    depth: int | None,
+    width: float | None,
+    activation: Activation | None,
+    learned_norm: bool | None,
+    input_relu: bool | None,
+    temperature: float | None,
+    quantized: bool | None,
+    padding: Padding | None,
+) -> dict[str, object]:
+    return dict(locals())
+
+
+def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
+    arguments = scaffold.arguments
+    depth, width, activation = arguments["depth"], arguments["width"], arguments["activation"]
+    blocks = _blocks(depth, scales)
+    base = 16 if scales == 3 else 64
+    if not (isinstance(width, int | float) and width > 0 and float(base * width).is_integer()):
+        raise ValueError(f"width must be a positive number with a whole number of channels, {base} * width, not {width!r}.")
+    if activation not in get_args(Activation):
+        raise ValueError(f"activation must be one of {', '.join(map(repr, get_args(Activation)))}, not {activation!r}.")
+
+    def convolve(x: tf.Tensor, filters: int, size: int, layer: str, strides: int = 1) -> tf.Tensor:
+        quantizer = McDonnellSign() if arguments["quantized"] else None
+        padding = arguments["padding"]
+        return binary_conv(x, filters, size, strides=strides, padding=padding, kernel_quantizer=quantizer, name=layer)
+
+    def normalise(x: tf.Tensor, layer: str, learned: bool = arguments["learned_norm"]) -> tf.Tensor:
+        return tf.keras.layers.BatchNormalization(
+            epsilon=1e-5, momentum=0.99, center=learned, scale=learned, name=layer
+        )(x)
+
+    def activate(x: tf.Tensor, layer: str) -> tf.Tensor:
+        if activation == "shifted_relu":
+            return ShiftedReLU(name=f"{layer}_srelu")(x)
+        return tf.keras.layers.ReLU(name=f"{layer}_relu")(normalise(x, f"{layer}_bn"))
+
+    x = normalise(scaffold.inputs, "input_bn", learned=True)
+    if arguments["input_relu"]:
+        x = tf.keras.layers.ReLU(name="input_relu")(x)
+    channels = int(base * width)
+    if scales == 3:
+        x = convolve(x, channels, 3, "stem_conv")
+    else:
+        x = convolve(x, channels, 7, "stem_conv", strides=2)
+        x = tf.keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    for stage in range(scales):
+        for block in range(blocks):
+            layer = f"stage{stage + 1}_block{block + 1}"
+            strides = 2 if stage and not block else 1
+            y = activate(x, f"{layer}_1")
+            y = convolve(y, channels << stage, 3, f"{layer}_conv1", strides)
+            y = activate(y, f"{layer}_2")
+            y = convolve(y, channels << stage, 3, f"{layer}_conv2")
+            shortcut = x if strides == 1 else _halve(x, arguments["padding"], layer)
+            x = tf.keras.layers.Add(name=f"{layer}_add")([y, shortcut])
+    x = activate(x, "head")
+    if scaffold.include_top:
+        x = convolve(x, scaffold.num_classes, 1, "logits_conv")
+        x = Temperature(arguments["temperature"], name="logits_scale")(x) if activation == "shifted_relu" else normalise(x, "logits_bn")
+        x = tf.keras.layers.GlobalAveragePooling2D(name="logits")(x)
+    return scaffold.finish(x, f"{name}_{depth}_{width}")
+
+
+def _blocks(depth: int, scales: int) -> int:
+    """Return the number of blocks at each scale."""
+    blocks, rest = divmod(depth - 2, 2 * scales) if isinstance(depth, int) else (0, 1)
+    if rest or blocks < 1:
+        raise ValueError(f"depth must be {2 * scales}n + 2 with n at least 1, not {depth!r}.")
+    return blocks
+
+
+def _halve(x: tf.Tensor, padding: Padding, layer: str) -> tf.Tensor:
+    """Halve the image and double the channels without weights: an average, and zeros appended.
+
+    The averages leave the padding out of their divisor.
+    """
+    channels = x.shape[-1]
+    pool = tf.keras.layers.AveragePooling2D
+    if padding == "symmetric":
+        # At stride 1 `same` is symmetric, so every second of its windows is what MatConvNet averages.
+        x = Subsample(2, name=f"{layer}_shortcut_subsample")(pool(3, 1, "same", name=f"{layer}_shortcut_pool")(x))
+    else:
+        x = pool(3, 2, "same", name=f"{layer}_shortcut_pool")(x)
+    return PadChannels(after=channels, name=f"{layer}_shortcut_pad")(x)
+
+
+def conv_names(depth: int) -> list[str]:
+    """Return the names of the CIFAR network's convolutions, from the input to the logits."""
+    blocks = [f"stage{s}_block{b}" for s in (1, 2, 3) for b in range(1, _blocks(depth, 3) + 1)]
+    return ["stem_conv", *(f"{block}_conv{i}" for block in blocks for i in (1, 2)), "logits_conv"]
+
+
+def norm_names(depth: int) -> list[str]:
+    """Return the names of its batch normalisations, each before the convolution of the same index, and the last one."""
+    blocks = [f"stage{s}_block{b}" for s in (1, 2, 3) for b in range(1, _blocks(depth, 3) + 1)]
+    return ["input_bn", *(f"{block}_{i}_bn" for block in blocks for i in (1, 2)), "head_bn", "logits_bn"]
