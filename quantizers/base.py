@@ -40,6 +40,7 @@ class BinaryQuantizer(lq.quantizers.Quantizer):
 
     def _serve(self, layer: tf.keras.layers.Layer, roles: Sequence[str]) -> None:
         """Prepare for a call by ``layer``, which holds this object as ``roles``; raise where that has no meaning."""
+        return
 
 
 class ChannelParameters(tf.keras.layers.Layer):

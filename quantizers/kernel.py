@@ -42,7 +42,7 @@ class KernelQuantizer(BinaryQuantizer):
         self.channel_axis = channel_axis
         self._channel_axes: tuple[int, ...] = (-1,)
         if channel_axis is not None:
-            axes = (channel_axis,) if isinstance(channel_axis, int) else tuple(channel_axis)
+            axes = tuple(channel_axis) if isinstance(channel_axis, Sequence) else (channel_axis,)
             if not axes or not all(isinstance(axis, int) for axis in axes):
                 raise ValueError(
                     f"channel_axis of {type(self).__name__} must be None, an axis or several, not {channel_axis!r}."

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import onebit  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,7 +24,9 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def _fresh_keras_state():
     """Every test starts without Keras' global graph state and leaves the default dtype policy behind."""
     tf.keras.backend.clear_session()
-    yield
+    # An error inside a layer's call leaves Larq's quantized scope open, where weights read as quantized.
+    with lq.context.quantized_scope(False):
+        yield
     tf.keras.backend.set_floatx("float32")
     tf.keras.mixed_precision.set_global_policy("float32")
 

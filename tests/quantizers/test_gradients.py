@@ -171,7 +171,7 @@ def test_channelwise(layer, axis, shape, float64):
     column = [1] * len(shape)
     column[axis] = 3
     wide = [p.reshape(column) for p in parameters]
-    for variable, p in zip(layer.trainable_weights, parameters):
+    for variable, p in zip(layer.trainable_weights, parameters, strict=True):
         variable.assign(p.reshape(variable.shape))
 
     x, g = draw(*shape), cotangent(shape)
@@ -193,7 +193,7 @@ def test_channelwise(layer, axis, shape, float64):
     y, actual_dx, gradients = value_and_gradients(layer, x, g, layer.trainable_weights)
     assert_golden(y, value)
     assert_golden(actual_dx, dx)
-    for gradient, full in zip(gradients, expected):
+    for gradient, full in zip(gradients, expected, strict=True):
         assert_golden(gradient.reshape(-1), full.sum(axis=others))
 
 

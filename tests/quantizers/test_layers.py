@@ -74,7 +74,7 @@ def test_filters(case, make, float64):
         each.set_weights(latent + bias + state)
         assert_golden(each(x), plain(x).numpy())
         with lq.context.quantized_scope(True):
-            for variable, expected in zip([w for w in each.weights if w.shape.rank > 1], quantized):
+            for variable, expected in zip([w for w in each.weights if w.shape.rank > 1], quantized, strict=True):
                 assert_golden(tf.convert_to_tensor(variable), expected)
 
 
@@ -106,7 +106,9 @@ def test_locally_connected(make, implementation):
         outputs = layer(x)
         assert np.all(np.abs(outputs - np.round(outputs)) == 0) and outputs.shape == (1, 3, 3, 2)
     else:
-        with pytest.raises(ValueError, match=rf"{make.__name__} is not defined for QuantLocallyConnected2D \(quant_loc"):
+        with pytest.raises(
+            ValueError, match=rf"{make.__name__} is not defined for QuantLocallyConnected2D \(quant_loc"
+        ):
             layer(x)
 
 

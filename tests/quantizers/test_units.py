@@ -1,7 +1,7 @@
 """The official code's building blocks: every case of the ``units`` golden vectors that is a quantizer or its layer.
 
 The official sign(0) is 0 and ours is +1. Each quantizer's own values are compared as they are, with that one
-substitution (`one_at_zero`); whole convolutions, where a zero spreads, are run with the official sign (`official_sign`).
+substitution (`one_at_zero`); whole convolutions, where a zero spreads, run with the official sign (`official_sign`).
 """
 
 from __future__ import annotations
@@ -82,7 +82,17 @@ def check_conv(c, layer, dx, dw, padding=0):
 
 def keras_layout(c):
     """Return a case of a PyTorch convolution in Keras layout; gradients of several settings keep their first axis."""
-    to = {"x": nhwc, "y": nhwc, "g": nhwc, "dx": nhwc, "w": hwio, "dw": hwio, "wb": hwio, "gw": hwio, "dw_from_gw": hwio}
+    to = {
+        "x": nhwc,
+        "y": nhwc,
+        "g": nhwc,
+        "dx": nhwc,
+        "w": hwio,
+        "dw": hwio,
+        "wb": hwio,
+        "gw": hwio,
+        "dw_from_gw": hwio,
+    }
     return {
         key: np.stack([to[key](v) for v in value]) if value.ndim == 5 else to[key](value) if key in to else value
         for key, value in c.items()
@@ -138,7 +148,7 @@ def test_rprelu(case, axis):
     y, dx, gradients = value_and_gradients(layer, x, layout(c["g"]), variables)
     assert_golden(y, layout(c["y"]))
     assert_golden(dx, layout(c["dx"]))
-    for gradient, name in zip(gradients, ("dshift_in", "dslope", "dshift_out")):
+    for gradient, name in zip(gradients, ("dshift_in", "dslope", "dshift_out"), strict=True):
         assert_golden(gradient.reshape(-1), c[name])
 
 

@@ -1,0 +1,69 @@
+"""A small model that holds every quantizer and every layer of the package."""
+
+from __future__ import annotations
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from onebit.quantizers import (
+    EDE,
+    ApproxSign,
+    FPReLU,
+    LeakyClip,
+    LibraPB,
+    MagnitudeAwareSign,
+    McDonnellSign,
+    RPReLU,
+    RSign,
+    ScaledSign,
+    ShiftedReLU,
+)
+
+
+def every_quantizer() -> tf.keras.Model:
+    """Return a model from (5, 5, 4) to 2 outputs; a part of it is a nested model."""
+    inner = tf.keras.Sequential(
+        [
+            lq.layers.QuantConv2D(
+                4, 3, padding="same", input_quantizer=EDE(), kernel_quantizer=LibraPB(), input_shape=(5, 5, 4)
+            ),
+            FPReLU(),
+            lq.layers.QuantDepthwiseConv2D(
+                2, depth_multiplier=2, input_quantizer=EDE(t=0.2), depthwise_quantizer=LibraPB(t=0.5)
+            ),
+            LeakyClip(slope=0.2),
+        ]
+    )
+    return tf.keras.Sequential(
+        [
+            lq.layers.QuantConv2D(
+                4, 3, padding="same", input_quantizer=RSign(), kernel_quantizer=ScaledSign(), input_shape=(5, 5, 4)
+            ),
+            RPReLU(),
+            inner,
+            lq.layers.QuantSeparableConv2D(
+                4,
+                2,
+                depth_multiplier=2,
+                input_quantizer="ede",
+                depthwise_quantizer="scaled_sign",
+                pointwise_quantizer=McDonnellSign(gain=1.0),
+            ),
+            lq.layers.QuantConv2DTranspose(
+                4, 2, input_quantizer=ApproxSign(), kernel_quantizer=McDonnellSign(channel_axis=[-2])
+            ),
+            ShiftedReLU(),
+            lq.layers.QuantConv2D(4, 2, input_quantizer="rsign", kernel_quantizer=EDE(k=1.0)),
+            tf.keras.layers.Flatten(),
+            lq.layers.QuantDense(2, input_quantizer=RSign(), kernel_quantizer=MagnitudeAwareSign()),
+        ]
+    )
+
+
+def move_state(layer: tf.keras.layers.Layer) -> None:
+    """Move EDE's k and t, RSign's thresholds and the slopes and shifts away from where they start."""
+    rng = np.random.default_rng(3)
+    for variable in layer.weights:
+        if variable.shape.rank < 2:
+            variable.assign(variable + rng.uniform(0.05, 0.3, variable.shape).astype(variable.dtype.as_numpy_dtype))

@@ -1,0 +1,156 @@
+"""Every quantizer by object and by name, in every precision, in graphs, in one replica and in two."""
+
+from __future__ import annotations
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit.quantizers import (
+    EDE,
+    ApproxSign,
+    EDESchedule,
+    FPReLU,
+    LeakyClip,
+    LibraPB,
+    MagnitudeAwareSign,
+    McDonnellSign,
+    RPReLU,
+    RSign,
+    ScaledSign,
+    ShiftedReLU,
+    ede_schedule,
+)
+from tests.conftest import value_and_gradients
+from tests.quantizers.models import every_quantizer, move_state
+
+INPUTS = {"approx_sign": ApproxSign, "ede": EDE, "rsign": RSign}
+KERNELS = {
+    "approx_sign": ApproxSign,
+    "ede": EDE,
+    "libra_pb": LibraPB,
+    "magnitude_aware_sign": MagnitudeAwareSign,
+    "mcdonnell_sign": McDonnellSign,
+    "scaled_sign": ScaledSign,
+}
+ROLES = [
+    *(("input_quantizer", *item) for item in INPUTS.items()),
+    *(("kernel_quantizer", *item) for item in KERNELS.items()),
+]
+ACTIVATIONS = [RPReLU, FPReLU, ShiftedReLU, LeakyClip]
+POLICIES = {"float32": 1e-6, "float64": 1e-12, "mixed_bfloat16": 2e-2, "mixed_float16": 2e-3}
+
+
+@pytest.mark.parametrize(("role", "alias", "cls"), ROLES)
+def test_by_name(role, alias, cls):
+    x = tf.random.stateless_normal((2, 5, 5, 4), (0, 1))
+    layers = [lq.layers.QuantConv2D(3, 2, **{role: identifier}) for identifier in (cls(), alias, cls.__name__)]
+    outputs = []
+    for layer in layers:
+        assert type(getattr(layer, role)) is cls
+        layer(x)
+        layer.kernel.assign(tf.random.stateless_normal(layer.kernel.shape, (2, 3)))
+        outputs.append(layer(x).numpy())
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    np.testing.assert_array_equal(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("cls", [*dict.fromkeys([*INPUTS.values(), *KERNELS.values()]), *ACTIVATIONS])
+def test_precision(cls, policy):
+    """The values and gradients of float64, to the policy's precision, in its compute dtype."""
+    # Multiples of 1/64 below 2 are exact in all dtypes, so no sign flips; the last axis is the channel and the filter.
+    rng = np.random.default_rng(0)
+    x, g = rng.integers(-127, 128, (2, 3, 3, 4)) / 64, rng.integers(-8, 9, (2, 3, 3, 4)) / 8
+
+    def run(policy):
+        tf.keras.mixed_precision.set_global_policy(policy)
+        layer = cls()
+        dtype = layer.compute_dtype
+        layer.build(x.shape)
+        return value_and_gradients(layer, tf.cast(x, dtype), tf.cast(g, dtype), layer.trainable_weights)
+
+    expected_y, expected_dx, expected = run("float64")
+    y, dx, gradients = run(policy)
+    assert y.dtype == dx.dtype == tf.as_dtype(policy.removeprefix("mixed_")).as_numpy_dtype
+    for actual, reference in zip([y, dx, *gradients], [expected_y, expected_dx, *expected], strict=True):
+        error = np.max(np.abs(actual.astype("float64") - reference))
+        assert error <= POLICIES[policy] * np.max(np.abs(reference))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("cls", [EDE, RSign, LibraPB, McDonnellSign, ScaledSign])
+def test_any_dtype_under_any_policy(cls, dtype):
+    """The output has the dtype of the input, so a quantizer also fits a layer with a dtype of its own."""
+    assert cls()(tf.ones((2, 3), dtype)).dtype == dtype
+    role = "input_quantizer" if cls is RSign else "kernel_quantizer"
+    layer = lq.layers.QuantDense(2, dtype=dtype, **{role: cls()})
+    assert layer(tf.ones((2, 3), dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("cls", [EDE, RSign, LibraPB, McDonnellSign, ScaledSign, RPReLU, FPReLU])
+def test_tf_function(cls, xla):
+    rng = np.random.default_rng(0)
+    x, g = (tf.constant(rng.standard_normal((3, 4, 5)), tf.float32) for _ in range(2))
+    layer = cls()
+    layer(x)
+
+    @tf.function(jit_compile=xla)
+    def compiled(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        return y, tape.gradient(y, [x, *layer.trainable_weights], g)
+
+    for _ in range(2):
+        y, dx, gradients = value_and_gradients(layer, x, g, layer.trainable_weights)
+        actual_y, actual = compiled(x)
+        np.testing.assert_allclose(actual_y, y, rtol=1e-6)
+        for a, b in zip(actual, [dx, *gradients], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        # The graph reads the state anew at each call.
+        move_state(layer)
+
+
+def _data(count=8):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((count, 5, 5, 4)), rng.standard_normal((count, 2))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_fit(policy):
+    """One step, which moves every variable; for float64 see `test_two_replicas_take_the_step_of_one`."""
+    tf.keras.mixed_precision.set_global_policy(policy)
+    model = every_quantizer()
+    optimizer = tf.keras.optimizers.SGD(1e-3)
+    if policy == "mixed_float16":
+        # Keras' own start is so large that the first steps overflow and are left out.
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer, dynamic=False, initial_scale=8)
+    model.compile(optimizer, "mse")
+    before = model.get_weights()
+    history = model.fit(*_data(), batch_size=8, epochs=1, verbose=0, callbacks=[EDESchedule(10, t_min=0.3)])
+    assert np.isfinite(history.history["loss"][0])
+    for variable, old, new in zip(model.weights, before, model.get_weights(), strict=True):
+        assert np.all(np.isfinite(new))
+        assert variable.dtype == "float32"
+        assert np.any(old != new), variable.name
+
+
+def test_two_replicas_take_the_step_of_one(strategy, float64):
+    """A fit of 2 epochs over 2 replicas ends in the weights, thresholds and state of a fit on one device."""
+    single = every_quantizer()
+    move_state(single)
+    with strategy.scope():
+        double = every_quantizer()
+    double.set_weights(single.get_weights())
+    for model, scope in ((single, tf.distribute.get_strategy()), (double, strategy)):
+        with scope.scope():
+            model.compile(tf.keras.optimizers.SGD(1e-3), "mse")
+        model.fit(*_data(), batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[EDESchedule(3)])
+    for variable, one, two in zip(single.weights, single.get_weights(), double.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12, err_msg=variable.name)
+    k, t = ede_schedule(1, epochs=3)
+    states = [layer.input_quantizer for layer in double.layers if isinstance(getattr(layer, "input_quantizer", 0), EDE)]
+    assert states and all((q.k.numpy(), q.t.numpy()) == pytest.approx((k, t)) for q in states)
