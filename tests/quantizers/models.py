@@ -25,14 +25,8 @@ def every_quantizer() -> tf.keras.Model:
     """Return a model from (5, 5, 4) to 2 outputs; a part of it is a nested model."""
     inner = tf.keras.Sequential(
         [
-            lq.layers.QuantConv2D(
-                4, 3, padding="same", input_quantizer=EDE(), kernel_quantizer=LibraPB(), input_shape=(5, 5, 4)
-            ),
+            lq.layers.QuantConv2D(4, 2, input_quantizer=EDE(), kernel_quantizer=LibraPB(t=0.5), input_shape=(5, 5, 4)),
             FPReLU(),
-            lq.layers.QuantDepthwiseConv2D(
-                2, depth_multiplier=2, input_quantizer=EDE(t=0.2), depthwise_quantizer=LibraPB(t=0.5)
-            ),
-            LeakyClip(slope=0.2),
         ]
     )
     return tf.keras.Sequential(
@@ -50,13 +44,11 @@ def every_quantizer() -> tf.keras.Model:
                 depthwise_quantizer="scaled_sign",
                 pointwise_quantizer=McDonnellSign(gain=1.0),
             ),
-            lq.layers.QuantConv2DTranspose(
-                4, 2, input_quantizer=ApproxSign(), kernel_quantizer=McDonnellSign(channel_axis=[-2])
-            ),
+            LeakyClip(slope=0.2),
+            lq.layers.QuantConv2DTranspose(4, 2, input_quantizer=ApproxSign(), kernel_quantizer=EDE(k=1.0)),
             ShiftedReLU(),
-            lq.layers.QuantConv2D(4, 2, input_quantizer="rsign", kernel_quantizer=EDE(k=1.0)),
             tf.keras.layers.Flatten(),
-            lq.layers.QuantDense(2, input_quantizer=RSign(), kernel_quantizer=MagnitudeAwareSign()),
+            lq.layers.QuantDense(2, input_quantizer="rsign", kernel_quantizer=MagnitudeAwareSign()),
         ]
     )
 

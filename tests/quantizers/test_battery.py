@@ -128,7 +128,7 @@ def test_fit(policy):
     if policy == "mixed_float16":
         # Keras' own start is so large that the first steps overflow and are left out.
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer, dynamic=False, initial_scale=8)
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, "mse", run_eagerly=policy != "float32")
     before = model.get_weights()
     history = model.fit(*_data(), batch_size=8, epochs=1, verbose=0, callbacks=[EDESchedule(10, t_min=0.3)])
     assert np.isfinite(history.history["loss"][0])
@@ -147,7 +147,7 @@ def test_two_replicas_take_the_step_of_one(strategy, float64):
     double.set_weights(single.get_weights())
     for model, scope in ((single, tf.distribute.get_strategy()), (double, strategy)):
         with scope.scope():
-            model.compile(tf.keras.optimizers.SGD(1e-3), "mse")
+            model.compile(tf.keras.optimizers.SGD(1e-3), "mse", run_eagerly=model is single)
         model.fit(*_data(), batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[EDESchedule(3)])
     for variable, one, two in zip(single.weights, single.get_weights(), double.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12, err_msg=variable.name)

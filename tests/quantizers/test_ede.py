@@ -100,5 +100,5 @@ def test_callback_errors():
         EDESchedule(5, t_min=-1)
     model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))], name="plain")
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="EDESchedule found no EDE or LibraPB quantizer in the model 'plain'"):
+    with pytest.raises(ValueError, match=r"EDESchedule found no EDE or LibraPB quantizer in the model 'plain'\."):
         model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0, callbacks=[EDESchedule(5)])
