@@ -96,7 +96,7 @@ def test_state_stays_without_the_callback():
 def test_callback_errors():
     with pytest.raises(ValueError, match="epochs must be at least 1, not 0"):
         EDESchedule(0)
-    with pytest.raises(ValueError, match="t_min and t_max must be positive numbers, not -1 and 10.0"):
+    with pytest.raises(ValueError, match=r"t_min and t_max must be positive numbers, not -1 and 10\.0"):
         EDESchedule(5, t_min=-1)
     model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))], name="plain")
     model.compile("sgd", "mse")
