@@ -33,7 +33,9 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         ValueError: ``symmetric`` with a kernel of even size, or with padding values other than 0.
     """
 
-    def __init__(self, filters: int, kernel_size: int | tuple[int, int], symmetric: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, filters: int, kernel_size: int | tuple[int, int], symmetric: bool = False, **kwargs: Any
+    ) -> None:
         # Larq warns of binary kernels without a constraint; the papers' code has none, and neither do we.
         with _quiet(logging.getLogger("larq.layers_base")):
             super().__init__(filters, kernel_size, **kwargs)
@@ -48,14 +50,20 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         # Larq's kernel quantizes itself anew at each reading: read it once.
         kernel = tf.convert_to_tensor(kernel)
-        if self.padding == "same" and self.data_format == "channels_last":
-            if self.symmetric and self.strides != (1, 1):
-                edges = [(rate * (size - 1) // 2,) * 2 for size, rate in zip(self.kernel_size, self.dilation_rate)]
-                with lq.utils.patch_object(self, "padding", "valid"):
-                    return super().convolution_op(tf.pad(inputs, [(0, 0), *edges, (0, 0)]), kernel)
-            if self._is_plain():
+        padding = self.padding
+        if self.data_format == "channels_last":
+            if padding == "same" and self.symmetric and self.strides != (1, 1):
+                edges = [
+                    (rate * (size - 1) // 2,) * 2
+                    for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)
+                ]
+                inputs, padding = tf.pad(inputs, [(0, 0), *edges, (0, 0)]), "valid"
+            if padding == "same" and self._is_plain():
                 return _convolve_same(inputs, kernel)
-        return super().convolution_op(inputs, kernel)
+            if self.groups > 1 and self.dilation_rate == (1, 1):
+                return _convolve_groups(inputs, kernel, self.groups, self.strides, padding.upper())
+        with lq.utils.patch_object(self, "padding", padding):
+            return super().convolution_op(inputs, kernel)
 
     def _is_plain(self) -> bool:
         odd = all(size % 2 for size in self.kernel_size) and self.kernel_size != (1, 1)
@@ -89,6 +97,29 @@ def _convolve_same(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
         return tf.nn.conv2d(dy, mirrored, 1, "SAME"), dkernel
 
     return tf.nn.conv2d(x, kernel, 1, "SAME"), grad
+
+
+def _convolve_groups(x: tf.Tensor, kernel: tf.Tensor, groups: int, strides: tuple[int, int], padding: str) -> tf.Tensor:
+    """Convolve in groups; the gradient goes group by group, because TensorFlow has none for groups on CPUs."""
+    options = {"strides": [1, *strides, 1], "padding": padding}
+
+    @tf.custom_gradient
+    def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def grad(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            parts = [tf.split(each, groups, axis=-1) for each in (x, kernel, dy)]
+            dx = [
+                tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(xi), filter=ki, out_backprop=dyi, **options)
+                for xi, ki, dyi in zip(*parts, strict=True)
+            ]
+            dkernel = [
+                tf.raw_ops.Conv2DBackpropFilter(input=xi, filter_sizes=ki.shape, out_backprop=dyi, **options)
+                for xi, ki, dyi in zip(*parts, strict=True)
+            ]
+            return tf.concat(dx, axis=-1), tf.concat(dkernel, axis=-1)
+
+        return tf.nn.conv2d(x, kernel, strides, padding), grad
+
+    return convolve(x, kernel)
 
 
 def binary_conv(
@@ -141,6 +172,44 @@ class PadChannels(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "before": self.before, "after": self.after}
+
+
+@lq.utils.register_keras_custom_object
+class DuplicateChannels(tf.keras.layers.Layer):
+    """Repeat the channels in order until there are ``channels``: (..., c) becomes (..., channels)."""
+
+    def __init__(self, channels: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.concat([inputs] * -(-self.channels // inputs.shape[-1]), axis=-1)[..., : self.channels]
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        return tf.TensorShape([*tf.TensorShape(input_shape)[:-1], self.channels])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "channels": self.channels}
+
+
+@lq.utils.register_keras_custom_object
+class ShuffleChannels(tf.keras.layers.Layer):
+    """Deal the channels of each of ``groups`` groups out to all groups: channel g n + i becomes i groups + g."""
+
+    def __init__(self, groups: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.groups = groups
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        shape, channels = tf.shape(inputs), inputs.shape[-1]
+        x = tf.reshape(inputs, [-1, self.groups, channels // self.groups])
+        return tf.reshape(tf.transpose(x, [0, 2, 1]), shape)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "groups": self.groups}
 
 
 @lq.utils.register_keras_custom_object

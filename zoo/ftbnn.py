@@ -1,0 +1,239 @@
+"""FTBNN: 1-bit residual networks with a tuned non-linearity, cheaper shortcuts, and groups of widened channels.
+
+Z. Su, L. Fang, D. Guo, D. Hu, M. Pietikäinen, L. Liu, *FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going
+Beyond*, arXiv 2010.09294. The authors published no code, and their configurations are not known here: this is the
+family that the abstract describes, on Bi-Real Net's layouts, and **not a reproduction** of the paper's networks.
+
+*Our choices*, each of them an argument: where the non-linearity stands (`order`) and which it is (`nonlinearity`), what
+replaces the downsampling shortcuts' convolution (`shortcut`), `width`, `groups`, and whether channels are shuffled
+between groups (`shuffle`). Also ours: the quantizers and start values of Bi-Real Net, FPReLU's start at slopes 1 and
+0.25, a stem without non-linearity, and that widening leaves the stem's 64 (or 16) channels and duplicates them,
+because a wider 7x7 stem would cost more than all the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import tensorflow as tf
+from larq.quantizers import ApproxSign
+from typing_extensions import Unpack
+
+from ..quantizers import FPReLU, ScaledSign
+from .layers import DuplicateChannels, PadChannels, Padding, ShuffleChannels, binary_conv
+from .registry import Paper, register
+from .resnet import (
+    CIFAR,
+    CIFAR_20,
+    IMAGENET,
+    IMAGENET_18,
+    Block,
+    Layout,
+    average_pool,
+    check_choice,
+    classify,
+    normalise,
+    real_shortcut,
+    small_positive,
+    stem,
+    torch_uniform,
+)
+from .scaffold import ModelOptions, architecture
+
+PAPER = Paper(
+    "FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going Beyond",
+    "Z. Su, L. Fang, D. Guo, D. Hu, M. Pietikäinen, L. Liu",
+    "arXiv 2020",
+    "2010.09294",
+)
+Nonlinearity = Literal["fprelu", "prelu", "relu", "none"]
+Order = Literal["bn_act_add", "bn_add_act", "act_bn_add"]
+Shortcut = Literal["average_duplicate", "average_pad", "binary_conv", "grouped_conv", "real_conv"]
+
+_SHORTCUT_GROUPS = 4
+_DEFAULTS = {
+    "nonlinearity": "fprelu",
+    "order": "bn_act_add",
+    "shortcut": "average_duplicate",
+    "width": 1,
+    "groups": 1,
+    "shuffle": True,
+    "quantized": True,
+    "padding": "symmetric",
+}
+
+
+@register("ftbnn18", PAPER, IMAGENET, width=1, groups=1)
+@register("ftbnn18_grouped", PAPER, IMAGENET, width=2, groups=4)
+@architecture
+def FTBNN18(
+    *,
+    nonlinearity: Nonlinearity | None = None,
+    order: Order | None = None,
+    shortcut: Shortcut | None = None,
+    width: float | None = None,
+    groups: int | None = None,
+    shuffle: bool | None = None,
+    quantized: bool | None = None,
+    padding: Padding | None = None,
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
+    """An FTBNN with 18 layers for ImageNet, on Bi-Real Net's layout: four stages of four blocks, 64 to 512 channels.
+
+    A block is sign, binary 3x3 convolution, and then batch normalisation, non-linearity and the addition of the
+    shortcut in one of three orders. Every argument but ``quantized`` and ``padding`` is *our choice* of what the paper
+    may mean.
+
+    Args:
+        nonlinearity: ``"fprelu"`` (default), both slopes learned; ``"prelu"``, the negative one learned; ``"relu"`` or
+            ``"none"``, for the ablation. Without one the network is Bi-Real Net but for its shortcuts.
+        order: ``"bn_act_add"`` (default) makes the branch non-linear and leaves the shortcut linear; ``"bn_add_act"``,
+            as in ReActNet, acts on their sum; with ``"act_bn_add"`` only the ratio of the slopes matters.
+        shortcut: What the three downsampling shortcuts do after averaging 2x2 pixels: ``"average_duplicate"`` (default)
+            repeats the channels and ``"average_pad"`` appends zeros, without weights; ``"binary_conv"``,
+            ``"grouped_conv"`` (real-valued, of 4 groups) and ``"real_conv"``, as in Bi-Real Net, are 1x1 convolutions
+            with a batch normalisation.
+        width: Factor of all channels but the stem's. Default 1.
+        groups: Of the binary 3x3 convolutions. Default 1. ``groups=width**2`` keeps their weights and operations.
+        shuffle: Whether the channels after a convolution in groups are dealt out to all groups. Default ``True``.
+        quantized: ``False`` builds the real-valued twin, without quantizers. Default ``True``.
+        padding: Of the binary convolutions: ``"symmetric"`` (default), ``"same"`` or ``"same_one"``.
+    """
+    given = _given(nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding)
+    return _ftbnn("FTBNN18", IMAGENET_18, options, given, "ftbnn18")
+
+
+@register("ftbnn20", PAPER, CIFAR, width=1, groups=1)
+@register("ftbnn20_grouped", PAPER, CIFAR, width=2, groups=4)
+@architecture
+def FTBNN20(
+    *,
+    nonlinearity: Nonlinearity | None = None,
+    order: Order | None = None,
+    shortcut: Shortcut | None = None,
+    width: float | None = None,
+    groups: int | None = None,
+    shuffle: bool | None = None,
+    quantized: bool | None = None,
+    padding: Padding | None = None,
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
+    """An FTBNN with 20 layers for CIFAR-10: three stages of six blocks, 16 to 64 channels, after a 3x3 stem.
+
+    Args:
+        nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding: See `FTBNN18`; two shortcuts
+            downsample.
+    """
+    given = _given(nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding)
+    return _ftbnn("FTBNN20", CIFAR_20, options, given, "ftbnn20")
+
+
+def _given(
+    nonlinearity: Nonlinearity | None,
+    order: Order | None,
+    shortcut: Shortcut | None,
+    width: float | None,
+    groups: int | None,
+    shuffle: bool | None,
+    quantized: bool | None,
+    padding: Padding | None,
+) -> dict[str, Any]:
+    return dict(locals())
+
+
+def _ftbnn(function: str, layout: Layout, options: ModelOptions, given: Mapping[str, Any], name: str) -> tf.keras.Model:
+    scaffold = layout.scaffold(function, options, given, _DEFAULTS)
+    arguments = scaffold.arguments
+    _check(arguments, layout)
+    groups, order = arguments["groups"], arguments["order"]
+    x = stem(scaffold.inputs, layout)
+    if arguments["width"] != 1:
+        x = DuplicateChannels(int(layout.channels[0] * arguments["width"]), name="stem_duplicate")(x)
+    for block in layout.walk():
+        block = block._replace(channels=int(block.channels * arguments["width"]))
+        shortcut = _shortcut(x, block, arguments) if block.channels != x.shape[-1] else x
+        y = _convolve(x, block.channels, 3, f"{block.name}_conv", arguments, block.strides, groups)
+        if groups > 1 and arguments["shuffle"]:
+            y = ShuffleChannels(groups, name=f"{block.name}_shuffle")(y)
+        for step in order.split("_"):
+            if step == "bn":
+                y = normalise(y, f"{block.name}_bn")
+            elif step == "act":
+                y = _activate(y, f"{block.name}_{arguments['nonlinearity']}", arguments["nonlinearity"])
+            else:
+                y = tf.keras.layers.Add(name=f"{block.name}_add")([y, shortcut])
+        x = y
+    return classify(x, scaffold, name)
+
+
+def _activate(x: tf.Tensor, name: str, nonlinearity: Nonlinearity) -> tf.Tensor:
+    if nonlinearity == "fprelu":
+        return FPReLU(name=name)(x)
+    if nonlinearity == "prelu":
+        slope = tf.keras.initializers.Constant(0.25)
+        return tf.keras.layers.PReLU(slope, shared_axes=[1, 2], name=name)(x)
+    return tf.keras.layers.ReLU(name=name)(x) if nonlinearity == "relu" else x
+
+
+def _shortcut(x: tf.Tensor, block: Block, arguments: Mapping[str, Any]) -> tf.Tensor:
+    kind, name = arguments["shortcut"], f"{block.name}_shortcut"
+    if kind == "real_conv":
+        return real_shortcut(x, block)
+    x = average_pool(x, f"{name}_pool")
+    if kind == "average_duplicate":
+        return DuplicateChannels(block.channels, name=f"{name}_duplicate")(x)
+    if kind == "average_pad":
+        return PadChannels(after=block.channels - x.shape[-1], name=f"{name}_pad")(x)
+    if kind == "binary_conv":
+        x = _convolve(x, block.channels, 1, f"{name}_conv", arguments)
+    else:
+        start = torch_uniform()
+        x = binary_conv(
+            x,
+            block.channels,
+            1,
+            name=f"{name}_conv",
+            padding="symmetric",
+            groups=_SHORTCUT_GROUPS,
+            kernel_initializer=start,
+        )
+    return normalise(x, f"{name}_bn")
+
+
+def _convolve(
+    x: tf.Tensor, filters: int, size: int, name: str, arguments: Mapping[str, Any], strides: int = 1, groups: int = 1
+) -> tf.Tensor:
+    quantized = arguments["quantized"]
+    return binary_conv(
+        x,
+        filters,
+        size,
+        name=name,
+        strides=strides,
+        groups=groups,
+        padding=arguments["padding"],
+        input_quantizer=ApproxSign() if quantized else None,
+        kernel_quantizer=ScaledSign() if quantized else None,
+        kernel_initializer=small_positive() if quantized else torch_uniform(),
+    )
+
+
+def _check(arguments: Mapping[str, Any], layout: Layout) -> None:
+    for name, allowed in (("nonlinearity", Nonlinearity), ("order", Order), ("shortcut", Shortcut)):
+        check_choice(name, arguments[name], get_args(allowed))
+    for name in ("shuffle", "quantized"):
+        check_choice(name, arguments[name], (True, False))
+    width, groups, base = arguments["width"], arguments["groups"], layout.channels[0]
+    if not (isinstance(width, int | float) and width >= 1 and base * width % 1 == 0):
+        raise ValueError(
+            f"width must be a number of at least 1 with a whole number of channels, {base} * width, not {width!r}."
+        )
+    if not (isinstance(groups, int) and groups >= 1 and base * width % groups == 0):
+        raise ValueError(
+            f"groups must be a divisor of the {base * width:g} channels of the first stage, not {groups!r}."
+        )
+    if arguments["shortcut"] == "grouped_conv" and base * width % _SHORTCUT_GROUPS:
+        raise ValueError(
+            f"shortcut='grouped_conv' has {_SHORTCUT_GROUPS} groups, which do not divide {base * width:g} channels."
+        )

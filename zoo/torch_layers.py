@@ -1,0 +1,70 @@
+"""Layers that compute what PyTorch's do, where Keras' differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+
+@lq.utils.register_keras_custom_object
+class UnbiasedBatchNormalization(tf.keras.layers.BatchNormalization):
+    r"""Batch normalisation over the last axis, whose moving variance is of the unbiased estimate.
+
+    It normalises with the batch's own variance \(\sigma^2\), of \(n\) values for each channel, and remembers
+    \(\frac{n}{n - 1} \sigma^2\), as ``torch.nn.BatchNorm1d`` and ``BatchNorm2d`` do. Keras does so only where it can
+    use TensorFlow's fused kernel: not for vectors, and not in float64. Everything else is Keras' layer.
+    """
+
+    def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
+        training = self._get_training_value(training)
+        if self.fused or tf.get_static_value(training) is False:
+            return super().call(inputs, training=training, mask=mask)
+        x = tf.cast(inputs, self.moving_mean.dtype)
+        mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+        count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+        unbiased = variance * count / tf.maximum(count - 1, 1)
+        # Keras builds its graphs with a symbolic `training`.
+        training = tf.cast(training, tf.bool)
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+            moving.assign(tf.where(training, moving * self.momentum + value * (1 - self.momentum), moving))
+        mean = tf.where(training, mean, self.moving_mean)
+        variance = tf.where(training, variance, self.moving_variance)
+        y = tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
+        return tf.cast(y, inputs.dtype)
+
+
+@lq.utils.register_keras_custom_object
+class SymmetricMaxPool2D(tf.keras.layers.MaxPooling2D):
+    """Max pooling of a window of odd size, padded with minus infinity by half of it on each side.
+
+    (b, h, w, c) becomes (b, ceil(h / s), ceil(w / s), c), as with ``same``, which at stride 2 pads even sizes at the
+    bottom and right only. Where values tie, the gradient goes to the first in row-major order.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        edges = [(size // 2,) * 2 for size in self.pool_size]
+        padded = tf.pad(inputs, [(0, 0), *edges, (0, 0)], constant_values=float("-inf"))
+        return tf.nn.max_pool2d(padded, self.pool_size, self.strides, "VALID")
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        batch, *pixels, channels = tf.TensorShape(input_shape).as_list()
+        pixels = [None if n is None else -(-n // stride) for n, stride in zip(pixels, self.strides, strict=True)]
+        return tf.TensorShape([batch, *pixels, channels])
+
+
+@lq.utils.register_keras_custom_object
+class HardTanh(tf.keras.layers.Layer):
+    """max(-1, min(1, x)), of any shape. The gradient is 0 at -1 and 1 as well, as in PyTorch."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return _hardtanh(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+@tf.custom_gradient
+def _hardtanh(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    return tf.clip_by_value(x, -1, 1), lambda dy: tf.where(tf.abs(x) < 1, dy, tf.zeros_like(dy))
