@@ -1,0 +1,68 @@
+# `make demo` and `make test` need nothing but Python 3.10, 3.11 or 3.12: each first creates .venv, if there is none, from the
+# versions that constraints.txt pins. Another interpreter: make test PYTHON=/path/to/python3.12
+
+VERSIONS := 3.11 3.12 3.10
+PYTHON ?=
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST_FLAGS ?= --numprocesses=logical --maxprocesses=4
+TF_CPP_MIN_LOG_LEVEL ?= 3
+export TF_CPP_MIN_LOG_LEVEL
+
+# Exits with 0 where the interpreter can run the package and make environments.
+SUITABLE := -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $(VERSIONS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types check dist clean
+
+help:
+	@echo "make demo       a pretrained 1-bit network: summary, evaluation, fine-tuning, a picture (offline, under 3 minutes)"
+	@echo "make test       the tests"
+	@echo "make check      what continuous integration runs: lint, types, test-slow, test"
+	@echo "make dist       the sdist and the wheel, in dist/"
+	@echo "make clean      remove whatever these commands made, .venv included"
+
+demo: $(READY)
+	$(BIN)/onebit demo
+
+test: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# pytest's exit code 5 says that no test is marked slow.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ]
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy knows nothing of package_dir, so it is shown the packages as an installation lays them out.
+types: $(READY)
+	@rm -rf .venv/typed && mkdir -p .venv/typed/onebit
+	@ln -s $(CURDIR)/onebit/* $(CURDIR)/quantizers $(CURDIR)/zoo $(CURDIR)/recipes .venv/typed/onebit/
+	MYPYPATH=.venv/typed $(BIN)/mypy
+
+# The tests come last: the figure to look at is then at the end.
+check: lint types test-slow test
+
+dist: $(READY)
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+# The stamp is written last. Without it an environment is incomplete (an interrupted installation) and is made anew.
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@set -e; python=""; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",$(addprefix python,$(VERSIONS)) python3 python); do \
+	    if "$$candidate" $(SUITABLE) 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "onebit needs Python 3.10, 3.11 or 3.12 with the venv module (Debian and Ubuntu: python3-venv);" >&2; \
+	    echo "$(if $(PYTHON),$(PYTHON) is none of them,none of them is on the PATH). Choose one: make PYTHON=/path/to/python3.11" >&2; \
+	    exit 1; \
+	fi; \
+	if [ ! -e $@ ]; then "$$python" -m venv --clear .venv; fi; \
+	rm -f $@; \
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	touch $@
