@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ class Checkpoint(Protocol):
         num_classes: Its classes, or ``None`` where it does not tell.
         input_shape: The input it was made for, or ``None``.
         has_top: Whether it holds a classifier.
+        sizes: How many values each of its variables has, where the arguments are a claim of the file; else ``None``.
     """
 
     source: str
@@ -25,6 +28,7 @@ class Checkpoint(Protocol):
     num_classes: int | None
     input_shape: tuple[int, int, int] | None
     has_top: bool
+    sizes: Mapping[str, int] | None
 
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
         """Set the variables of ``model``, all of them, or all but those of the classifier where that is new.
@@ -37,7 +41,8 @@ class Checkpoint(Protocol):
 def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -> Checkpoint:
     """Open a checkpoint, for a model that the zoo's ``function`` builds, or for any.
 
-    Formats: packed files, McDonnell's ``.mat``, Keras' ``.h5``, ``.weights.h5`` and ``.keras``.
+    Formats: packed files, the official PyTorch checkpoints, McDonnell's ``.mat``, Keras' ``.h5``, ``.weights.h5`` and
+    ``.keras``.
 
     Raises:
         ValueError: The content is of no known format, damaged, or for another architecture.
@@ -52,18 +57,31 @@ def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -
         from .mcdonnell_mat import McDonnellMat
 
         return McDonnellMat(path, function)
+    if head.startswith(b"\x80") or (head.startswith(b"PK\x03\x04") and _is_pytorch(path)):
+        from .pytorch import PyTorchCheckpoint
+
+        return PyTorchCheckpoint(path, function)
     if head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04")):
         from .keras_file import KerasFile
 
         return KerasFile(path)
     if head[8:9] == b"{":
-        from .packed import PackedFile
+        from .packed_file import PackedFile
 
         return PackedFile(path, function)
     raise ValueError(
-        f"{path} is not a checkpoint of a known format (packed, McDonnell's .mat, Keras' .h5 or .keras): it starts with "
-        f"{head[:8]!r}."
+        f"{path} is not a checkpoint of a known format (packed, PyTorch, McDonnell's .mat, Keras' .h5 or .keras): it "
+        f"starts with {head[:8]!r}."
     )
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Return whether a ZIP file is PyTorch's: it holds a pickle and no Keras configuration."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:

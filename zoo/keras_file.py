@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +14,61 @@ import tensorflow as tf
 
 
 class KerasFile:
-    """A file that Keras wrote for the same architecture; only its weights are read, never its configuration."""
+    """A file that Keras wrote for the same architecture; only its weights are read, never its configuration.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file is damaged, or holds no weights.
+    """
 
     num_classes = None
     has_top = True
     input_shape = None
+    sizes = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.source = str(path)
         self.arguments: dict[str, Any] = {}
+        try:
+            self._ending = _ending(path)
+        except Exception as error:  # whatever a damaged file leads the libraries to
+            raise ValueError(f"{path} is not a file of Keras weights, or is damaged: {error}") from error
 
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
         """See `Checkpoint`."""
         before = model.get_weights()
         try:
-            model.load_weights(str(self.path))
+            with self._renamed() as path:
+                model.load_weights(str(path))
         except Exception as error:
             model.set_weights(before)
             raise ValueError(f"{self.path} does not fit the model {model.name!r}: {error}") from error
+
+    @contextlib.contextmanager
+    def _renamed(self) -> Iterator[Path]:
+        """Give the file, for a while, the ending by which Keras tells its formats apart."""
+        is_weights = self.path.name.endswith(".weights.h5")
+        if (self.path.suffix == self._ending and not is_weights) or (is_weights and self._ending == ".weights.h5"):
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(shutil.copyfile(self.path, Path(folder, f"model{self._ending}")))
+
+
+def _ending(path: Path) -> str:
+    """Return the ending that Keras gives to files of this content."""
+    import h5py
+
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            archive.getinfo("model.weights.h5")
+        return ".keras"
+    with h5py.File(path, "r") as file:
+        if "layer_names" in file.attrs or "model_weights" in file:
+            return ".h5"
+        if not len(file):
+            raise ValueError("it is empty")
+        return ".weights.h5"

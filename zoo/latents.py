@@ -38,27 +38,28 @@ def from_filters(matrix: np.ndarray, shape: tuple[int, ...], axes: list[int]) ->
 def split(filters: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Split quantized filters into signs (bool, True for +1) and magnitudes, one for each filter.
 
-    ``None`` where a filter's values differ in size, or are not finite and non-zero.
+    ``None`` where a filter's values differ in size or are not finite. The sign of zero is +1.
     """
     magnitudes = np.abs(filters[:, 0])
-    if not (np.isfinite(magnitudes).all() and magnitudes.all() and (np.abs(filters) == magnitudes[:, None]).all()):
+    if not (np.isfinite(magnitudes).all() and (np.abs(filters) == magnitudes[:, None]).all()):
         return None
-    return filters > 0, magnitudes
+    return filters >= 0, magnitudes
 
 
 def latent_filters(
-    signs: np.ndarray, magnitudes: np.ndarray | None, quantizer: tf.keras.layers.Layer
+    signs: np.ndarray, magnitudes: np.ndarray | None, quantizer: tf.keras.layers.Layer | None
 ) -> np.ndarray:
-    """Return latent weights, float32, that ``quantizer`` maps to ``signs`` (as ±1) times ``magnitudes``.
+    """Return latent weights that ``quantizer`` maps to ``signs`` (as ±1) times ``magnitudes``.
 
     Args:
         signs: (filters, weights in a filter), bool.
-        magnitudes: (filters,), or ``None`` where the quantizer's magnitude does not depend on the latent weights' size.
+        magnitudes: (filters,), float32 or float64, finite and not negative; ``None`` where the quantizer's magnitude
+            does not depend on the latent weights' size.
         quantizer: Decides how magnitudes come about: a mean size of the weights, or Libra-PB's power of two.
 
     Returns:
         Weights of the size that training would start with: the magnitude where that is the weights' mean, else the
-        deviation of He's initialisation.
+        deviation of He's initialisation. float32, or the magnitudes' type.
     """
     deviation = math.sqrt(2 / signs.shape[1])
     if magnitudes is None:
@@ -67,32 +68,34 @@ def latent_filters(
         filters = deviation * _standardising_to(signs, magnitudes.astype(np.float64))
     else:
         filters = np.where(signs, 1.0, -1.0) * _averaging_to(magnitudes, signs.shape[1])
-    return filters.astype(np.float32)
+    return filters.astype(np.float32 if magnitudes is None else magnitudes.dtype)
 
 
 def _averaging_to(means: np.ndarray, count: int) -> np.ndarray:
-    """Return (filters, count) magnitudes whose float32 mean is exactly ``means``, in whatever order they are added.
+    """Return (filters, count) magnitudes whose mean is exactly ``means``, in whatever order they are added.
 
-    All of a filter are multiples of one unit, the spacing of float32 numbers at their sum, so each partial sum is exact.
+    All of a filter are multiples of one unit, the spacing of ``means``' type at their sum: each partial sum is exact.
     """
-    means = means.astype(np.float32)
-    guess = means.astype(np.float64) * count
-    unit = np.spacing(guess.astype(np.float32)).astype(np.float64)
+    kind = means.dtype.type
+    with np.errstate(over="ignore"):
+        guess = means * kind(count)
+    # Below a power of two the spacing is half as wide.
+    unit = np.spacing(np.nextafter(guess, kind(0))).astype(np.float64)[:, None]
     # Not every sum divides back to the mean, but the one that the mean came from is among the neighbours.
-    candidates = np.rint(guess / unit)[:, None] + np.array([0, 1, -1])
-    means_of = (candidates * unit[:, None]).astype(np.float32) / np.float32(count)
-    chosen = np.argmax(means_of == means[:, None], axis=1)
-    units = np.take_along_axis(candidates, chosen[:, None], axis=1)
+    candidates = np.rint(guess[:, None] / unit) + np.array([0, 1, -1, 2, -2])
+    sums = (candidates * unit).astype(kind)
+    fits = (sums / kind(count) == means[:, None]) & (sums == candidates * unit)
+    units = np.take_along_axis(candidates, np.argmax(fits, axis=1)[:, None], axis=1)
     each, rest = np.divmod(units, count)
-    return (each + (np.arange(count) < rest)) * unit[:, None]
+    return (each + (np.arange(count) < rest)) * unit
 
 
 def _standardising_to(signs: np.ndarray, scales: np.ndarray) -> np.ndarray:
     r"""Return weights with mean 0 and deviation 1 whose standardised mean size rounds to ``scales`` (powers of two).
 
-    Give the positive weights of a filter shares that sum to 1 and the negative ones shares that sum to -1. Then the mean
-    is 0, and with S the sum of the squared shares the standardised mean size is \(2 \sqrt{(n - 1) / S} / n\). It is
-    largest for equal shares; moving a part \(\lambda\) of both sums onto one weight each lowers it as far as needed:
+    Give the positive weights of a filter shares that sum to 1 and the negative ones shares that sum to -1. Then the
+    mean is 0, and with S the sum of the squared shares the standardised mean size is \(2 \sqrt{(n - 1) / S} / n\). It
+    is largest for equal shares; moving a part \(\lambda\) of both sums onto one weight each lowers it as far as needed:
     \(S = S_0 + \lambda^2 (2 - S_0)\) with \(S_0 = 1/p + 1/q\) for p positive and q negative weights.
 
     A filter without negative weights is one whose weights are all equal, as Libra-PB defines it.
@@ -103,7 +106,8 @@ def _standardising_to(signs: np.ndarray, scales: np.ndarray) -> np.ndarray:
     balanced = (positive > 0) & (negative > 0)
     size = np.where(signs, np.maximum(positive, 1), np.maximum(negative, 1))  # how many weights share a side
     equal = 1 / np.maximum(positive, 1) + 1 / np.maximum(negative, 1)
-    wanted = 4 * (count - 1) / (count * scales[:, None]) ** 2
+    with np.errstate(divide="ignore"):
+        wanted = 4 * (count - 1) / (count * scales[:, None]) ** 2
     lowest, highest = np.maximum(wanted / 2, equal), np.minimum(wanted * 2, 2)  # what still rounds to the scale
     target = np.where((wanted >= lowest) & (wanted < highest), wanted, (lowest + highest) / 2)
     part = np.sqrt(np.clip((target - equal) / np.maximum(2 - equal, 1e-30), 0, 1))

@@ -31,6 +31,7 @@ class McDonnellMat:
 
     input_shape = (32, 32, 3)
     has_top = True
+    sizes = None
 
     def __init__(self, path: Path, function: str | None) -> None:
         self.source = str(path)
@@ -38,10 +39,10 @@ class McDonnellMat:
             raise ValueError(f"{path} is a MATLAB file, which only WideResNet has; {function} cannot load it.")
         try:
             arrays = _read(path)
-        except Exception as error:  # scipy raises whatever a damaged file leads it to
+            is_matlab = "BinaryWeights" in arrays
+            self._kernels, self._norms = (_matlab_layout if is_matlab else _keras_layout)(arrays)
+        except Exception as error:  # whatever a damaged file leads scipy and us to
             raise ValueError(f"{path} is not one of McDonnell's weight files, or is damaged: {error}") from error
-        is_matlab = "BinaryWeights" in arrays
-        self._kernels, self._norms = (_matlab_layout if is_matlab else _keras_layout)(path, arrays)
         self.num_classes = self._kernels[-1].shape[-1]
         self.arguments: dict[str, Any] = {
             "depth": len(self._kernels),
@@ -70,27 +71,33 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
 
 
-def _keras_layout(path: Path, arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
+def _keras_layout(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
     """Sort the arrays by what they are: their names are running counters, but their order is the layers'."""
     kernels = [_kernel(bits[0]) for bits in arrays.values() if bits.ndim == 5]
     moments = [rows.astype(np.float32) for rows in arrays.values() if rows.ndim == 2]
-    if len(moments) != len(kernels) + 1 or len(kernels) < 8 or moments[0].shape != (4, 3):
-        raise ValueError(f"{path} holds {len(kernels)} convolutions and {len(moments)} normalisations, not n and n + 1.")
+    _check_counts(kernels, moments)
+    if moments[0].shape[0] != 4:
+        raise ValueError(f"the first normalisation has the shape {moments[0].shape} instead of (4, channels)")
     (gamma, beta, mean, variance), *others = moments
     first = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
     return kernels, [first, *({"moving_mean": m[0], "moving_variance": m[1]} for m in others)]
 
 
-def _matlab_layout(path: Path, arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
+def _matlab_layout(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
     kernels = [_kernel(bits) for bits in arrays["BinaryWeights"].ravel()]
     moments = [cell.astype(np.float32) for cell in arrays["Moments"].ravel()]
-    if len(moments) != len(kernels) + 1:
-        raise ValueError(f"{path} holds {len(kernels)} convolutions and {len(moments)} normalisations, not n and n + 1.")
+    _check_counts(kernels, moments)
     # MatConvNet's deviation already contains epsilon.
     norms = [{"moving_mean": m[:, 0], "moving_variance": np.square(m[:, 1]) - np.float32(EPSILON)} for m in moments]
     gamma, beta = arrays["BNG"].ravel()[0], arrays["BNB"].ravel()[0]
     norms[0].update(gamma=gamma.ravel().astype(np.float32), beta=beta.ravel().astype(np.float32))
     return kernels, norms
+
+
+def _check_counts(kernels: list[np.ndarray], moments: list[np.ndarray]) -> None:
+    n = len(kernels)
+    if len(moments) != n + 1 or n < 8 or n % 6 != 2:
+        raise ValueError(f"it holds {n} convolutions and {len(moments)} normalisations, not 6n + 2 and one more")
 
 
 def _kernel(bits: np.ndarray) -> np.ndarray:

@@ -74,7 +74,7 @@ def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str,
         new_top: Leave the classifier of the model as it is, whether ``values`` have one or not.
 
     Raises:
-        ValueError: A value is missing, unexpected or of another shape than its variable.
+        ValueError: A value is missing, unexpected, or of another shape or kind of number than its variable.
     """
     variables = named_variables(model)
     if new_top or not any(name.startswith(TOP) for name in variables):
@@ -87,9 +87,19 @@ def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str,
         for name, v in variables.items()
         if name in values and tuple(values[name].shape) != tuple(v.shape)
     }
+    mistyped = {
+        f"{name} {values[name].dtype} for {v.dtype.name}"
+        for name, v in variables.items()
+        if name in values and (values[name].dtype.kind in "iub") != (v.dtype.is_integer or v.dtype.is_bool)
+    }
     problems = [
         f"{kind}: {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshaped", misshaped))
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("misshaped", misshaped),
+            ("of the wrong type", mistyped),
+        )
         if names
     ]
     if problems:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
 import tensorflow as tf
 
+from .budget import building, limit
 from .checkpoint import Checkpoint, open_checkpoint
 from .weights import find_weights
 
@@ -46,8 +47,8 @@ _OPTIONS: dict[str, Any] = {
 _OPTIONS_DOC = """
 
 Arguments that all models of the zoo share, as in Keras Applications:
-    weights: ``None`` (random), the tag of registered weights (see ``zoo.list_weights``), or the path of a checkpoint, whose
-        format is recognised by its content.
+    weights: ``None`` (random), the tag of registered weights (see ``zoo.list_weights``), or the path of a checkpoint,
+        whose format is recognised by its content.
     input_shape: (height, width, channels), channels last; height and width may be ``None``. The default is the
         weights', else the paper's.
     input_tensor: A Keras tensor to use as the input instead of a new one.
@@ -81,7 +82,8 @@ def architecture(build: _Build) -> _Build:
         for name in options:
             if name not in known:
                 raise TypeError(f"{build.__name__}() has no argument {name!r}; it takes {', '.join(sorted(known))}.")
-        return build(**options)
+        with building():
+            return build(**options)
 
     checked.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
     checked.__doc__ = inspect.cleandoc(build.__doc__ or "") + _OPTIONS_DOC
@@ -139,10 +141,13 @@ class Scaffold:
         self._function = function
         self._options: dict[str, Any] = {**_OPTIONS, **options}
         self._checkpoint = _resolve_weights(function, self._options["weights"], given, defaults)
+        budget = limit(self._checkpoint) if self._checkpoint else None
         implied = self._checkpoint.arguments if self._checkpoint else {}
         self.arguments = _merge(function, given, implied, defaults)
         self.include_top = self._options["include_top"]
         self.num_classes = self._resolve_classes(native_classes)
+        if budget:
+            budget.free_top = self._has_new_top()
         self._check_pooling()
         self.inputs = self._resolve_input(native_shape, min_size)
 
@@ -164,8 +169,10 @@ class Scaffold:
     def _resolve_input(self, native: tuple[int, int, int], min_size: int) -> tf.Tensor:
         tensor, shape = self._options["input_tensor"], self._options["input_shape"]
         if tensor is not None:
-            if not tf.keras.backend.is_keras_tensor(tensor):
-                raise ValueError(f"input_tensor must be a Keras tensor, such as tf.keras.Input returns, not {tensor!r}.")
+            if not _is_keras_tensor(tensor):
+                raise ValueError(
+                    f"input_tensor must be a Keras tensor, such as tf.keras.Input returns, not {tensor!r}."
+                )
             actual = tuple(tensor.shape[1:])
             if shape is not None and tuple(shape) != actual:
                 raise ValueError(f"input_shape={tuple(shape)} and the shape of input_tensor, {actual}, differ.")
@@ -216,20 +223,33 @@ class Scaffold:
         )
         return model
 
+    def _has_new_top(self) -> bool:
+        checkpoint = self._checkpoint
+        if checkpoint is None or not self.include_top:
+            return False
+        return not checkpoint.has_top or checkpoint.num_classes not in (None, self.num_classes)
+
     def _load_into(self, model: tf.keras.Model) -> None:
         if self._checkpoint is None:
             return
-        has = self._checkpoint.num_classes if self._checkpoint.has_top else 0
-        new_top = self.include_top and has is not None and has != self.num_classes
+        new_top = self._has_new_top()
         if new_top:
+            has = self._checkpoint.num_classes
             log.warning(
                 "%s has %s, but %s has %d classes: the body is loaded, and the classifier starts anew.",
                 self._checkpoint.source,
-                f"{has} classes" if has else "no classifier",
+                f"{has} classes" if self._checkpoint.has_top else "no classifier",
                 model.name,
                 self.num_classes,
             )
         self._checkpoint.load_into(model, new_top=new_top)
+
+
+def _is_keras_tensor(value: Any) -> bool:
+    try:
+        return tf.keras.backend.is_keras_tensor(value)
+    except ValueError:  # not even a tensor
+        return False
 
 
 def _resolve_weights(
@@ -239,7 +259,8 @@ def _resolve_weights(
         return None
     if not isinstance(weights, str | os.PathLike):
         raise ValueError(f"weights must be None, the tag of registered weights or a path, not {weights!r}.")
-    if os.path.exists(weights):
+    # A folder of a tag's name, such as a dataset's, does not hide the weights.
+    if isinstance(weights, os.PathLike) or os.path.isfile(weights):
         return open_checkpoint(weights, function)
     identity = {**defaults, **{name: value for name, value in given.items() if value is not None}}
     return find_weights(function, identity, str(weights)).open()
@@ -248,6 +269,10 @@ def _resolve_weights(
 def _merge(
     function: str, given: Mapping[str, Any], implied: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
+    if implied.keys() - defaults.keys():
+        raise ValueError(
+            f"{function} has no argument {', '.join(sorted(implied.keys() - defaults.keys()))} of the weights."
+        )
     merged = {}
     for name, default in defaults.items():
         value = given[name]

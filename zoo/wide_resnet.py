@@ -1,8 +1,8 @@
 """McDonnell's Wide ResNets with a single bit for each weight, and real activations.
 
 M. D. McDonnell, *Training wide residual networks for deployment using a single bit for each weight*, ICLR 2018,
-arXiv 1802.08530; official code: `McDonnell-Lab/1-bit-per-weight`, `ResNetModel.py`. Every convolution is binary, the first
-and the last included, and scaled by a constant (`McDonnellSign`). The networks take raw pixels, 0 to 255: the
+arXiv 1802.08530; official code: `McDonnell-Lab/1-bit-per-weight`, `ResNetModel.py`. Every convolution is binary, the
+first and the last included, and scaled by a constant (`McDonnellSign`). The networks take raw pixels, 0 to 255: the
 normalisation at the input is their preprocessing.
 
 Published test accuracy on CIFAR-10 / CIFAR-100 in percent, 1-bit, with cutout (Table 1): 20-4 94.66 / 76.26,
@@ -11,13 +11,14 @@ Published test accuracy on CIFAR-10 / CIFAR-100 in percent, 1-bit, with cutout (
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import McDonnellSign, ShiftedReLU
-from .layers import Padding, PadChannels, Subsample, Temperature, binary_conv
+from .layers import PadChannels, Padding, Subsample, Temperature, binary_conv
 from .registry import Paper, register
 from .scaffold import ModelOptions, Scaffold, architecture
 
@@ -60,9 +61,10 @@ def WideResNet(
             normalisation (but for the input) of arXiv 1907.06916, max(-1, x).
         learned_norm: Whether all batch normalisations learn a scale and an offset, as for ImageNet and ImageNet32. By
             default only the input's does.
-        input_relu: Whether a ReLU follows the input's normalisation: as in the MATLAB code, not in the Keras code (default).
-        temperature: Divides the logits of the ``"shifted_relu"`` variant, which nothing else bounds. Default 40, the official
-            value for CIFAR-10; 25 for CIFAR-100.
+        input_relu: Whether a ReLU follows the input's normalisation: as in the MATLAB code, not in the Keras code
+            (default).
+        temperature: Divides the logits of the ``"shifted_relu"`` variant, which nothing else bounds. Default 40, the
+            official value for CIFAR-10; 25 for CIFAR-100.
         quantized: ``False`` builds the real-valued twin. Default ``True``.
         padding: ``"same"`` (default), as the official Keras code; ``"symmetric"``, as the MATLAB code.
     """
@@ -94,15 +96,15 @@ def WideResNetImageNet(
 ) -> tf.keras.Model:
     """The ImageNet network: four scales of 64, 128, 256 and 512 times ``width`` channels, 1000 classes.
 
-    The paper gives depth, width and the number of weights, 70.0 million, and no code. *Our choices*, where it is silent: the
-    stem of He et al., a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2, which gives 69.96 million
+    The paper gives depth, width and the number of weights, 70.0 million, and no code. *Our choices*, where it is
+    silent: the stem of He et al., a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2, which gives 69.96 million
     weights; and the shortcut of the CIFAR networks.
 
     Args:
         depth: 8n + 2 convolutions, n blocks of two at each scale. Default 18.
         width: Factor of the channels. Default 2.5.
-        activation, learned_norm, input_relu, temperature, quantized, padding: See `WideResNet`; ``learned_norm`` is ``True``
-            by default here.
+        activation, learned_norm, input_relu, temperature, quantized, padding: See `WideResNet`; ``learned_norm`` is
+            ``True`` by default here.
     """
     scaffold = Scaffold(
         "WideResNetImageNet",
@@ -134,10 +136,19 @@ def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
     depth, width, activation = arguments["depth"], arguments["width"], arguments["activation"]
     blocks = _blocks(depth, scales)
     base = 16 if scales == 3 else 64
-    if not (isinstance(width, int | float) and width > 0 and float(base * width).is_integer()):
-        raise ValueError(f"width must be a positive number with a whole number of channels, {base} * width, not {width!r}.")
+    if not (isinstance(width, int | float) and width > 0 and base * width % 1 == 0):
+        raise ValueError(
+            f"width must be a positive number with a whole number of channels, {base} * width, not {width!r}."
+        )
     if activation not in get_args(Activation):
         raise ValueError(f"activation must be one of {', '.join(map(repr, get_args(Activation)))}, not {activation!r}.")
+
+    for flag in ("learned_norm", "input_relu", "quantized"):
+        if not isinstance(arguments[flag], bool):
+            raise ValueError(f"{flag} must be True or False, not {arguments[flag]!r}.")
+    temperature = arguments["temperature"]
+    if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
+        raise ValueError(f"temperature must be a positive number, not {temperature!r}.")
 
     def convolve(x: tf.Tensor, filters: int, size: int, layer: str, strides: int = 1) -> tf.Tensor:
         quantizer = McDonnellSign() if arguments["quantized"] else None
@@ -176,7 +187,10 @@ def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
     x = activate(x, "head")
     if scaffold.include_top:
         x = convolve(x, scaffold.num_classes, 1, "logits_conv")
-        x = Temperature(arguments["temperature"], name="logits_scale")(x) if activation == "shifted_relu" else normalise(x, "logits_bn")
+        if activation == "shifted_relu":
+            x = Temperature(temperature, name="logits_scale")(x)
+        else:
+            x = normalise(x, "logits_bn")
         x = tf.keras.layers.GlobalAveragePooling2D(name="logits")(x)
     return scaffold.finish(x, f"{name}_{depth}_{width}")
 

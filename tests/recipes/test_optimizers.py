@@ -1,0 +1,111 @@
+"""Coupled L2: the same as an L2 term in the loss, for kernels alone."""
+
+from __future__ import annotations
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit.quantizers import McDonnellSign
+from onebit.recipes.optimizers import SGD, Adam, every, is_kernel
+
+L2 = 0.3
+
+
+def network():
+    tf.keras.utils.set_random_seed(1)
+    return tf.keras.Sequential(
+        [
+            tf.keras.layers.Input((6, 6, 3)),
+            lq.layers.QuantConv2D(4, 3, kernel_quantizer=McDonnellSign(), name="binary"),
+            tf.keras.layers.BatchNormalization(name="bn"),
+            lq.layers.QuantSeparableConv2D(
+                4, 2, depthwise_quantizer="ste_sign", pointwise_quantizer="ste_sign", name="separable"
+            ),
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.Dense(2, name="dense", bias_initializer="ones"),
+        ]
+    )
+
+
+X = np.random.default_rng(0).standard_normal((8, 6, 6, 3)).astype(np.float32)
+Y = np.random.default_rng(1).standard_normal((8, 2)).astype(np.float32)
+
+
+def train(optimizer, term=None, steps=3):
+    """Train for some steps, with ``term`` of the trainable variables added to the loss."""
+    model = network()
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(X, training=True) - Y))
+            if term is not None:
+                loss += term(model.trainable_variables)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+    return model.get_weights()
+
+
+def half_squares(chosen):
+    """The sum of squares of the latent weights: read outside their layers, they are not quantized."""
+    return lambda variables: L2 / 2 * tf.add_n([tf.reduce_sum(tf.square(v)) for v in variables if chosen(v.name)])
+
+
+@pytest.mark.parametrize(
+    ("ours", "plain"),
+    [
+        (lambda **l2: SGD(0.05, **l2), lambda: tf.keras.optimizers.SGD(0.05)),
+        (lambda **l2: SGD(0.05, momentum=0.9, **l2), lambda: tf.keras.optimizers.SGD(0.05, momentum=0.9)),
+        (lambda **l2: Adam(0.05, **l2), lambda: tf.keras.optimizers.Adam(0.05, epsilon=1e-8)),
+    ],
+)
+@pytest.mark.parametrize("decays", [None, every])
+def test_equals_a_term_in_the_loss(ours, plain, decays):
+    actual = train(ours(l2=L2, decays=decays))
+    expected = train(plain(), half_squares(decays or is_kernel))
+    without = train(plain())
+    assert not all(np.allclose(a, b, atol=1e-3) for a, b in zip(actual, without, strict=True))
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
+
+
+def test_without_l2_it_is_the_plain_optimizer():
+    for a, b in zip(train(SGD(0.1, momentum=0.9)), train(tf.keras.optimizers.SGD(0.1, momentum=0.9)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_kernels_and_nothing_else():
+    model = network()
+    decayed = {v.name.split(":")[0] for v in model.trainable_variables if is_kernel(v.name)}
+    assert decayed == {"binary/kernel", "separable/depthwise_kernel", "separable/pointwise_kernel", "dense/kernel"}
+
+
+def test_in_fit():
+    """One step of plain SGD by `fit`: w - rate * (g + l2 * w)."""
+    model = network()
+    before = model.get_layer("dense").get_weights()
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(model(X, training=True) - Y))
+    dkernel, dbias = tape.gradient(loss, model.get_layer("dense").trainable_variables)
+    model = network()
+    model.compile(SGD(0.1, l2=L2), "mse")
+    model.fit(X, Y, batch_size=8, epochs=1, shuffle=False, verbose=0)
+    kernel, bias = model.get_layer("dense").get_weights()
+    np.testing.assert_allclose(kernel, before[0] - 0.1 * (dkernel + L2 * before[0]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bias, before[1] - 0.1 * dbias, rtol=1e-4, atol=1e-6)
+
+
+def test_variables_without_a_gradient_stay():
+    variable = tf.Variable([1.0, 2.0], name="kernel")
+    other = tf.Variable([1.0], name="other/kernel")
+    SGD(0.1, l2=L2).apply_gradients([(None, variable), (tf.constant([0.0]), other)])
+    np.testing.assert_array_equal(variable, [1, 2])
+    np.testing.assert_allclose(other, [1 - 0.1 * L2])
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9, l2=L2), Adam(0.1, l2=L2)])
+def test_saved_with_a_model(optimizer, tmp_path):
+    config = optimizer.get_config()
+    assert config["l2"] == L2
+    again = type(optimizer).from_config(config)
+    assert again.get_config() == config

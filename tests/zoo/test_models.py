@@ -1,0 +1,140 @@
+"""What every registered model passes, by being registered.
+
+One small model of each family runs in the fast suite, the others with ``-m slow``.
+"""
+
+from __future__ import annotations
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit import zoo
+from onebit.zoo.naming import binary_kernels, named_variables
+
+# Variables that one step cannot move, by the end of their names, and why.
+CANNOT_MOVE: dict[str, str] = {}
+
+
+def representative(family: list[str]) -> str:
+    """Return the smallest model of a family by the look of it: for CIFAR, of depth 20, first in the alphabet."""
+    cifar = [name for name in family if zoo.entry(name).native_shape[0] <= 32]
+    return next((name for name in cifar if "20" in name), next(iter(cifar), family[0]))
+
+
+def families() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in zoo.list_models():
+        found.setdefault(zoo.entry(name).build.__module__, []).append(name)
+    return found
+
+
+FAST = {representative(family) for family in families().values()}
+MODELS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in zoo.list_models()]
+
+
+def small_shape(name):
+    """Return an input shape with little work in it: an ImageNet network ends in 2 x 2 pixels."""
+    height, width, channels = zoo.entry(name).native_shape
+    return (min(height, 64), min(width, 64), channels)
+
+
+def images(model, count=4):
+    return np.random.default_rng(0).standard_normal((count, *model.input_shape[1:])).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name):
+    """The model with 10 classes, its statistics no longer those that a new model starts with."""
+    model = zoo.load(name, input_shape=small_shape(name), num_classes=10)
+    rng = np.random.default_rng(1)
+    for variable in model.non_trainable_weights:
+        if "moving_" in variable.name:
+            variable.assign(variable + rng.uniform(0, 0.5, variable.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    return model.predict(images(model), verbose=0)
+
+
+def test_output(model, expected):
+    assert expected.shape == (4, 10)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
+    assert expected.std(axis=0).max() > 0, "the output depends on the input"
+    assert model.get_layer("logits") is not None
+    assert binary_kernels(model)
+    assert len(named_variables(model)) == len(model.weights)
+    assert not any(isinstance(layer, tf.keras.layers.Lambda) or "Op" in type(layer).__name__ for layer in model.layers)
+
+
+@pytest.mark.parametrize("size", ["native", "other"])
+def test_sizes_and_classes(name, size):
+    """In a graph nothing is computed or allocated."""
+    height, _, channels = zoo.entry(name).native_shape
+    shape = {"native": (height, height, channels), "other": (height + 32, height + 64, channels)}[size]
+    with tf.Graph().as_default():
+        model = zoo.load(name, input_shape=shape, num_classes=1, classifier_activation=None)
+        assert model.output_shape == (None, 1)
+        assert model.input_shape == (None, *shape)
+
+
+@pytest.mark.parametrize("pooling", [None, "avg"])
+def test_without_top(name, model, pooling):
+    with tf.Graph().as_default():
+        body = zoo.load(name, input_shape=small_shape(name), include_top=False, pooling=pooling)
+        assert len(body.output_shape) == (2 if pooling else 4)
+        names = set(named_variables(body))
+    assert names == {name for name in named_variables(model) if not name.startswith("logits")}
+
+
+def test_summary(model, capsys):
+    lq.models.summary(model)
+    text = capsys.readouterr().out
+    assert model.name in text
+    assert "Total params" in text
+
+
+@pytest.mark.parametrize("form", ["model.keras", "model.h5", "folder", "packed"])
+def test_saved_and_loaded(name, model, expected, form, tmp_path):
+    path = tmp_path / form
+    if form == "packed":
+        zoo.save_packed(model, path)
+        loaded = zoo.load_packed(path)
+        assert zoo.model_info(loaded) == zoo.model_info(model)
+        binary = sum(int(np.prod(kernel.variable.shape)) for kernel in binary_kernels(model).values())
+        real = sum(int(np.prod(variable.shape)) for variable in model.weights) - binary
+        assert path.stat().st_size <= 1.05 * binary / 8 + 4 * real + 65536
+    else:
+        model.save(path)
+        loaded = tf.keras.models.load_model(path)
+    np.testing.assert_array_equal(loaded.predict(images(model), verbose=0), expected)
+
+
+def test_mixed_bfloat16(name):
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    model = zoo.load(name, input_shape=small_shape(name), num_classes=10)
+    assert any(layer.compute_dtype == "bfloat16" for layer in model.layers)
+    outputs = model(images(model, 2), training=False)
+    assert outputs.dtype == tf.float32
+    assert np.isfinite(outputs).all()
+
+
+def test_one_step_of_training(model):
+    """The last test of a model: it changes it."""
+    x, y = images(model), np.arange(4) % 10
+    model.compile(tf.keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
+    before = {name: variable.numpy() for name, variable in named_variables(model).items() if variable.trainable}
+    loss = model.fit(x, y, batch_size=4, verbose=0).history["loss"][0]
+    assert np.isfinite(loss)
+    after = {name: variable.numpy() for name, variable in named_variables(model).items() if variable.trainable}
+    assert all(np.isfinite(value).all() for value in after.values())
+    still = {name for name in after if np.array_equal(before[name], after[name])}
+    assert {name for name in still if not name.endswith(tuple(CANNOT_MOVE))} == set()

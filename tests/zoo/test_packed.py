@@ -1,0 +1,313 @@
+"""Packed files: exact for every quantizer, small, complete or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import larq as lq
+import numpy as np
+import pytest
+import safetensors.numpy
+import tensorflow as tf
+from safetensors import safe_open
+
+from onebit import zoo
+from onebit.quantizers import EDE, ApproxSign, LibraPB, MagnitudeAwareSign, McDonnellSign, RSign, ScaledSign
+from onebit.zoo.naming import binary_kernels, named_variables
+
+KERNEL_QUANTIZERS = [
+    ApproxSign,
+    EDE,
+    LibraPB,
+    MagnitudeAwareSign,
+    McDonnellSign,
+    ScaledSign,
+    lq.quantizers.SteSign,
+    lq.quantizers.SwishSign,
+]
+POLICIES = ["float32", "float64", "mixed_bfloat16"]
+
+
+def use(policy):
+    if policy == "float64":
+        tf.keras.backend.set_floatx("float64")
+    tf.keras.mixed_precision.set_global_policy(policy)
+
+
+def every_layer(quantizer):
+    """Return a model from (7, 7, 8) to 5 outputs with every kind of binary kernel."""
+    layers, binary = tf.keras.layers, lq.layers
+    return tf.keras.Sequential(
+        [
+            layers.Input((7, 7, 8)),
+            binary.QuantConv2D(16, 3, input_quantizer=RSign(), kernel_quantizer=quantizer(), name="conv"),
+            layers.BatchNormalization(name="bn1"),
+            binary.QuantConv2D(12, 1, input_quantizer=EDE(k=1.0, t=2.0), kernel_quantizer=quantizer(), name="conv1x1"),
+            layers.BatchNormalization(name="bn2"),
+            binary.QuantDepthwiseConv2D(
+                3, depth_multiplier=2, input_quantizer=RSign(), depthwise_quantizer=quantizer(), name="depthwise"
+            ),
+            layers.BatchNormalization(name="bn3"),
+            binary.QuantSeparableConv2D(
+                10,
+                2,
+                input_quantizer="ste_sign",
+                depthwise_quantizer=quantizer(),
+                pointwise_quantizer=quantizer(),
+                name="separable",
+            ),
+            layers.BatchNormalization(name="bn4"),
+            binary.QuantConv2DTranspose(6, 3, input_quantizer=RSign(), kernel_quantizer=quantizer(), name="transposed"),
+            layers.BatchNormalization(name="bn5"),
+            layers.Flatten(),
+            binary.QuantDense(5, input_quantizer=EDE(), kernel_quantizer=quantizer(), name="dense"),
+            layers.BatchNormalization(name="bn6"),
+        ],
+        name="every_layer",
+    )
+
+
+def set_random(model, seed=0):
+    """Give a model weights such as training leaves, and some that it does not."""
+    rng = np.random.default_rng(seed)
+    binary = binary_kernels(model)
+    for name, variable in named_variables(model).items():
+        shape = variable.shape
+        if name in binary:
+            value = rng.standard_normal(shape) * 10.0 ** rng.uniform(-3, 0.5, shape[-2:])
+            heavy, first = rng.standard_t(1.5, shape[:-1]), value[..., 0]
+            for channel, filters in enumerate((first, heavy, 0.37, 0.0, np.abs(first))[: shape[-1]]):
+                value[..., channel] = filters
+            value.flat[::7] = 0
+            variable.assign(value)
+        elif ("input_quantizer" in name and shape.rank) or name.endswith(("beta", "moving_mean", "bias")):
+            variable.assign(0.3 * rng.standard_normal(shape))
+        else:
+            variable.assign(rng.uniform(0.5, 1.5, shape))
+    return model
+
+
+def predict(model, graph=True):
+    """Return a model's outputs, as `predict` does or, which is quicker to set up, by calling it."""
+    shape = [n or 16 for n in model.input_shape[1:]]
+    x = 2 * np.random.default_rng(1).standard_normal((3, *shape)).astype(tf.keras.backend.floatx())
+    return np.asarray(model.predict(x, verbose=0) if graph else model(x, training=False), np.float64)
+
+
+def changed_by_one_step(model):
+    """Fit one batch; return the names of the variables that it changed."""
+    before = {name: variable.numpy() for name, variable in named_variables(model).items()}
+    x = np.random.default_rng(2).standard_normal((4, *[n or 16 for n in model.input_shape[1:]]))
+    y = np.eye(model.output_shape[-1])[np.arange(4) % model.output_shape[-1]]
+    model.compile(tf.keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+    loss = model.fit(x, y, batch_size=4, verbose=0).history["loss"][0]
+    assert np.isfinite(loss)
+    after = {name: variable.numpy() for name, variable in named_variables(model).items()}
+    assert all(np.isfinite(value).all() for value in after.values())
+    return {name for name in after if not np.array_equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("quantizer", KERNEL_QUANTIZERS, ids=lambda q: q.__name__)
+def test_every_quantizer_in_every_layer(quantizer, policy, tmp_path, caplog):
+    use(policy)
+    model = set_random(every_layer(quantizer))
+    path = zoo.save_packed(model, tmp_path / "model.onebit")
+    assert "cannot be packed exactly" not in caplog.text
+    with safe_open(path, "numpy") as file:
+        kernels = json.loads(file.metadata()["onebit"])["kernels"]
+    assert kernels.keys() == binary_kernels(model).keys()
+    assert len(kernels) == 7
+
+    loaded = every_layer(quantizer)
+    zoo.load_weights(loaded, path)
+    expected = predict(model, graph=policy == "float32")
+    assert np.isfinite(expected).all()
+    assert expected.std() > 0
+    np.testing.assert_array_equal(predict(loaded, graph=policy == "float32"), expected)
+    assert zoo.save_packed(loaded, tmp_path / "again.onebit").read_bytes() == path.read_bytes()
+    assert changed_by_one_step(loaded) >= {f"{name}/kernel" for name in ("conv", "conv1x1", "dense")}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("quantizer", KERNEL_QUANTIZERS, ids=lambda q: q.__name__)
+def test_grouped_kernels(quantizer, policy, tmp_path):
+    use(policy)
+
+    def build():
+        conv = zoo.BinaryConv2D(8, 3, groups=2, input_quantizer=RSign(), kernel_quantizer=quantizer(), name="conv")
+        return tf.keras.Sequential([tf.keras.layers.Input((5, 5, 4)), conv])
+
+    model, loaded = set_random(build()), build()
+    zoo.load_weights(loaded, zoo.save_packed(model, tmp_path / "grouped.onebit"))
+    np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_zoo_model(policy, tmp_path):
+    use(policy)
+    model = set_random(zoo.WideResNet(depth=8, width=1, num_classes=7, input_shape=(None, 16, 3), padding="symmetric"))
+    path = zoo.save_packed(model, tmp_path / "wrn.onebit", source="a test", metrics={"top1": 12.5})
+    expected = predict(model, graph=False)
+    for loaded in (zoo.load_packed(path), zoo.WideResNet(weights=path), zoo.WideResNet(weights=str(path), depth=8)):
+        np.testing.assert_array_equal(predict(loaded, graph=False), expected)
+        assert zoo.model_info(loaded) == zoo.model_info(model)
+    assert "stem_conv/kernel" in changed_by_one_step(loaded)
+    with safe_open(path, "numpy") as file:
+        header = json.loads(file.metadata()["onebit"])
+    assert (header["format"], header["source"], header["metrics"]) == (1, "a test", {"top1": 12.5})
+    assert (header["function"], header["arguments"]["depth"]) == ("WideResNet", 8)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"include_top": False},
+        {"include_top": False, "pooling": "max"},
+        {"classifier_activation": None},
+        {"classifier_activation": "sigmoid", "num_classes": 1},
+        {"activation": "shifted_relu", "temperature": 25.0},
+        {"learned_norm": True, "input_relu": True},
+        {"quantized": False},
+    ],
+)
+def test_zoo_arguments_are_kept(arguments, tmp_path):
+    model = set_random(zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3), **arguments))
+    loaded = zoo.load_packed(zoo.save_packed(model, tmp_path / "wrn.onebit"))
+    assert loaded.output_shape == model.output_shape
+    assert zoo.model_info(loaded) == zoo.model_info(model)
+    np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
+
+
+def test_another_head_on_a_packed_body(tmp_path, caplog):
+    path = zoo.save_packed(set_random(zoo.WideResNet(depth=8, width=1)), tmp_path / "wrn.onebit")
+    model = zoo.WideResNet(weights=path, num_classes=1000)
+    assert model.output_shape == (None, 1000)
+    assert "the classifier starts anew" in caplog.text
+    headless = zoo.save_packed(zoo.WideResNet(weights=path, include_top=False), tmp_path / "body.onebit")
+    assert zoo.WideResNet(weights=headless, num_classes=3).output_shape == (None, 3)
+    assert "no classifier" in caplog.text
+
+
+def test_nested_models_and_saved_sessions(tmp_path):
+    """A model read from a .keras file is not the zoo's any more; its weights still pack, under the nested names."""
+    body = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg", input_shape=(16, 16, 3)))
+    head = lq.layers.QuantDense(3, kernel_quantizer=ScaledSign(), name="dense")
+    model = tf.keras.Sequential([body, head])
+    model.build((None, 16, 16, 3))
+    path = zoo.save_packed(model, tmp_path / "nested.onebit")
+    expected = predict(model)
+    model.save(tmp_path / "nested.keras")
+    again = tf.keras.models.load_model(tmp_path / "nested.keras")
+    again.set_weights([np.ones_like(value) for value in again.get_weights()])
+    zoo.load_weights(again, path)
+    np.testing.assert_array_equal(predict(again), expected)
+    with pytest.raises(ValueError, match=r"is not the zoo's.*load_weights\(model, path\)"):
+        zoo.load_packed(path)
+
+
+def test_what_cannot_be_packed_is_kept_as_it_is(tmp_path, caplog):
+    """A 1-bit quantizer with other values than a sign and a scale, and a kernel that is no longer finite."""
+
+    def build():
+        return tf.keras.Sequential(
+            [
+                tf.keras.layers.Input((5, 5, 4)),
+                lq.layers.QuantConv2D(8, 3, kernel_quantizer=lq.quantizers.SteHeaviside(), name="heaviside"),
+                lq.layers.QuantConv2D(8, 3, kernel_quantizer=ScaledSign(), name="broken"),
+            ]
+        )
+
+    model, loaded = set_random(build()), build()
+    kernel = named_variables(model)["broken/kernel"]
+    kernel.assign(tf.where(kernel > 1, np.nan, kernel))
+    zoo.load_weights(loaded, zoo.save_packed(model, tmp_path / "model.onebit"))
+    assert caplog.text.count("cannot be packed exactly") == 2
+    for name, variable in named_variables(model).items():
+        np.testing.assert_array_equal(named_variables(loaded)[name].numpy(), variable.numpy())
+
+
+def test_filters_on_the_brink_of_two_scales(tmp_path):
+    """Two standardised weights are plus and minus the root of 1/2, which Libra-PB rounds either way."""
+
+    def build():
+        conv = lq.layers.QuantConv2D(200, 1, kernel_quantizer=LibraPB(), name="conv")
+        return tf.keras.Sequential([tf.keras.layers.Input((3, 3, 2)), conv])
+
+    model, loaded = build(), build()
+    zoo.load_weights(loaded, zoo.save_packed(model, tmp_path / "model.onebit"))
+    np.testing.assert_array_equal(predict(loaded), predict(model))
+
+
+@pytest.mark.parametrize("quantizer", [McDonnellSign, LibraPB, ScaledSign], ids=lambda q: q.__name__)
+def test_size(quantizer, tmp_path):
+    model = tf.keras.Sequential(
+        [
+            tf.keras.layers.Input((16, 16, 128)),
+            lq.layers.QuantConv2D(1024, 3, kernel_quantizer=quantizer(), name="conv"),
+            tf.keras.layers.BatchNormalization(name="bn"),
+            lq.layers.QuantConv2D(2048, 1, kernel_quantizer=quantizer(), use_bias=False, name="conv1x1"),
+        ]
+    )
+    binary = 3 * 3 * 128 * 1024 + 1024 * 2048
+    real = model.count_params() - binary
+    size = zoo.save_packed(model, tmp_path / "model.onebit").stat().st_size
+    assert binary / 8 < size <= 1.05 * binary / 8 + 4 * real + 65536
+
+
+# --- Writing is all or nothing ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny():
+    first = lq.layers.QuantConv2D(5, 1, kernel_quantizer=LibraPB(), name="first")
+    conv = lq.layers.QuantConv2D(3, 2, kernel_quantizer=ScaledSign(), name="conv")
+    return set_random(tf.keras.Sequential([tf.keras.layers.Input((4, 4, 5)), first, conv]))
+
+
+def test_missing_folder(tiny, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"The folder .*nowhere does not exist"):
+        zoo.save_packed(tiny, tmp_path / "nowhere" / "model.onebit")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("at", ["write", "replace"])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk", "interrupt"]
+)
+def test_failed_writing_leaves_what_was_there(tiny, tmp_path, monkeypatch, at, error):
+    path = tmp_path / "model.onebit"
+    path.write_bytes(b"the file before")
+
+    def fail(tensors, filename, *_):
+        if at == "write":
+            with open(filename, "wb") as file:
+                file.write(b"half")
+        raise error
+
+    monkeypatch.setattr(*((safetensors.numpy, "save_file") if at == "write" else (os, "replace")), fail)
+    with pytest.raises(type(error)):
+        zoo.save_packed(tiny, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onebit"]
+    assert path.read_bytes() == b"the file before"
+
+
+@pytest.mark.parametrize("metrics", [{"top1": np.float32(1)}, {"top1": float("nan")}, {1: {2}}, {("a", "b"): 1}])
+def test_metrics_that_json_cannot_hold(tiny, tmp_path, metrics):
+    with pytest.raises(ValueError, match="metrics must be what JSON can hold"):
+        zoo.save_packed(tiny, tmp_path / "model.onebit", metrics=metrics)
+    assert not list(tmp_path.iterdir())
+
+
+def test_variables_of_one_name(tmp_path):
+    model = tf.keras.Sequential([tf.keras.layers.Input((4,)), tf.keras.layers.Dense(2, name="a")])
+    model.layers[0].add_weight("kernel", shape=(2,))
+    with pytest.raises(ValueError, match="two variables that would both be called 'a/kernel'"):
+        zoo.save_packed(model, tmp_path / "model.onebit")
+
+
+def test_file_is_an_ordinary_one(tiny, tmp_path):
+    path = zoo.save_packed(tiny, tmp_path / "model.onebit")
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert set(safetensors.numpy.load_file(path)) >= {"conv/kernel", "conv/kernel:scale", "conv/bias", "first/kernel"}

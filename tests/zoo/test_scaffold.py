@@ -1,0 +1,119 @@
+"""What every architecture has in common: signature, input, top, and the choice between given, weights' and default."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit import zoo
+from onebit.zoo import registry
+
+SHARED = ["input_shape", "input_tensor", "weights", "include_top", "num_classes", "pooling", "classifier_activation"]
+FUNCTIONS = sorted({zoo.entry(name).build.__name__ for name in zoo.list_models()})
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_signature_and_docstring(name):
+    build = registry.function(name)
+    parameters = inspect.signature(build).parameters
+    assert list(parameters)[-7:] == SHARED
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    assert parameters["include_top"].default is True
+    assert parameters["classifier_activation"].default == "softmax"
+    for parameter in parameters:
+        assert f"{parameter}" in build.__doc__, f"{parameter} is not documented"
+    with pytest.raises(TypeError):
+        build(20)
+    with pytest.raises(TypeError, match=rf"{name}\(\) has no argument 'nonsense'; it takes .*weights"):
+        build(nonsense=1)
+
+
+def build(**options):
+    return zoo.WideResNet(depth=8, width=1, **options)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", None, tf.nn.softmax])
+def test_classifier_activation_follows_the_logits(activation):
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    model, logits = build(classifier_activation=activation), build(classifier_activation=None)
+    logits.set_weights(model.get_weights())
+    expected = logits(x)
+    if activation is not None:
+        expected = tf.keras.activations.get(activation)(expected)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5)
+    np.testing.assert_array_equal(tf.keras.Model(model.input, model.get_layer("logits").output)(x), logits(x))
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_pooling(pooling):
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    body, pooled = build(include_top=False), build(include_top=False, pooling=pooling)
+    pooled.set_weights(body.get_weights())
+    assert body.output_shape == (None, 8, 8, 64)
+    assert pooled.output_shape == (None, 64)
+    reduce = {"avg": np.mean, "max": np.max}[pooling]
+    np.testing.assert_allclose(pooled(x), reduce(body(x).numpy(), axis=(1, 2)), rtol=1e-5)
+
+
+def test_input_tensor():
+    image = tf.keras.Input((16, 16, 1), name="mine")
+    model = build(input_tensor=image)
+    assert model.input is image
+    assert model.input_shape == (None, 16, 16, 1)
+    scaled = tf.keras.layers.Rescaling(2.0)(image)
+    model = build(input_tensor=scaled)
+    assert model.input is image
+    assert isinstance(model.layers[1], tf.keras.layers.Rescaling)
+    with pytest.raises(
+        ValueError, match=r"input_shape=\(8, 8, 1\) and the shape of input_tensor, \(16, 16, 1\), differ"
+    ):
+        build(input_tensor=image, input_shape=(8, 8, 1))
+    assert build(input_tensor=image, input_shape=(16, 16, 1)).input is image
+
+
+def test_any_size():
+    model = build(input_shape=(None, None, 3))
+    for size in (16, 33):
+        assert model(np.zeros((1, size, size + 8, 3), np.float32)).shape == (1, 10)
+
+
+def test_probabilities_are_float32_under_a_16_bit_policy():
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    model = build()
+    assert model.get_layer("logits").compute_dtype == "bfloat16"
+    assert model.output.dtype == tf.float32
+
+
+def test_model_info():
+    info = zoo.model_info(build(num_classes=3, classifier_activation=tf.nn.sigmoid))
+    assert info.function == "WideResNet"
+    assert info.arguments["classifier_activation"] == "sigmoid"
+    assert (info.arguments["num_classes"], info.arguments["input_shape"]) == (3, (32, 32, 3))
+    assert zoo.model_info(tf.keras.Sequential()) is None
+    again = registry.function(info.function)(**info.arguments)
+    assert zoo.model_info(again) == info
+
+
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5", ".keras", ".bin", "_weights.h5"])
+@pytest.mark.parametrize("kind", ["weights", "legacy", "model.keras", "model.h5"])
+def test_keras_files_are_recognised_by_content(tmp_path, kind, ending):
+    model = build(input_shape=(16, 16, 3))
+    written = tmp_path / {"weights": "a.weights.h5", "legacy": "a.h5"}.get(kind, kind)
+    (model.save if kind.startswith("model") else model.save_weights)(written)
+    path = written.rename(tmp_path / f"renamed{ending}")
+    loaded = build(input_shape=(16, 16, 3), weights=path)
+    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_keras_file_of_another_architecture_leaves_the_model_alone(tmp_path):
+    build(num_classes=7).save_weights(tmp_path / "other.weights.h5")
+    model = build()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"other\.weights\.h5 does not fit the model"):
+        zoo.load_weights(model, tmp_path / "other.weights.h5")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
