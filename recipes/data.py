@@ -6,7 +6,7 @@ a run is deterministic, and one that is continued at an epoch sees what it would
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +121,8 @@ def cutout(images: tf.Tensor, seed: tf.Tensor, size: int = 18) -> tf.Tensor:
         for axis in (0, 1)
     ]
     rows, columns = (
-        (tf.range(shape[1 + axis]) >= corner[axis]) & (tf.range(shape[1 + axis]) < corner[axis] + size) for axis in (0, 1)
+        (tf.range(shape[1 + axis]) >= corner[axis]) & (tf.range(shape[1 + axis]) < corner[axis] + size)
+        for axis in (0, 1)
     )
     patch = (rows[:, :, None] & columns[:, None, :])[..., None]
     return tf.where(patch, random_pixel_values(shape, seed + [2, 0], images.dtype), images)
@@ -130,3 +131,14 @@ def cutout(images: tf.Tensor, seed: tf.Tensor, size: int = 18) -> tf.Tensor:
 def random_pixel_values(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Return uniform random integers from 0 to 255."""
     return tf.cast(tf.random.stateless_uniform(shape, seed, 0, 256, tf.int32), dtype)
+
+
+def normalised(dataset: tf.data.Dataset, mean: Sequence[float], std: Sequence[float]) -> tf.data.Dataset:
+    """Map the images of a dataset of (images, labels) to float32, (image - mean) / std channel by channel."""
+    trivial = not any(mean) and all(s == 1 for s in std)
+
+    def normalise(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images = tf.cast(images, tf.float32)
+        return (images if trivial else (images - tf.constant(mean)) / tf.constant(std)), labels
+
+    return dataset.map(normalise, num_parallel_calls=2, deterministic=True)

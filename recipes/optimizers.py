@@ -20,7 +20,9 @@ class _CoupledL2:
         self.l2 = l2
         self.decays = decays or is_kernel
 
-    def apply_gradients(self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any) -> Any:
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
+    ) -> Any:
         if self.l2:
             grads_and_vars = [
                 (g + tf.cast(self.l2, g.dtype) * v if g is not None and self.decays(v.name) else g, v)
@@ -40,3 +42,20 @@ def is_kernel(name: str) -> bool:
 @lq.utils.register_alias("L2SGD")
 class SGD(_CoupledL2, tf.keras.optimizers.SGD):
     """Keras' SGD with coupled L2 on the kernels."""
+
+
+@lq.utils.register_alias("L2Adam")
+class Adam(_CoupledL2, tf.keras.optimizers.Adam):
+    """Keras' Adam with coupled L2 on chosen variables: PyTorch's Adam with ``weight_decay``, not AdamW.
+
+    Args:
+        epsilon: 1e-8 by default, as in PyTorch; Keras has 1e-7.
+    """
+
+    def __init__(self, *args: Any, epsilon: float = 1e-8, **kwargs: Any) -> None:
+        super().__init__(*args, epsilon=epsilon, **kwargs)
+
+
+def every(name: str) -> bool:
+    """Return True: all variables decay, normalisations included (IR-Net)."""
+    return True

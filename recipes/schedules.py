@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import larq as lq
@@ -63,7 +64,7 @@ class WarmRestarts(tf.keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, tf.int64)
         epoch, batch = step // self.steps_per_epoch, step % self.steps_per_epoch
-        # Cycle n starts at epoch first * (factor^n - 1) / (factor - 1). The half makes the logarithm's rounding harmless.
+        # Cycle n starts at epoch first * (factor^n - 1) / (factor - 1). The half keeps the logarithm off whole numbers.
         started = (tf.cast(epoch, tf.float64) + 0.5) * (self.factor - 1) / self.first_cycle + 1
         n = tf.floor(tf.math.log(started) / math.log(self.factor))
         length = self.first_cycle * tf.pow(tf.constant(self.factor, tf.float64), n)
@@ -81,3 +82,78 @@ class WarmRestarts(tf.keras.optimizers.schedules.LearningRateSchedule):
             "first_cycle": self.first_cycle,
             "factor": self.factor,
         }
+
+
+class _PerEpoch(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that changes between epochs only.
+
+    Args:
+        steps_per_epoch: Batches in an epoch, at least 1.
+        epochs: Length of the training, at least 1. Past it the last epoch's rate stays.
+        initial: The rate to start from, positive.
+
+    Raises:
+        ValueError: An argument is outside its range.
+    """
+
+    def __init__(self, steps_per_epoch: int, epochs: int, initial: float) -> None:
+        if steps_per_epoch < 1 or epochs < 1 or not initial > 0:
+            raise ValueError(
+                "steps_per_epoch and epochs must be at least 1 and initial positive, not "
+                f"{steps_per_epoch!r}, {epochs!r} and {initial!r}."
+            )
+        self.steps_per_epoch, self.epochs, self.initial = steps_per_epoch, epochs, initial
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        epoch = tf.minimum(tf.cast(step, tf.int64) // self.steps_per_epoch, self.epochs - 1)
+        return tf.cast(self.initial * self._factor(tf.cast(epoch, tf.float64)), tf.keras.backend.floatx())
+
+    def _factor(self, epoch: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {"steps_per_epoch": self.steps_per_epoch, "epochs": self.epochs, "initial": self.initial}
+
+
+@lq.utils.register_keras_custom_object
+class CosineEpochs(_PerEpoch):
+    r"""IR-Net's schedule: epoch \(e\) of \(E\), from 0, has the factor \((1 + \cos (\pi e / E)) / 2\).
+
+    The last epoch's rate is still positive. Source: `CIFAR-10/ResNet20/1w1a/trainer.py` in `htqin/IR-Net`.
+    """
+
+    def _factor(self, epoch: tf.Tensor) -> tf.Tensor:
+        return (1 + tf.cos(math.pi * epoch / self.epochs)) / 2
+
+
+@lq.utils.register_keras_custom_object
+class LinearEpochs(_PerEpoch):
+    r"""Bi-Real Net's and ReActNet's schedule: epoch \(e\) of \(E\), from 0, has the factor \(1 - (e + 1) / E\).
+
+    The official scripts step the schedule before each epoch, so that the first epoch is already reduced and the last
+    has rate 0 and changes nothing but the statistics of batch normalisation.
+    """
+
+    def _factor(self, epoch: tf.Tensor) -> tf.Tensor:
+        return 1 - (epoch + 1) / self.epochs
+
+
+@lq.utils.register_keras_custom_object
+class StepEpochs(_PerEpoch):
+    """Bi-Real Net's Caffe schedule: the rate falls to a tenth after each of some epochs.
+
+    Args:
+        steps_per_epoch, epochs, initial: As for the others.
+        drops: The numbers of completed epochs after which the rate falls.
+    """
+
+    def __init__(self, steps_per_epoch: int, epochs: int, initial: float, drops: Sequence[int]) -> None:
+        super().__init__(steps_per_epoch, epochs, initial)
+        self.drops = list(drops)
+
+    def _factor(self, epoch: tf.Tensor) -> tf.Tensor:
+        passed = tf.reduce_sum(tf.cast(epoch >= tf.constant(self.drops, tf.float64), tf.float64))
+        return tf.pow(tf.constant(0.1, tf.float64), passed)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "drops": self.drops}

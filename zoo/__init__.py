@@ -1,21 +1,69 @@
 """The architectures of the papers, the registry that names them, and their weights."""
 
+from . import larq_zoo as _larq_zoo  # noqa: F401  (registers larq-zoo's models)
+from .birealnet import BiRealNet18, BiRealNet18CIFAR, BiRealNet20, BiRealNet34, BiRealNet50
 from .cache import cache_dir
 from .checkpoint import load_weights
+from .convert import convert
+from .counts import Counts, count, recorded_counts
+from .evaluation import Evaluation, evaluate
+from .ftbnn import FTBNN18, FTBNN20
+from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images
+from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
 from .layers import BinaryConv2D
 from .packed import load_packed, save_packed
+from .reactnet import (
+    ReActNet18CIFAR,
+    ReActNet20,
+    ReActNetA,
+    ReActNetB,
+    ReActNetC,
+    ReActResNet18,
+    ReActResNet34,
+)
 from .registry import entry, list_models, load
+from .samples import Sample, class_names, sample_images
 from .scaffold import model_info
+from .stages import stage_outputs
 from .weights import Weights, get_weights, list_weights
 from .wide_resnet import WideResNet, WideResNetImageNet
 
 __all__ = [
+    "FTBNN18",
+    "FTBNN20",
+    "PREPROCESSING",
+    "BiRealNet18",
+    "BiRealNet18CIFAR",
+    "BiRealNet20",
+    "BiRealNet34",
+    "BiRealNet50",
     "BinaryConv2D",
+    "Counts",
+    "Evaluation",
+    "IRNetResNet18",
+    "IRNetResNet18CIFAR",
+    "IRNetResNet20",
+    "IRNetResNet34",
+    "IRNetVGGSmall",
+    "Preprocessing",
+    "ReActNet18CIFAR",
+    "ReActNet20",
+    "ReActNetA",
+    "ReActNetB",
+    "ReActNetC",
+    "ReActResNet18",
+    "ReActResNet34",
+    "Sample",
     "Weights",
     "WideResNet",
     "WideResNetImageNet",
     "cache_dir",
+    "class_names",
+    "convert",
+    "count",
     "entry",
+    "evaluate",
+    "get_preprocessing",
     "get_weights",
     "list_models",
     "list_weights",
@@ -23,5 +71,9 @@ __all__ = [
     "load_packed",
     "load_weights",
     "model_info",
+    "read_images",
+    "recorded_counts",
+    "sample_images",
     "save_packed",
+    "stage_outputs",
 ]

@@ -61,6 +61,10 @@ def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -
         from .pytorch import PyTorchCheckpoint
 
         return PyTorchCheckpoint(path, function)
+    if head.startswith(b"\x89HDF") and _is_larq_zoo(path):
+        from .larq_zoo import LarqZooFile
+
+        return LarqZooFile(path, function)
     if head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04")):
         from .keras_file import KerasFile
 
@@ -81,6 +85,16 @@ def _is_pytorch(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("data.pkl") for name in archive.namelist())
     except zipfile.BadZipFile:
+        return False
+
+
+def _is_larq_zoo(path: Path) -> bool:
+    """Return whether an HDF5 file is larq-zoo's of Bi-Real Net."""
+    from .larq_zoo import LarqZooFile
+
+    try:
+        return LarqZooFile.recognises(path)
+    except Exception:  # a damaged file, of which the reader of Keras files has more to say
         return False
 
 

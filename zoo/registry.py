@@ -56,8 +56,11 @@ def register(name: str, paper: Paper, native_shape: tuple[int, int, int], **argu
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the registered models that match a shell pattern, sorted."""
-    return sorted(fnmatch.filter(_ENTRIES, pattern))
+    """Return the names of the registered models that match a shell pattern, sorted.
+
+    Models of other zoos, which have a slash in their names, are listed only by a pattern that has one: ``"larq/*"``.
+    """
+    return sorted(name for name in fnmatch.filter(_ENTRIES, pattern) if "/" in pattern or "/" not in name)
 
 
 def entry(name: str) -> Entry:

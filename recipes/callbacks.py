@@ -1,0 +1,176 @@
+"""What the trainer does between batches and epochs."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..zoo.files import replacing
+from ..zoo.naming import binary_kernels
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+class StopWhenDiverged(tf.keras.callbacks.Callback):
+    """Ends the training with `DivergedError` at the first batch whose loss is not finite.
+
+    The checkpoint of the last completed epoch stays as it is.
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"The loss is {loss} at batch {batch + 1} of epoch {self._epoch + 1}. The last completed epoch "
+                "is kept; try a lower learning rate."
+            )
+
+
+class FlipRatio(tf.keras.callbacks.Callback):
+    """Reports ``flip_ratio``, the share of binary weights whose sign an epoch has changed."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._kernels = list(binary_kernels(student_of(self.model)).values())
+        self._signs = self._read()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        signs = self._read()
+        flipped = sum(int(np.count_nonzero(now != before)) for now, before in zip(signs, self._signs, strict=True))
+        if logs is not None and signs:
+            logs["flip_ratio"] = flipped / sum(sign.size for sign in signs)
+        self._signs = signs
+
+    def _read(self) -> list[np.ndarray]:
+        return [kernel.quantized(kernel.variable.numpy()) > 0 for kernel in self._kernels]
+
+
+class TestAccuracy(tf.keras.callbacks.Callback):
+    """Evaluates the test set after chosen epochs, as ``val_loss`` and ``val_accuracy``.
+
+    Args:
+        batches: The test set in batches (images, labels).
+        milestones: Epochs, counted from 1; ``None`` means all.
+    """
+
+    __test__ = False  # not a test, whatever pytest may think of its name
+
+    def __init__(self, batches: tf.data.Dataset, milestones: Sequence[int] | None) -> None:
+        super().__init__()
+        self.batches = batches
+        self.milestones = None if milestones is None else set(milestones)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None and (self.milestones is None or epoch + 1 in self.milestones):
+            results = self.model.evaluate(self.batches, verbose=0, return_dict=True)
+            logs.update({f"val_{name}": value for name, value in results.items()})
+
+
+class History(tf.keras.callbacks.Callback):
+    """Keeps one row of figures for each epoch, in memory and as a CSV file that is replaced in one step.
+
+    Args:
+        path: The file. Rows of it up to the epoch at which training starts are kept, later ones dropped.
+        stage: The stage's name, a column of the file.
+    """
+
+    def __init__(self, path: Path, stage: str) -> None:
+        super().__init__()
+        self.path, self.stage = path, stage
+        self.rows: list[dict[str, Any]] = read_history(path)
+
+    def start_at(self, epoch: int) -> None:
+        """Drop this stage's rows from ``epoch`` on (counted from 0): they were not checkpointed."""
+        self.rows = [row for row in self.rows if row["stage"] != self.stage or row["epoch"] <= epoch]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        figures = {name: float(value) for name, value in (logs or {}).items()}
+        rate = float(tf.keras.backend.get_value(self.model.optimizer.learning_rate))
+        seconds = time.perf_counter() - self._started
+        row = {"stage": self.stage, "epoch": epoch + 1, **figures, "learning_rate": rate, "seconds": round(seconds, 2)}
+        self.rows.append(row)
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a history file, numbers as numbers; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {
+                name: value if name == "stage" else (int if name == "epoch" else float)(value)
+                for name, value in row.items()
+                if value
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+class EpochCheckpoint(tf.keras.callbacks.Callback):
+    """Checkpoints network, optimizer and epoch after each epoch, and keeps the best network by test accuracy apart.
+
+    A checkpoint counts from the moment that its last file is written, so that a run which is killed meanwhile goes on
+    from the one before.
+
+    Args:
+        folder: For the checkpoints; the last two are kept.
+        model: The network (a distiller's student), built.
+        optimizer: Its optimizer, built.
+        history: The rows so far, by which an epoch is the best.
+        best: File for the best network's weights.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: tf.keras.Model,
+        optimizer: tf.keras.optimizers.Optimizer | None,
+        history: History,
+        best: Path,
+    ) -> None:
+        super().__init__()
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
+        parts = {"network": model, "epoch": self.epoch, **({"optimizer": optimizer} if optimizer is not None else {})}
+        self._checkpoint = tf.train.Checkpoint(**parts)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
+        self._network, self._history, self._best = model, history, best
+
+    def restore(self) -> int:
+        """Restore the last checkpoint, if there is one, and return the number of completed epochs."""
+        if self._manager.latest_checkpoint:
+            status = self._checkpoint.restore(self._manager.latest_checkpoint)
+            status.assert_existing_objects_matched().expect_partial()
+        return int(self.epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        accuracy = (logs or {}).get("val_accuracy")
+        before = [row["val_accuracy"] for row in self._history.rows[:-1] if "val_accuracy" in row]
+        if accuracy is not None and accuracy >= max(before, default=0.0):
+            with replacing(self._best) as temporary:
+                self._network.save_weights(str(temporary))
+        self.epoch.assign(epoch + 1)
+        self._manager.save()
+
+
+def student_of(model: tf.keras.Model) -> tf.keras.Model:
+    """Return a distiller's student, or the model itself."""
+    return getattr(model, "student", model)

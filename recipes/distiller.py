@@ -1,0 +1,105 @@
+"""Training a student network towards a teacher's output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .losses import distribution_loss
+
+
+class Distiller(tf.keras.Model):
+    """A student and its teacher as one Keras model: what is called, evaluated and saved is the student.
+
+    In ``fit`` the loss is `distribution_loss` alone, and the labels serve the metrics. The teacher is frozen, runs in
+    inference mode and is part of no checkpoint. In ``evaluate`` the loss is the compiled one, of the labels.
+
+    Args:
+        student: A functional Keras model that ends in a softmax, or any model that returns logits.
+        teacher: The same, with as many classes; it gets the student's input. ``None`` where the training batches are
+            (images, (labels, teacher logits)), see `teacher_logits`.
+
+    Raises:
+        ValueError: Student and teacher have different numbers of classes.
+
+    References:
+        - [ReActNet](https://arxiv.org/abs/2003.03488), section 4.3
+    """
+
+    def __init__(self, student: tf.keras.Model, teacher: tf.keras.Model | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if teacher is not None and student.output_shape[-1] != teacher.output_shape[-1]:
+            raise ValueError(
+                f"The student has {student.output_shape[-1]} classes and the teacher {teacher.output_shape[-1]}: "
+                "they must have the same."
+            )
+        self.student = student
+        self._logits = logits_model(student)
+        self._distillation = tf.keras.metrics.Mean("loss")
+        # Keras tracks what it finds in attributes; behind a function the teacher's variables are not the distiller's.
+        teacher = teacher and logits_model(teacher)
+        self._teach = lambda images: teacher(images, training=False)
+        self._has_teacher = teacher is not None
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return self.student(inputs, training=training)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images, labels, weights = tf.keras.utils.unpack_x_y_sample_weight(data)
+        if self._has_teacher:
+            target = self._teach(images)
+        else:
+            labels, target = labels
+        with tf.GradientTape() as tape:
+            logits = tf.cast(self._logits(images, training=True), tf.float32)
+            losses = distribution_loss(tf.cast(target, tf.float32), logits)
+            # The gradients of all replicas are added, so each replica contributes its share of the mean.
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            loss = (tf.reduce_mean(losses) + sum(self.student.losses)) / replicas
+        self.optimizer.minimize(loss, self.student.trainable_variables, tape=tape)
+        self._distillation.update_state(losses)
+        # Softmax changes neither accuracy nor its order, and serves the metrics that want probabilities.
+        results = self.compute_metrics(images, labels, tf.nn.softmax(logits), weights)
+        return {**results, "loss": self._distillation.result()}
+
+    def save(self, filepath: str, *args: Any, **kwargs: Any) -> None:
+        """Save the student, as ``tf.keras.Model.save`` does."""
+        self.student.save(filepath, *args, **kwargs)
+
+    def save_weights(self, filepath: str, *args: Any, **kwargs: Any) -> None:
+        """Save the student's weights, as ``tf.keras.Model.save_weights`` does."""
+        self.student.save_weights(filepath, *args, **kwargs)
+
+
+def logits_model(model: tf.keras.Model) -> tf.keras.Model:
+    """Return a model that shares ``model``'s layers and stops before its final softmax, or ``model`` if it has none."""
+    last = model.layers[-1] if model.layers else None
+    softmax = isinstance(last, tf.keras.layers.Softmax) or (
+        isinstance(last, tf.keras.layers.Activation) and last.activation is tf.keras.activations.softmax
+    )
+    return tf.keras.Model(model.inputs, last.input) if softmax else model
+
+
+def teacher_logits(teacher: tf.keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Run a teacher once over batches in a fixed order, and return (images, (labels, teacher logits)) for `Distiller`.
+
+    Only batches that are the same in every epoch can be cached so: without augmentation, or with one that is drawn
+        once.
+
+    Args:
+        teacher: A Keras model.
+        batches: Finite batches (images, labels).
+    """
+    logits = logits_model(teacher)
+    cached = np.concatenate([logits(images, training=False).numpy() for images, _ in batches])
+    sizes = np.array([len(labels) for _, labels in batches])
+    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+
+    def attach(place: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+        images, labels = batch
+        return images, (labels, tf.constant(cached)[place[0] : place[0] + place[1]])
+
+    places = tf.data.Dataset.from_tensor_slices(np.stack([offsets, sizes], axis=1))
+    return tf.data.Dataset.zip((places, batches)).map(attach)

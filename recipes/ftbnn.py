@@ -1,0 +1,67 @@
+"""How FTBNN-style networks are trained here, from scratch in one stage.
+
+Z. Su et al., *FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going Beyond*, arXiv 2010.09294. The authors published
+neither code nor models, and no training details could be sourced: everything here is *our choice*, and no result of it
+is a reproduction of theirs.
+
+    onebit train ftbnn --data-dir DATA --output RUN --set nonlinearity=prelu
+
+is one row of the ablation none / relu / prelu / fprelu.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from ..zoo import load
+from .augmentation import flip_and_shift
+from .losses import SmoothedCrossentropy
+from .optimizers import Adam
+from .recipe import Recipe, Stage, register
+from .schedules import LinearEpochs
+
+
+@register
+def ftbnn(
+    *,
+    model: str = "ftbnn20",
+    dataset: str = "cifar10",
+    nonlinearity: str = "fprelu",
+    epochs: int = 120,
+    batch_size: int = 256,
+    lr: float = 1e-3,
+    label_smoothing: float = 0.1,
+    weight_decay: float = 1e-5,
+) -> Recipe:
+    """Adam with a linear schedule and label smoothing.
+
+    Args:
+        model: A registered FTBNN.
+        dataset: What to train on.
+        nonlinearity: ``"fprelu"``, ``"prelu"``, ``"relu"`` or ``"none"``.
+        epochs: Length of the training.
+        batch_size: Partial batches are dropped.
+        lr: Rate of Adam; it falls linearly, epoch by epoch, to 0 in the last one.
+        label_smoothing: Share of the target that is spread over all classes.
+        weight_decay: L2 on the real-valued kernels; none on binary latent weights, normalisations and slopes.
+    """
+    options = {"nonlinearity": nonlinearity}
+
+    def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
+        return Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay, decays=_is_real_kernel)
+
+    stage = Stage(
+        name="train",
+        epochs=epochs,
+        build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape, **options),
+        optimizer=optimizer,
+        augment=flip_and_shift,
+        loss=SmoothedCrossentropy(label_smoothing),
+    )
+    return Recipe("ftbnn", dataset, batch_size, "imagenet", [stage])
+
+
+def _is_real_kernel(name: str) -> bool:
+    """Return whether a variable is the kernel of the stem, a shortcut or the classifier."""
+    layer, *_, variable = name.split("/")
+    return variable.startswith("kernel") and any(part in layer for part in ("stem", "shortcut", "logits"))

@@ -1,0 +1,61 @@
+"""The papers' training losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+
+def distribution_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> tf.Tensor:
+    r"""Return ReActNet's distributional loss of each example, shape (batch,).
+
+    The cross-entropy of the student's distribution with the teacher's as its target, at temperature 1 and without
+    labels:
+    \[ L = -\sum_c p_c^{teacher} \log p_c^{student} \]
+    The paper writes a Kullback-Leibler divergence; the official code leaves out the teacher's entropy, a constant: same
+    gradients, larger value.
+
+    Args:
+        teacher_logits: (batch, classes); no gradient flows to it.
+        student_logits: (batch, classes).
+
+    References:
+        - [ReActNet](https://arxiv.org/abs/2003.03488), section 4.3; `DistributionLoss` in `liuzechun/ReActNet`
+    """
+    target = tf.stop_gradient(tf.nn.softmax(teacher_logits))
+    return tf.nn.softmax_cross_entropy_with_logits(target, student_logits)
+
+
+@lq.utils.register_keras_custom_object
+class SmoothedCrossentropy(tf.keras.losses.Loss):
+    r"""Cross-entropy of integer labels with label smoothing: the target is \((1 - \epsilon)\,\mathrm{onehot} +
+    \epsilon / C\).
+
+    Args:
+        epsilon: \(\epsilon\), from 0 to 1. 0 is plain cross-entropy.
+        from_logits: Whether predictions are logits; probabilities by default, as the zoo's models return.
+
+    Raises:
+        ValueError: ``epsilon`` is outside its range.
+
+    References:
+        - `CrossEntropyLabelSmooth` in `liuzechun/Bi-Real-net`, epsilon 0.1
+    """
+
+    def __init__(self, epsilon: float = 0.0, from_logits: bool = False, **kwargs: Any) -> None:
+        super().__init__(**{"name": "smoothed_crossentropy", **kwargs})
+        if not 0 <= epsilon <= 1:
+            raise ValueError(f"epsilon of SmoothedCrossentropy must lie between 0 and 1, not {epsilon!r}.")
+        self.epsilon, self.from_logits = epsilon, from_logits
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        labels = tf.reshape(tf.cast(y_true, tf.int64), [-1])
+        target = tf.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
+        return tf.keras.losses.categorical_crossentropy(
+            target, y_pred, from_logits=self.from_logits, label_smoothing=self.epsilon
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "epsilon": self.epsilon, "from_logits": self.from_logits}

@@ -1,0 +1,114 @@
+"""How ReActNet was trained: two steps, both towards a real-valued teacher.
+
+Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, *ReActNet: Towards Precise Binary Neural Network with Generalized Activation
+Functions*, ECCV 2020, arXiv 2003.03488; official code: `liuzechun/ReActNet`.
+
+    onebit train reactnet --data-dir DATA --output RUN --set teacher=TEACHER
+
+trains the CIFAR form with the paper's settings: the authors published ImageNet results alone.
+
+| what | ReActNet-A | ReAct-ResNet-18 |
+|---|---|---|
+| epochs in each step, rate | 128, 1.25e-3 (or 256, 5e-4) | 128, 2.5e-3 (or 256, 1e-3) |
+| batch | 256 | 512 |
+| weight decay | 1e-5 in step 1, 0 in step 2 | the same |
+| teacher | torchvision's ResNet-34 | the same |
+
+The released code of ReActNet-A loads step 1 into step 2 with ``strict=False`` while the binary kernels have another
+name there, and so drops them without a word. Here they are handed over; ``released=true`` reproduces the released
+behaviour.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from ..zoo import entry, load, load_packed
+from ..zoo.naming import binary_kernels
+from .augmentation import flip_and_shift
+from .birealnet import inherit_all
+from .optimizers import Adam
+from .recipe import Recipe, Stage, register
+from .schedules import LinearEpochs
+
+
+@register
+def reactnet(
+    *,
+    model: str = "reactnet20",
+    dataset: str = "cifar10",
+    teacher: str = "",
+    epochs: int = 128,
+    batch_size: int = 256,
+    lr: float = 1.25e-3,
+    weight_decay: float = 1e-5,
+    released: bool = False,
+) -> Recipe:
+    """Adam with a linear schedule in two steps: binary activations with real-valued weights, then both binary.
+
+    Args:
+        model: A registered ReActNet of step 2.
+        dataset: What to train on.
+        teacher: ``"MODEL:TAG"``, registered weights of the zoo; or the path of a packed file or of a whole Keras
+            model. It gets the student's input. Empty trains on the labels instead, which the paper compares with.
+        epochs: Of each step.
+        batch_size: Partial batches are dropped.
+        lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one.
+        weight_decay: Of step 1: L2 on what the official code takes for convolutions, namely all kernels but the
+            classifier's, the thresholds, and the shifts of RPReLU. Step 2 has none.
+        released: Start the binary kernels of step 2 anew, as the released code of ReActNet-A does.
+    """
+
+    def step(number: int) -> Stage:
+        return Stage(
+            name=f"step{number}",
+            epochs=epochs,
+            build=lambda classes, shape: _build(model, number, num_classes=classes, input_shape=shape),
+            optimizer=lambda steps: Adam(
+                LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=_is_convolution
+            ),
+            augment=flip_and_shift,
+            teacher=(lambda classes, shape: load_teacher(teacher)) if teacher else None,
+            inherit=_inherit_but_kernels if released else inherit_all,
+        )
+
+    return Recipe("reactnet", dataset, batch_size, "imagenet", [step(1), step(2)])
+
+
+def load_teacher(teacher: str) -> tf.keras.Model:
+    """Return a teacher from ``"MODEL:TAG"``, a packed file or a whole Keras model.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if Path(teacher).exists():
+        if Path(teacher).suffix in (".keras", ".h5") or Path(teacher).is_dir():
+            return tf.keras.models.load_model(teacher, compile=False)
+        return load_packed(teacher)
+    name, _, tag = teacher.partition(":")
+    if not tag:
+        raise ValueError(
+            f"teacher={teacher!r} is neither MODEL:TAG (registered weights), nor the path of a packed file "
+            "or a Keras model."
+        )
+    return load(name, weights=tag)
+
+
+def _build(model: str, step: int, **options: object) -> tf.keras.Model:
+    found = entry(model)
+    return found.build(**{**found.arguments, "step": step, **options})
+
+
+def _is_convolution(name: str) -> bool:
+    layer, *_, variable = name.split("/")
+    wanted = ("kernel", "alpha", "shift_in", "shift_out")
+    return variable.startswith(wanted) and not layer.startswith("logits")
+
+
+def _inherit_but_kernels(before: tf.keras.Model, network: tf.keras.Model) -> None:
+    fresh = {name: kernel.variable.numpy() for name, kernel in binary_kernels(network).items()}
+    inherit_all(before, network)
+    for name, kernel in binary_kernels(network).items():
+        kernel.variable.assign(fresh[name])

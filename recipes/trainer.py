@@ -1,0 +1,249 @@
+"""Runs a recipe with ``model.fit``, in a folder from which a run that was interrupted goes on exactly where it was."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .. import __version__
+from ..zoo import save_packed
+from ..zoo.files import replacing
+from ..zoo.images import get_preprocessing
+from .callbacks import EpochCheckpoint, FlipRatio, History, StopWhenDiverged, TestAccuracy, read_history
+from .curves import plot_history
+from .data import batches, normalised
+from .datasets import Arrays, get_dataset, load_dataset
+from .distiller import Distiller
+from .recipe import Recipe, Stage, get_recipe
+from .strategies import get_strategy
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+
+
+def train(
+    recipe: str | Recipe,
+    output: str | Path,
+    *,
+    data: tuple[Arrays, Arrays] | None = None,
+    data_dir: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 1,
+    precision: str = "float32",
+    strategy: str = "none",
+    verbose: int | str = "auto",
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a network by a recipe; start it, or go on with it.
+
+    A run that is stopped at any moment and started again with the same arguments continues after its last completed
+    epoch, and ends with the weights it would have had, bit for bit on the same machine.
+
+    Args:
+        recipe: A name from `list_recipes`, or a `Recipe`.
+        output: The run's folder, new or that of the same run. It will hold ``run.json`` (what is run), ``history.csv``,
+            ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end, ``model.keras``, ``model.packed``,
+            ``curves.png`` and ``record.json``.
+        data: (training images, labels), (test images, labels): uint8 arrays (n, h, w, c) and integers (n,), instead of
+            the recipe's dataset.
+        data_dir: Where TensorFlow Datasets finds the dataset.
+        limit: Use only so many training images and as many test images, for a trial.
+        seed: Decides initial weights, order and augmentation.
+        precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``.
+        strategy: ``"none"``, ``"mirrored"`` or ``"multiworker"``, see `get_strategy`.
+        verbose: As in ``fit``.
+        **settings: Settings of the recipe to change, such as ``epochs=30``.
+
+    Returns:
+        The run's record, which is also in ``record.json``.
+
+    Raises:
+        ValueError: There is no such recipe or setting, a value does not suit, or the folder holds another run.
+        FileNotFoundError: The data is missing.
+        DivergedError: The loss became infinite or NaN.
+    """
+    if isinstance(recipe, str):
+        recipe = get_recipe(recipe, **settings)
+    elif settings:
+        raise ValueError(f"Settings such as {next(iter(settings))!r} are for a recipe given by its name.")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    if limit is not None and limit < recipe.batch_size:
+        raise ValueError(f"limit={limit} is less than one batch of {recipe.batch_size} images.")
+    output = Path(output)
+    plan = {
+        "recipe": recipe.name,
+        "settings": dict(recipe.settings),
+        "data": "given as arrays" if data is not None else recipe.dataset,
+        "limit": limit,
+        "seed": seed,
+        "precision": precision,
+        "strategy": strategy,
+    }
+    _claim(output, plan)
+    if (output / "record.json").exists():
+        return json.loads((output / "record.json").read_text(encoding="utf-8"))
+    training, test = (
+        (images[:limit], labels[:limit]) for images, labels in data or load_dataset(recipe.dataset, data_dir)
+    )
+    started = time.perf_counter()
+    before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
+    try:
+        if precision == "float64":
+            tf.keras.backend.set_floatx("float64")
+        tf.keras.mixed_precision.set_global_policy(precision)
+        with get_strategy(strategy).scope():
+            run = _Run(recipe, output, training, test, seed, verbose)
+            model = run.train()
+            return run.conclude(model, plan, time.perf_counter() - started)
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before[0])
+        tf.keras.backend.set_floatx(before[1])
+
+
+def _claim(output: Path, plan: Mapping[str, Any]) -> None:
+    """Make the run's folder, or check that it is this run's."""
+    path = output / "run.json"
+    if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        wanted = json.loads(json.dumps(plan))
+        different = [
+            f"{name} {there.get(name)!r} instead of {value!r}"
+            for name, value in wanted.items()
+            if there.get(name) != value
+        ]
+        if different:
+            raise ValueError(f"{output} holds another run, with {'; '.join(different)}. Choose another output folder.")
+        return
+    if output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(path, plan)
+
+
+class _Run:
+    """One run of a recipe in its folder."""
+
+    def __init__(
+        self, recipe: Recipe, output: Path, training: Arrays, test: Arrays, seed: int, verbose: int | str
+    ) -> None:
+        self.recipe, self.output, self.seed, self.verbose = recipe, output, seed, verbose
+        self.training, self.test_images = training, len(test[1])
+        self.classes = get_dataset(recipe.dataset).num_classes if recipe.dataset else int(training[1].max()) + 1
+        self.shape = training[0].shape[1:]
+        preprocessing = get_preprocessing(recipe.preprocessing)
+        self.normalise = lambda dataset: normalised(dataset, preprocessing.mean, preprocessing.std)
+        self.test = self.normalise(tf.data.Dataset.from_tensor_slices(test).batch(250).prefetch(2))
+
+    def train(self) -> tf.keras.Model:
+        """Run the stages that are not complete, and return the last one's network."""
+        model = None
+        for index, stage in enumerate(self.recipe.stages):
+            # Not only fit must be deterministic, but also what a stage that is already complete leaves behind.
+            tf.keras.utils.set_random_seed(self.seed + index)
+            previous, model = model, stage.build(self.classes, self.shape)
+            self._run(stage, index, model, previous)
+        return model
+
+    def _run(self, stage: Stage, index: int, model: tf.keras.Model, previous: tf.keras.Model | None) -> None:
+        images, _ = self.training
+        steps = len(images) // self.recipe.batch_size
+        optimizer = stage.optimizer(steps)
+        optimizer.build(model.trainable_variables)
+        history = History(self.output / "history.csv", stage.name)
+        folder = self.output / "checkpoints" / f"{index + 1}-{stage.name}"
+        checkpoint = EpochCheckpoint(folder, model, optimizer, history, self.output / "best.weights.h5")
+        done = checkpoint.restore()
+        if not done and stage.inherit is not None and previous is not None:
+            stage.inherit(previous, model)
+        if done >= stage.epochs:
+            return
+        history.start_at(done)
+        trained = model
+        if stage.teacher is not None:
+            trained = Distiller(model, stage.teacher(self.classes, self.shape))
+        trained.compile(optimizer, stage.loss, metrics=["accuracy"])
+        trained.fit(
+            self._batches(stage, done),
+            epochs=stage.epochs,
+            initial_epoch=done,
+            steps_per_epoch=steps,
+            verbose=self.verbose,
+            callbacks=[
+                *stage.callbacks(),
+                StopWhenDiverged(),
+                FlipRatio(),
+                TestAccuracy(self.test, stage.milestones),
+                *([_Finish(stage, model, self)] if stage.finish else []),
+                history,
+                checkpoint,
+                tf.keras.callbacks.TensorBoard(str(self.output / "tensorboard" / stage.name), write_graph=False),
+            ],
+        )
+
+    def _batches(self, stage: Stage, first_epoch: int, epochs: int | None = None) -> tf.data.Dataset:
+        images, labels = self.training
+        return self.normalise(
+            batches(
+                images,
+                labels,
+                batch_size=self.recipe.batch_size,
+                epochs=stage.epochs if epochs is None else epochs,
+                initial_epoch=first_epoch,
+                seed=self.seed,
+                augment=stage.augment,
+            )
+        )
+
+    def conclude(self, model: tf.keras.Model, plan: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Evaluate and save the trained network, and write the record."""
+        last = self.recipe.stages[-1]
+        model.compile(loss=last.loss, metrics=["accuracy"])
+        figures = model.evaluate(self.test, verbose=0, return_dict=True)
+        rows = read_history(self.output / "history.csv")
+        record = {
+            **plan,
+            "test": {"top1": 100 * figures["accuracy"], "loss": figures["loss"], "images": self.test_images},
+            "parameters": model.count_params(),
+            "training_images": len(self.training[0]),
+            "seconds": round(sum(row["seconds"] for row in rows), 1),
+            "seconds_of_last_session": round(seconds, 1),
+            "versions": {
+                "onebit": __version__,
+                "python": platform.python_version(),
+                "tensorflow": tf.__version__,
+                "numpy": np.__version__,
+            },
+            "history": rows,
+        }
+        with replacing(self.output / "model.keras") as temporary:
+            model.save(temporary)
+        test = {"top1": record["test"]["top1"], "dataset": plan["data"]}
+        save_packed(model, self.output / "model.packed", source=f"onebit train {plan['recipe']}", metrics=test)
+        plot_history(rows, self.output / "curves.png", self.recipe.name)
+        _write_json(self.output / "record.json", record)
+        return record
+
+
+class _Finish(tf.keras.callbacks.Callback):
+    """Does what a stage asks for after its last epoch, before that is checkpointed."""
+
+    def __init__(self, stage: Stage, model: tf.keras.Model, run: _Run) -> None:
+        super().__init__()
+        self.stage, self.network, self.run = stage, model, run
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if epoch + 1 == self.stage.epochs:
+            # An epoch beyond the training's: other images than those of the last one.
+            self.stage.finish(self.network, self.run._batches(self.stage, self.stage.epochs, self.stage.epochs + 1))
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,148 @@
+"""The trainer: runs, folders, records, and resuming to the very same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit import recipes, zoo
+from onebit.quantizers import EDESchedule
+from onebit.recipes import DivergedError, Recipe, Stage
+from onebit.recipes.augmentation import flip_and_shift
+from onebit.recipes.birealnet import inherit_all
+from onebit.recipes.optimizers import SGD
+from onebit.recipes.schedules import CosineEpochs
+from tests.recipes.models import striped_images, tiny_network
+
+DATA = striped_images(192, 0), striped_images(64, 1)
+
+
+def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
+    """Return a recipe of tiny stages, the second of which inherits and has a teacher."""
+
+    def stage(number: int) -> Stage:
+        return Stage(
+            name=f"step{number}",
+            epochs=epochs,
+            build=tiny_network,
+            optimizer=lambda steps: SGD(CosineEpochs(steps, epochs, lr), momentum=0.9, l2=1e-4),
+            augment=flip_and_shift,
+            callbacks=lambda: [EDESchedule(epochs)],
+            inherit=inherit_all if number > 1 else None,
+            teacher=tiny_network if number > 1 else None,
+        )
+
+    settings = {"epochs": epochs, "lr": lr}
+    return Recipe("tiny", "", 32, "raw", [stage(i + 1) for i in range(stages)], settings)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("run") / "finished"
+    return output, recipes.train(recipe(), output, data=DATA, verbose=0)
+
+
+def test_a_run_leaves_a_model_its_packed_file_a_record_and_curves(finished):
+    output, record = finished
+    assert record == json.loads((output / "record.json").read_text())
+    assert [(row["stage"], row["epoch"]) for row in record["history"]] == [
+        (f"step{stage}", epoch) for stage in (1, 2) for epoch in (1, 2, 3)
+    ]
+    first = record["history"][:3]
+    assert first[-1]["loss"] < first[0]["loss"]
+    assert all(np.isfinite(row["loss"]) and 0 <= row["flip_ratio"] <= 1 for row in record["history"])
+    assert record["test"]["images"] == 64
+    assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((output / "tensorboard").rglob("events*"))
+    model = tf.keras.models.load_model(output / "model.keras")
+    packed = tiny_network(2, (32, 32, 3))
+    zoo.load_weights(packed, output / "model.packed")
+    images = DATA[1][0].astype(np.float32)
+    np.testing.assert_array_equal(packed.predict(images, verbose=0), model.predict(images, verbose=0))
+    accuracy = (model.predict(images, verbose=0).argmax(1) == DATA[1][1]).mean()
+    assert record["test"]["top1"] == pytest.approx(100 * accuracy)
+
+
+def test_a_finished_run_is_not_run_again(finished):
+    output, record = finished
+    before = (output / "model.keras").stat().st_mtime_ns
+    assert recipes.train(recipe(), output, data=DATA, verbose=0) == record
+    assert (output / "model.keras").stat().st_mtime_ns == before
+
+
+def test_another_run_s_folder_is_refused(finished, tmp_path):
+    output, _ = finished
+    with pytest.raises(ValueError, match=r"another run, with settings .* instead of"):
+        recipes.train(recipe(lr=0.01), output, data=DATA)
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        recipes.train(recipe(), tmp_path, data=DATA)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path):
+    with pytest.raises(DivergedError, match=r"batch \d+ of epoch \d+"):
+        recipes.train(recipe(lr=1e30, stages=1), tmp_path / "run", data=DATA, verbose=0)
+    assert not (tmp_path / "run" / "record.json").exists()
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import sys
+    from tests.recipes.test_trainer import DATA, recipe
+    from onebit import recipes
+    recipes.train(recipe(), sys.argv[1], data=DATA, verbose=2)
+    """
+)
+
+
+def test_a_killed_run_ends_with_the_same_weights(finished, tmp_path):
+    """Kill -9 after the second epoch's row is written, in the middle of the work on the third."""
+    output, record = finished
+    again = tmp_path / "again"
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", SCRIPT, str(again)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (again / "checkpoints" / "1-step1" / "ckpt-2.index").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert not (again / "record.json").exists()
+    resumed = recipes.train(recipe(), again, data=DATA, verbose=0)
+    ours, theirs = (tf.keras.models.load_model(folder / "model.keras").get_weights() for folder in (again, output))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for row, other in zip(resumed["history"], record["history"], strict=True):
+        assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+
+
+class TestRecipes:
+    """The registered recipes and their settings."""
+
+    def test_unknown_names_suggest_the_nearest(self):
+        with pytest.raises(ValueError, match=r"no recipe .irnett.\. Did you mean .irnet."):
+            recipes.get_recipe("irnett")
+        with pytest.raises(ValueError, match=r"no setting .epoch.\. Did you mean .epochs."):
+            recipes.get_recipe("irnet", epoch=3)
+
+    def test_settings_given_as_text_are_read_as_the_default_s_type(self):
+        settings = recipes.get_recipe("mcdonnell", epochs="30", cutout="false", lr_max="1", width="2").settings
+        assert (settings["epochs"], settings["cutout"], settings["lr_max"], settings["width"]) == (30, False, 1.0, 2.0)
+        with pytest.raises(ValueError, match="epochs must be a int"):
+            recipes.get_recipe("irnet", epochs="many")
+
+    @pytest.mark.parametrize("name", recipes.list_recipes())
+    def test_every_recipe_states_its_papers_numbers(self, name):
+        configured = recipes.get_recipe(name)
+        assert configured.settings
+        assert all(stage.epochs >= 1 for stage in configured.stages)
+        assert len({stage.name for stage in configured.stages}) == len(configured.stages)

@@ -1,0 +1,80 @@
+"""larq-zoo's models and weights under this zoo's roof."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onebit import zoo
+
+larq_zoo = pytest.importorskip("larq_zoo")
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+
+
+def shaken(model):
+    """Give every variable of a model a value of its own, as a training would."""
+    rng = np.random.default_rng(1)
+    model.set_weights(
+        [
+            w + rng.uniform(0.01, 0.2, w.shape).astype(w.dtype) * rng.choice([-1, 1], w.shape[-1:])
+            for w in model.get_weights()
+        ]
+    )
+    for layer in model.layers:
+        if hasattr(layer, "moving_variance"):
+            layer.moving_variance.assign(rng.uniform(0.5, 1.5, layer.moving_variance.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return shaken(larq_zoo.literature.BiRealNet(weights=None, input_shape=(64, 64, 3)))
+
+
+@pytest.fixture(scope="module")
+def their_file(theirs, tmp_path_factory):
+    path = tmp_path_factory.mktemp("larq") / "birealnet_weights.h5"
+    theirs.save_weights(str(path))
+    return path
+
+
+def test_birealnet18_computes_what_larq_zoo_s_network_does(theirs, their_file):
+    ours = zoo.BiRealNet18(weights=their_file, input_shape=(64, 64, 3))
+    assert zoo.model_info(ours).arguments["variant"] == "larq_zoo"
+    np.testing.assert_allclose(ours(IMAGES), theirs(IMAGES), rtol=1e-5, atol=1e-7)
+
+
+def test_their_file_does_not_fit_the_official_variant(their_file):
+    with pytest.raises(ValueError, match="variant='official'"):
+        zoo.BiRealNet18(weights=their_file, variant="official")
+    with pytest.raises(ValueError, match="not of BiRealNet34"):
+        zoo.BiRealNet34(weights=their_file)
+
+
+def test_a_new_classifier_keeps_their_body(their_file, theirs):
+    ours = zoo.BiRealNet18(weights=their_file, input_shape=(64, 64, 3), num_classes=10)
+    assert ours.output_shape == (None, 10)
+    stem = next(layer for layer in theirs.layers if layer.name.startswith("conv2d"))
+    np.testing.assert_array_equal(ours.get_layer("stem_conv").get_weights()[0], stem.get_weights()[0])
+
+
+class TestDelegation:
+    def test_their_models_are_listed_apart(self):
+        assert "larq/quicknet" in zoo.list_models("larq/*")
+        assert not any("/" in name for name in zoo.list_models())
+
+    def test_a_packed_file_brings_one_of_them_back(self, tmp_path):
+        model = shaken(zoo.load("larq/quicknet_small", input_shape=(64, 64, 3), num_classes=7))
+        path = zoo.save_packed(model, tmp_path / "quicknet.packed")
+        again = zoo.load_packed(path)
+        np.testing.assert_array_equal(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
+        assert path.stat().st_size < zoo.count(model).memory * 1.05 + 65536
+
+    def test_names_do_not_depend_on_what_was_built_before(self):
+        first, second = (zoo.load("larq/quicknet_small", input_shape=(64, 64, 3), num_classes=2) for _ in range(2))
+        names = [[layer.name for layer in model.layers if layer.weights] for model in (first, second)]
+        assert names[0] == names[1]
+
+    def test_unknown_weights_are_an_error(self):
+        with pytest.raises(ValueError, match="must be None, 'imagenet' or the path"):
+            zoo.load("larq/quicknet", weights="cifar10")

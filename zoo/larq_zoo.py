@@ -1,0 +1,172 @@
+"""larq-zoo's models under the zoo's roof: the same call, summary, packed files and evaluation.
+
+``zoo.load("larq/quicknet", weights="imagenet")`` builds what ``larq_zoo.sota.QuickNet`` builds, with larq-zoo's own
+weights. They are listed apart, by ``zoo.list_models("larq/*")``; their functions take larq-zoo's arguments:
+``input_shape``, ``input_tensor``, ``weights``, ``include_top`` and ``num_classes``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+from .budget import building, limit
+from .checkpoint import open_checkpoint
+from .naming import assign
+from .registry import Paper, register
+from .scaffold import record_model
+
+_IMAGENET = (224, 224, 3)
+_MODELS = {
+    "larq/binary_alexnet": ("literature", "BinaryAlexNet", "1602.02830"),
+    "larq/birealnet": ("literature", "BiRealNet", "1808.00278"),
+    "larq/binary_resnet_e18": ("literature", "BinaryResNetE18", "1906.08637"),
+    "larq/binary_densenet28": ("literature", "BinaryDenseNet28", "1906.08637"),
+    "larq/binary_densenet37": ("literature", "BinaryDenseNet37", "1906.08637"),
+    "larq/binary_densenet37_dilated": ("literature", "BinaryDenseNet37Dilated", "1906.08637"),
+    "larq/binary_densenet45": ("literature", "BinaryDenseNet45", "1906.08637"),
+    "larq/dorefanet": ("literature", "DoReFaNet", "1606.06160"),
+    "larq/meliusnet22": ("literature", "MeliusNet22", "2001.05936"),
+    "larq/real_to_binary_net": ("literature", "RealToBinaryNet", "2003.11535"),
+    "larq/xnornet": ("literature", "XNORNet", "1603.05279"),
+    "larq/quicknet": ("sota", "QuickNet", "2011.09398"),
+    "larq/quicknet_small": ("sota", "QuickNetSmall", "2011.09398"),
+    "larq/quicknet_large": ("sota", "QuickNetLarge", "2011.09398"),
+}
+
+
+def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.Model]:
+    def build(
+        *,
+        input_shape: tuple[int | None, int | None, int] | None = None,
+        input_tensor: tf.Tensor | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        include_top: bool = True,
+        num_classes: int | None = None,
+    ) -> tf.keras.Model:
+        import larq_zoo
+
+        checkpoint = open_checkpoint(weights, name) if weights is not None and os.path.exists(weights) else None
+        if checkpoint is None and weights not in (None, "imagenet"):
+            raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
+        implied = (checkpoint.num_classes, checkpoint.input_shape) if checkpoint else (None, None)
+        classes, shape = num_classes or implied[0] or 1000, input_shape or implied[1] or _IMAGENET
+        with building():
+            if checkpoint is not None:
+                limit(checkpoint)
+            network = getattr(getattr(larq_zoo, module), function)(
+                input_shape=shape,
+                input_tensor=input_tensor,
+                weights=weights if checkpoint is None else None,
+                include_top=include_top,
+                num_classes=classes,
+            )
+        model = _with_lasting_names(network, name)
+        if checkpoint is not None:
+            checkpoint.load_into(model)
+        arguments = {"input_shape": tuple(shape), "num_classes": classes, "include_top": include_top}
+        return record_model(model, name, arguments)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"larq-zoo's `{module}.{function}`, see there."
+    return build
+
+
+def _with_lasting_names(model: tf.keras.Model, name: str) -> tf.keras.Model:
+    """Return the model with layers that are numbered from 0, kind by kind, and not by what the session made before.
+
+    Files of weights name variables after their layers.
+    """
+    count: dict[str, int] = {}
+
+    def renamed(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+        kind = type(layer).__name__.lower()
+        number = count[kind] = count.get(kind, -1) + 1
+        return type(layer).from_config({**layer.get_config(), "name": f"{kind}_{number}"})
+
+    clone = tf.keras.models.clone_model(model, clone_function=renamed)
+    clone.set_weights(model.get_weights())
+    clone._name = name.replace("/", "_")
+    return clone
+
+
+for _name, (_module, _function, _arxiv) in _MODELS.items():
+    _paper = Paper(f"{_function} of larq-zoo", "Plumerai and contributors", "larq-zoo 2.4", _arxiv)
+    register(_name, _paper, _IMAGENET)(_delegate(_name, _module, _function))
+
+
+class LarqZooFile:
+    """larq-zoo's weights of Bi-Real Net, a Keras ``.h5`` file whose layers have no names but numbers.
+
+    The numbers count the layers in the order of their making: the stem, then block by block the shortcut's convolution
+    and normalisation, where there is one, the binary convolution, and its normalisation.
+
+    Args:
+        path: The file.
+        function: The zoo's function that asks; only `BiRealNet18` has such a file.
+
+    Raises:
+        ValueError: The file is damaged, or holds something else.
+    """
+
+    input_shape = None
+    sizes = None
+
+    def __init__(self, path: Path, function: str | None) -> None:
+        self.source = str(path)
+        self.arguments: dict[str, Any] = {"variant": "larq_zoo", "padding": "same"}
+        if function not in (None, "BiRealNet18"):
+            raise ValueError(f"{path} holds weights of larq-zoo's BiRealNet, not of {function}.")
+        with h5py.File(path, "r") as file:
+            layers = {name: _arrays(file[name]) for name in file.attrs["layer_names"]}
+        self._layers = {name: arrays for name, arrays in layers.items() if arrays}
+        dense = [arrays for name, arrays in self._layers.items() if name.startswith("dense")]
+        self.has_top = bool(dense)
+        self.num_classes = len(dense[0]["bias"]) if dense else None
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether an HDF5 file is of this kind."""
+        with h5py.File(path, "r") as file:
+            names = list(file.attrs.get("layer_names", []))
+        kinds = [name.rstrip("0123456789").rstrip("_") for name in names]
+        return kinds.count("quant_conv2d") == 16 and kinds.count("conv2d") == 4
+
+    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
+        """See `Checkpoint`."""
+        blocks = [(stage, block) for stage in range(1, 5) for block in range(1, 5)]
+        downsampling = [f"stage{stage}_block1" for stage in (2, 3, 4)]
+        norms = ["stem_bn"]
+        for stage, block in blocks:
+            name = f"stage{stage}_block{block}"
+            norms += [f"{name}_shortcut_bn"] if name in downsampling else []
+            norms.append(f"{name}_bn")
+        wanted = {
+            "conv2d": ["stem_conv", *(f"{name}_shortcut_conv" for name in downsampling)],
+            "quant_conv2d": [f"stage{stage}_block{block}_conv" for stage, block in blocks],
+            "batch_normalization": norms,
+            "dense": ["logits"],
+        }
+        values = {}
+        for kind, ours in wanted.items():
+            theirs = sorted(
+                (name for name in self._layers if name.rstrip("0123456789").rstrip("_") == kind), key=_number
+            )
+            for their, our in zip(theirs, ours, strict=False):
+                values.update({f"{our}/{part}": array for part, array in self._layers[their].items()})
+        assign(model, values, self.source, new_top=new_top)
+
+
+def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
+    return {name.split("/")[-1].split(":")[0]: group[name][()] for name in group.attrs["weight_names"]}
+
+
+def _number(name: str) -> int:
+    digits = name[len(name.rstrip("0123456789")) :]
+    return int(digits or 0)

@@ -1,0 +1,138 @@
+"""The papers' official PyTorch checkpoints.
+
+Read with ``torch.load(weights_only=True)``, so that a pickle can carry data but no code. Each family's
+``official_names`` says where every tensor goes; a tensor that is neither there nor among the ignorable ones is an
+error, and so is a variable that no tensor fills.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from . import registry
+from .naming import TOP, assign, named_variables
+from .official import IGNORED, UNMATCHED, Place
+
+
+class PyTorchCheckpoint:
+    """A checkpoint of `liuzechun/Bi-Real-net`, `liuzechun/ReActNet` or `htqin/IR-Net`.
+
+    It may be a state dict, or a dictionary that holds one as ``state_dict`` beside an optimizer's state and the like;
+    its names may begin with ``module.``.
+
+    Args:
+        path: The file.
+        function: The zoo's function that asks: the file itself does not tell the architecture.
+
+    Raises:
+        ValueError: The file is damaged, holds code, or no tensors; or ``function`` has no official PyTorch code.
+        ImportError: PyTorch is not installed.
+    """
+
+    input_shape = None
+    has_top = True
+    sizes = None
+
+    def __init__(self, path: Path, function: str | None) -> None:
+        self.source = str(path)
+        if function is None:
+            raise ValueError(
+                f"{path} is a PyTorch checkpoint, which does not tell its architecture: give it as weights= to the "
+                "function of the zoo that builds its network."
+            )
+        self._tensors = _read(path)
+        self._places, self._ignored, self.arguments = _layout(function, self._tensors, path)
+        self.num_classes = next(
+            (len(value) for name, value in self._tensors.items() if self._is_logits_bias(name)), None
+        )
+
+    def _is_logits_bias(self, name: str) -> bool:
+        place = self._places.get(name)
+        return place is not None and place.variable == f"{TOP}/bias"
+
+    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
+        """See `Checkpoint`."""
+        variables = named_variables(model)
+        parts: dict[str, dict[int, np.ndarray]] = {}
+        problems: dict[str, list[str]] = {"unexpected": [], "misshaped": []}
+        has_top = not new_top and any(name.startswith(TOP) for name in variables)
+        for name, tensor in self._tensors.items():
+            place = self._places.get(name)
+            if place is None:
+                if not any(fnmatch.fnmatch(name, pattern) for pattern in self._ignored):
+                    problems["unexpected"].append(name)
+            elif place.variable in variables:
+                if place.variable.startswith(TOP) and not has_top:
+                    continue
+                shape = tuple(variables[place.variable].shape)
+                try:
+                    parts.setdefault(place.variable, {})[place.part] = place.to_keras(tensor, shape)
+                except ValueError:
+                    problems["misshaped"].append(f"{name} {tensor.shape} for {place.variable} {shape}")
+            elif not place.variable.startswith(TOP):
+                problems["unexpected"].append(f"{name} (for {place.variable}, which the model does not have)")
+        problems["missing"] = sorted(
+            name
+            for name, place in self._places.items()
+            if name not in self._tensors
+            and place.variable in variables
+            and (has_top or not place.variable.startswith(TOP))
+        )
+        if any(problems.values()):
+            listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
+            raise ValueError(f"{self.source} does not fit the model {model.name!r}: {listed}.")
+        values = {name: np.concatenate([of[i] for i in sorted(of)], axis=-1) for name, of in parts.items()}
+        for name, variable in variables.items():
+            if any(fnmatch.fnmatch(name, pattern) for pattern in UNMATCHED):
+                values.setdefault(name, variable.numpy())
+        assign(model, values, self.source, new_top=new_top)
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is a PyTorch checkpoint: reading it needs PyTorch. Install onebit-zoo[convert]."
+        ) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever a damaged file leads it to
+        raise ValueError(
+            f"{path} is not a PyTorch checkpoint of tensors alone, or is damaged: {str(error).splitlines()[0]}"
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ValueError(f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors.")
+    return {str(name).removeprefix("module."): tensor.detach().numpy() for name, tensor in state.items()}
+
+
+def _layout(
+    function: str, tensors: Mapping[str, np.ndarray], path: Path
+) -> tuple[dict[str, Place], tuple[str, ...], dict[str, Any]]:
+    """Return the places of a checkpoint's tensors, the patterns of those to ignore, and the arguments that it
+    implies."""
+    module = sys.modules[registry.function(function).__module__]
+    if not hasattr(module, "official_names"):
+        raise ValueError(f"{path} is a PyTorch checkpoint, but {function} has no official PyTorch code.")
+    implied: dict[str, Any] = {"padding": "symmetric", "variant": "official"}
+    places = module.official_names(function)
+    if "step" in inspect.signature(module.official_names).parameters:
+        # ReActNet's MobileNet names its binary kernels differently in the two steps of its training.
+        steps = {step: module.official_names(function, step=step) for step in (1, 2)}
+        if steps[1].keys() != steps[2].keys():
+            implied["step"] = max(steps, key=lambda step: len(steps[step].keys() & tensors.keys()))
+            places = steps[implied["step"]]
+    return places, getattr(module, "OFFICIAL_IGNORED", IGNORED), implied
