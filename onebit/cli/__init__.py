@@ -1,0 +1,57 @@
+"""The ``onebit`` command line.
+
+Each command is a module of this package whose name is the command's and which defines ``command``. These modules import
+TensorFlow, and what needs it, inside the functions that use it, so that help is shown at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import click
+
+from .. import __version__
+
+COMMANDS = ("list", "info", "summary", "evaluate", "predict", "pack", "convert", "train", "demo")
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for, and prints the library's errors as one message."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS]  # not list(): here that is a command
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        # What a context holds are plug-ins' commands, added by `main.add_command`.
+        if name in COMMANDS:
+            return importlib.import_module(f".{name}", __name__).command
+        return super().get_command(ctx, name)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+            ctx.fail(f"There is no command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError, ArithmeticError) as error:
+            raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"{error}. It is among the optional packages: see the README, 'Installing'."
+            ) from error
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="onebit")
+def main() -> None:
+    """1-bit convolutional networks: what the zoo has, how good and how large its models are.
+
+    Exit codes: 0 for success, 1 for a failure, 2 for a command line that makes no sense.
+    """

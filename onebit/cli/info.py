@@ -1,0 +1,78 @@
+"""``onebit info``: one model, its paper and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from ._common import console, json_option, model_argument, print_json, quantity, size, table
+
+if TYPE_CHECKING:
+    from ..zoo import Weights
+
+
+@click.command("info", short_help="A model's paper, size and weights.")
+@model_argument
+@json_option
+def command(model: str, as_json: bool) -> None:
+    """Show what MODEL is, how large, and which weights there are for it."""
+    import dataclasses
+
+    from .. import zoo
+
+    entry, rows = zoo.entry(model), zoo.list_weights(model)
+    counts = zoo.recorded_counts().get(model) or zoo.count(zoo.load(model))
+    if as_json:
+        print_json(
+            {
+                "model": model,
+                "function": entry.build.__name__,
+                "arguments": dict(entry.arguments),
+                "input_shape": entry.native_shape,
+                "paper": entry.paper,
+                "counts": counts,
+                "weights": [dataclasses.asdict(row) for row in rows],
+            }
+        )
+        return
+    out = console()
+    paper, arguments = entry.paper, ", ".join(f"{name}={value!r}" for name, value in entry.arguments.items())
+    facts = table("", "", title=f"[bold]{model}")
+    facts.show_header = False
+    facts.add_row("call", f"zoo.{entry.build.__name__}({arguments})")
+    facts.add_row("paper", f"{paper.authors}, {paper.title}, {paper.venue}, arXiv {paper.arxiv}")
+    facts.add_row("input", " x ".join(map(str, entry.native_shape)))
+    facts.add_row("parameters", f"{quantity(counts.parameters)}, {quantity(counts.binary_parameters)} of them 1-bit")
+    facts.add_row("memory", f"{size(counts.memory)}; all in float32: {size(counts.float32_memory)}")
+    facts.add_row("MACs", f"{quantity(counts.binary_macs)} 1-bit, {quantity(counts.float_macs)} others")
+    out.print(facts)
+    for row in rows:
+        out.print(_weights(row))
+    if not rows:
+        out.print("No weights are registered.")
+
+
+def _weights(row: Weights) -> Table:
+    result = table("", "", title=f"[bold]weights {row.tag!r}")
+    result.show_header = False
+    result.add_row("trained on", f"{row.dataset}, {row.num_classes} classes")
+    for name, metrics in (("measured here", row.metrics), ("published", row.published)):
+        result.add_row(name, _metrics(metrics) or "-")
+    result.add_row(
+        "file", f"{row.file}, {size(row.size)}, {'downloaded when first used' if row.url else 'in the package'}"
+    )
+    result.add_row("input", row.preprocessing)
+    result.add_row("licence", row.licence)
+    result.add_row("source", row.source)
+    for name in ("recipe", "note"):
+        if getattr(row, name):
+            result.add_row(name, getattr(row, name))
+    return result
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    named = {"top1": "top-1 {} %", "top5": "top-5 {} %"}
+    return ", ".join(named[key].format(value) if key in named else f"{key}: {value}" for key, value in metrics.items())

@@ -1,0 +1,74 @@
+"""``onebit list``: the models of the zoo, or its weights."""
+
+from __future__ import annotations
+
+import click
+
+from ._common import console, json_option, natural, print_json, quantity, size, start, table
+
+
+@click.command("list", short_help="List the models, or their weights.")
+@click.argument("pattern", default="*")
+@click.option("--weights", "weights", is_flag=True, help="List the registered weights instead of the models.")
+@json_option
+def command(pattern: str, weights: bool, as_json: bool) -> None:
+    """List models whose names match PATTERN, such as 'wide*'.
+
+    A PATTERN without a wildcard matches any part of a name.
+    """
+    start()
+    from .. import zoo
+
+    names = zoo.list_models(pattern if any(c in pattern for c in "*?[") else f"*{pattern}*")
+    names = sorted(names, key=natural)
+    if not names:
+        raise click.UsageError(f"No model's name matches {pattern!r}. 'onebit list' shows all.")
+    if weights:
+        _weights(names, as_json)
+        return
+    counts = zoo.recorded_counts()
+    rows = [
+        {
+            "model": name,
+            "paper": f"{(paper := zoo.entry(name).paper).authors}, {paper.venue}",
+            "arxiv": paper.arxiv,
+            "counts": counts.get(name),
+            "weights": [row.tag for row in zoo.list_weights(name)],
+        }
+        for name in names
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    numeric = ("parameters", "1-bit", "memory", "1-bit MACs", "other MACs")
+    result = table("model", *numeric, "weights", "paper", numbers=numeric)
+    for row in rows:
+        count = row["counts"]
+        figures = ("",) * 5
+        if count:
+            figures = (
+                quantity(count.parameters),
+                quantity(count.binary_parameters),
+                size(count.memory),
+                quantity(count.binary_macs),
+                quantity(count.float_macs),
+            )
+        result.add_row(row["model"], *figures, ", ".join(row["weights"]), row["paper"])
+    console().print(result)
+
+
+def _weights(names: list[str], as_json: bool) -> None:
+    from .. import zoo
+
+    rows = [row for name in names for row in zoo.list_weights(name)]
+    if as_json:
+        print_json(rows)
+        return
+    result = table(
+        "model", "weights", "dataset", "top-1 here", "published", "file", "licence", numbers=("top-1 here", "published")
+    )
+    for row in rows:
+        here, published = (f"{m['top1']:.2f} %" if "top1" in m else "" for m in (row.metrics, row.published))
+        where = size(row.size) + ("" if row.url else ", in the package")
+        result.add_row(row.model, row.tag, row.dataset, here, published, where, row.licence)
+    console().print(result)

@@ -1,0 +1,82 @@
+"""``onebit train``: a paper's training, from one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ._common import console, json_option, print_json, start, table
+
+
+@click.command("train", short_help="Train a network by a paper's recipe, or go on with it.")
+@click.argument("recipe")
+@click.option("--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets finds the data.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Length of each stage. Default: the paper's.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting of the recipe; repeatable.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only so many images, for a trial.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides weights, order and augmentation.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16", "float64"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic. mixed_bfloat16 is faster on processors that have it.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["none", "mirrored", "multiworker"]),
+    default="none",
+    show_default=True,
+    help="One device, all GPUs of this machine, or the machines of TF_CONFIG.",
+)
+@json_option
+def command(
+    recipe: str,
+    output: Path,
+    data_dir: Path | None,
+    epochs: int | None,
+    settings: tuple[str, ...],
+    limit: int | None,
+    seed: int,
+    precision: str,
+    strategy: str,
+    as_json: bool,
+) -> None:
+    """Train by RECIPE: birealnet, birealnet_staged, ftbnn, irnet, mcdonnell or reactnet.
+
+    A run that was stopped goes on after its last completed epoch when the same command is given again.
+    """
+    start()
+    from .. import recipes
+
+    chosen = dict(_pair(text) for text in settings)
+    if epochs is not None:
+        chosen["epochs"] = str(epochs)
+    record = recipes.train(
+        recipe,
+        output,
+        data_dir=data_dir,
+        limit=limit,
+        seed=seed,
+        precision=precision,
+        strategy=strategy,
+        verbose=0 if as_json else "auto",
+        **chosen,
+    )
+    if as_json:
+        print_json(record)
+        return
+    result = table("", "", title=f"{recipe}, in {output}")
+    result.add_row("test accuracy", f"{record['test']['top1']:.2f} % of {record['test']['images']:,} images")
+    result.add_row("training", f"{record['seconds'] / 60:.1f} minutes, {len(record['history'])} epochs")
+    result.add_row("files", "model.keras, model.packed, curves.png, history.csv, record.json")
+    console().print(result)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise click.UsageError(f"--set wants KEY=VALUE, such as --set width=1, not {text!r}.")
+    return key, value

@@ -1,0 +1,132 @@
+"""Labelled images to evaluate on, wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .zoo import get_preprocessing, read_images, sample_images
+
+_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images.
+
+    Attributes:
+        name: What to call it.
+        labels: (n,), int64.
+        read: Returns the images from a start to a stop index, (stop - start, height, width, 3), uint8, given the
+            (height, width) and the crop to bring image files to.
+    """
+
+    name: str
+    labels: np.ndarray
+    read: Callable[[int, int, tuple[int, int], float], np.ndarray]
+
+    def batches(
+        self, size: tuple[int, int], preprocessing: str = "raw", batch_size: int = 100, limit: int | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield preprocessed images and their labels.
+
+        Args:
+            size: (height, width) that the network takes.
+            preprocessing: A name of ``zoo.PREPROCESSING``.
+            batch_size: Images in a batch; the last may have fewer.
+            limit: Stop after so many images.
+
+        Raises:
+            ValueError: The images are arrays of another size, or a file is damaged.
+        """
+        prepare = get_preprocessing(preprocessing)
+        count = min(len(self.labels), limit or len(self.labels))
+        for start in range(0, count, batch_size):
+            stop = min(start + batch_size, count)
+            images = self.read(start, stop, size, prepare.crop)
+            if images.shape[1:3] != tuple(size):
+                raise ValueError(
+                    f"The images of {self.name} are {images.shape[1]} x {images.shape[2]} pixels, but the model takes "
+                    f"{size[0]} x {size[1]}."
+                )
+            yield prepare(images), self.labels[start:stop]
+
+
+def open_dataset(
+    source: str, *, split: str = "test", data_dir: str | None = None, names: Sequence[str] | None = None
+) -> Dataset:
+    """Open labelled images.
+
+    Args:
+        source: ``"sample"``, the 1,000 images that ship with the package; a folder with a sub-folder of image files for
+            each class; an ``.npz`` file with ``images`` (n, height, width, 3), uint8, and ``labels`` (n,); or the name
+            of a TensorFlow dataset.
+        split: Of a TensorFlow dataset.
+        data_dir: Where TensorFlow datasets lie.
+        names: The model's class names, if known. Sub-folders that are all named like classes get their labels;
+            otherwise there must be one for each class, and they are labelled 0, 1, ... in the order of their names.
+
+    Raises:
+        FileNotFoundError: There is no such file, folder or prepared dataset.
+        ValueError: The file or folder is not as described.
+    """
+    path = Path(source)
+    if source == "sample":
+        sample = sample_images()
+        return _in_memory("the sample", sample.images, sample.labels)
+    if path.is_dir():
+        return _folder(path, names)
+    if path.is_file():
+        return _npz(path)
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"There is no file or folder {source}.")
+    from .recipes.data import load_arrays
+
+    return _in_memory(f"{source}, {split}", *load_arrays(source, split, data_dir))
+
+
+def _in_memory(name: str, images: np.ndarray, labels: np.ndarray) -> Dataset:
+    return Dataset(name, labels.astype(np.int64), lambda start, stop, size, crop: images[start:stop])
+
+
+def _npz(path: Path) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["images"], file["labels"]
+    except (KeyError, ValueError, OSError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not an .npz file with arrays 'images' and 'labels': {error}") from error
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+        raise ValueError(
+            f"images in {path} must be uint8 of shape (n, height, width, 3), not {images.dtype} {images.shape}."
+        )
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels in {path} must be integers of shape ({len(images)},), not {labels.dtype} {labels.shape}."
+        )
+    return _in_memory(str(path), images, labels)
+
+
+def _folder(path: Path, names: Sequence[str] | None) -> Dataset:
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    index = {name: label for label, name in enumerate(names or ())}
+    if not all(folder.name in index for folder in folders):
+        index = {folder.name: label for label, folder in enumerate(folders)}
+        if names and len(folders) != len(names):
+            raise ValueError(
+                f"{path} has {len(folders)} sub-folders, and not all are named like classes of the model, which has "
+                f"{len(names)}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+            )
+    files = [
+        (file, index[folder.name])
+        for folder in folders
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in _SUFFIXES
+    ]
+    if not files:
+        raise ValueError(f"{path} has no sub-folders with image files; each class needs one.")
+    paths = [file for file, _ in files]
+    labels = np.array([label for _, label in files], np.int64)
+    return Dataset(str(path), labels, lambda start, stop, size, crop: read_images(paths[start:stop], size, crop))

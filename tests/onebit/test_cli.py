@@ -1,0 +1,191 @@
+"""The command line: what it prints, as tables and as JSON, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from onebit import __version__, zoo
+from onebit.cli import COMMANDS, main
+from onebit.cli._common import quantity, size
+
+MODEL = "wide_resnet_20_1"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A packed file of a model with random weights."""
+    return str(zoo.save_packed(zoo.load(MODEL), tmp_path_factory.mktemp("weights") / "random.onebit"))
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    """Run a command; its exit code must be ``code``, and no exception may escape."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def run_json(*arguments: object):
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+def test_help_and_version_do_not_import_tensorflow():
+    script = f"""
+import sys
+from onebit.cli import main
+for arguments in (["--help"], ["--version"], *([command, "--help"] for command in {COMMANDS!r})):
+    main(arguments, standalone_mode=False)
+sys.exit(f"imported: {{slow}}" if (slow := {{"tensorflow", "larq", "numpy", "matplotlib"}} & set(sys.modules)) else 0)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert __version__ in result.stdout
+    for command in COMMANDS:
+        assert command in result.stdout
+
+
+def test_list():
+    assert MODEL in run("list").stdout
+    assert [row["model"] for row in run_json("list", "wide_resnet_2*_10")] == ["wide_resnet_20_10", "wide_resnet_26_10"]
+    assert [row["model"] for row in run_json("list", "26_1")] == ["wide_resnet_26_10"]
+    rows = run_json("list", "20_10")
+    assert rows[0]["counts"]["parameters"] > 26e6
+    assert "cifar10" in rows[0]["weights"]
+
+
+def test_list_weights():
+    rows = run_json("list", "20_10", "--weights")
+    assert {"cifar10", "cifar100"} <= {row["tag"] for row in rows}
+    assert all(row["licence"] and row["source"] for row in rows)
+    assert "96.25 %" in run("list", "20_10", "--weights").stdout
+
+
+def test_info():
+    text = run("info", "wide_resnet_20_10").stdout
+    assert all(fact in text for fact in ("1802.08530", "26.8 M", "MIT", "cifar100_matlab", "zoo.WideResNet(depth=20"))
+    info = run_json("info", "wide_resnet_20_10")
+    assert info["arguments"] == {"depth": 20, "width": 10}
+    assert info["weights"][0]["sha256"] == zoo.get_weights("wide_resnet_20_10", "cifar10").sha256
+
+
+def test_summary():
+    text = run("summary", MODEL).stdout
+    assert "stage1_block1_conv1" in text
+    assert "40.6 M" in text
+    small, large = (run_json("summary", MODEL, "--input-shape", shape) for shape in ("32x32x3", "64x64x3"))
+    assert small["counts"]["float_macs"] == zoo.recorded_counts()[MODEL].float_macs
+    assert large["counts"]["float_macs"] == 4 * small["counts"]["float_macs"]
+    assert run_json("summary", MODEL, "--num-classes", 100)["counts"]["parameters"] > small["counts"]["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["lst"], 2, "list"),
+        (["info", "wide_resnet_20_11"], 2, "Did you mean 'wide_resnet_20_1'"),
+        (["list", "no-such-model"], 2, "'no-such-model'"),
+        (["summary", MODEL, "--input-shape", "32"], 2, "32x32x3"),
+        (["summary", MODEL, "--input-shape", "1x1x3"], 1, "input_shape"),
+        (["evaluate", "wide_resnet_20_10"], 2, "'cifar100_matlab'"),
+        (["evaluate", MODEL, "--weights", "cifar11"], 1, "cifar11"),
+        (["evaluate", MODEL, "--limit", "0"], 2, "--limit"),
+        (["predict", MODEL], 2, "IMAGE"),
+    ],
+)
+def test_errors_are_one_message(arguments: list[str], code: int, message: str):
+    result = run(*arguments, code=code)
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not result.stdout
+
+
+def test_errors_of_files(weights: str, tmp_path: Path):
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(b"not a checkpoint")
+    assert "not a checkpoint of a known format" in run("evaluate", MODEL, "-w", damaged, code=1).stderr
+    text = tmp_path / "image.png"
+    text.write_text("not an image")
+    assert "image.png" in run("predict", MODEL, text, "-w", weights, code=1).stderr
+    assert "nowhere.png" in run("predict", MODEL, "nowhere.png", "-w", weights, code=1).stderr
+    assert "nowhere" in run("pack", MODEL, "-w", weights, "-o", tmp_path / "nowhere" / "x.onebit", code=1).stderr
+    assert "raw" in run("predict", MODEL, text, "-w", weights, "--preprocessing", "rwa", code=1).stderr
+    assert "100 classes" in run("predict", MODEL, text, "-w", weights, "--classes", "cifar100", code=1).stderr
+    assert "'cifar'" in run("predict", MODEL, text, "-w", weights, "--classes", "cifar", code=1).stderr
+    message = run("evaluate", MODEL, "-w", weights, "--data", "cifar10", "--data-dir", tmp_path, code=1).stderr
+    assert "not prepared" in message
+
+
+def test_evaluate_on_the_sample(weights: str):
+    result = run_json("evaluate", MODEL, "-w", weights, "--limit", 150, "--batch-size", 64)
+    sample = zoo.sample_images()
+    model = zoo.load(MODEL, weights=weights)
+    expected = model.predict(sample.images[:150].astype("float32"), verbose=0).argmax(axis=1)
+    assert result["images"] == 150
+    assert result["top1"] == pytest.approx(100 * np.mean(expected == sample.labels[:150]))
+    assert result["top1"] <= result["top5"] <= 100
+    assert " 20 " in run("evaluate", MODEL, "-w", weights, "--limit", 20, "--precision", "mixed_bfloat16").stdout
+
+
+def test_evaluate_on_files(weights: str, tmp_path: Path):
+    sample = zoo.sample_images()
+    chosen = np.concatenate([np.flatnonzero(sample.labels == label)[:2] for label in (9, 3)])
+    images, labels = sample.images[chosen], sample.labels[chosen]
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "folders" / sample.class_names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i}.png")
+    evaluate = ("evaluate", MODEL, "-w", weights, "--classes", "cifar10", "--data")
+    figures = [run_json(*evaluate, tmp_path / name) for name in ("images.npz", "folders")]
+    assert [f["images"] for f in figures] == [4, 4]
+    assert figures[0]["top1"] == figures[1]["top1"]
+    assert figures[0]["top5"] == figures[1]["top5"]
+
+
+def test_predict(weights: str, tmp_path: Path):
+    sample = zoo.sample_images()
+    Image.fromarray(sample.images[0]).save(tmp_path / "a.png")
+    Image.fromarray(sample.images[1]).resize((80, 60)).save(tmp_path / "b.jpg")
+    rows = run_json("predict", MODEL, tmp_path / "a.png", tmp_path / "b.jpg", "-w", weights, "--top", 3)
+    expected = zoo.load(MODEL, weights=weights).predict(sample.images[:1].astype("float32"), verbose=0)[0]
+    first = rows[0]["predictions"]
+    assert [guess["index"] for guess in first] == np.argsort(-expected)[:3].tolist()
+    assert first[0]["probability"] == pytest.approx(expected.max(), rel=1e-5)
+    assert len(rows) == 2
+    assert {guess["class"] for guess in first} <= {f"class {k}" for k in range(10)}
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name in "abcdefghij"))
+    text = run("predict", MODEL, tmp_path / "a.png", "-w", weights, "--classes", tmp_path / "names.txt").stdout
+    assert "a.png" in text
+    assert f" {'abcdefghij'[expected.argmax()]} " in text
+
+
+def test_pack(weights: str, tmp_path: Path):
+    output = tmp_path / "model.onebit"
+    figures = run_json("pack", MODEL, "-w", weights, "-o", output)
+    assert figures["packed_bytes"] == output.stat().st_size < figures["float32_bytes"] / 20
+    original, packed = zoo.load(MODEL, weights=weights), zoo.load_packed(output)
+    images = zoo.sample_images().images[:8].astype("float32")
+    np.testing.assert_array_equal(packed.predict(images, verbose=0), original.predict(images, verbose=0))
+    assert "packed file" in run("pack", MODEL, "-w", weights, "-o", output).stdout
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, "0"), (999, "999"), (999.6, "1 k"), (36_479_194, "36.5 M"), (4_015_636_480, "4.02 G")]
+)
+def test_quantity(value: float, expected: str):
+    assert quantity(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, "0 B"), (39_160, "39.2 kB"), (107_003_624, "107 MB"), (5e12, "5e+03 GB")]
+)
+def test_size(value: float, expected: str):
+    assert size(value) == expected

@@ -1,0 +1,61 @@
+"""The guides' code runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onebit import zoo
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "wide_resnet_20_1"
+
+
+def code(document: str) -> list[str]:
+    """Return the Python blocks of a document."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_documents_have_no_dead_links_and_no_broken_code(document: str):
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+    for block in code(document):
+        compile(block, document, "exec")
+
+
+@pytest.mark.slow
+def test_fine_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sample = zoo.sample_images()
+    for label in (0, 1, 2):
+        folder = tmp_path / "my_images" / sample.class_names[label]
+        folder.mkdir(parents=True)
+        for i, image in enumerate(sample.images[sample.labels == label][:12]):
+            Image.fromarray(image).save(folder / f"{i}.png")
+    weights = zoo.save_packed(zoo.load(MODEL), tmp_path / "random.onebit")
+    monkeypatch.chdir(tmp_path)
+    script = code("docs/fine-tuning.md")[0].replace('weights="cifar10"', f"weights={str(weights)!r}")
+    assert len([line for line in script.splitlines() if line]) <= 10
+    variables: dict = {}
+    exec(script, variables)
+    images = sample.images[:4].astype("float32")
+    expected = variables["model"].predict(images, verbose=0)
+    assert expected.shape == (4, 3)
+    np.testing.assert_array_equal(zoo.load_packed("my_model.onebit").predict(images, verbose=0), expected)
+
+
+@pytest.mark.slow
+def test_reading_a_packed_file_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    model = zoo.load(MODEL)
+    zoo.save_packed(model, "model.onebit")
+    variables: dict = {}
+    exec(code("docs/packed-format.md")[1], variables)
+    layer, _ = variables["name"].split("/")
+    kernel = model.get_layer(layer).kernel.numpy()  # (height, width, in, out); the filters are the last axis
+    np.testing.assert_array_equal(variables["signs"], np.where(kernel >= 0, 1, -1).transpose(3, 0, 1, 2).ravel())

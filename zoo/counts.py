@@ -1,0 +1,58 @@
+"""How large a model is: parameters, memory and multiply-accumulates, as Larq counts them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+_FILE = Path(__file__).parent / "data" / "models.json"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The totals of ``larq.models.summary``.
+
+    Attributes:
+        parameters: Values to be stored, those of a batch normalisation after fusion (two for each channel).
+        binary_parameters: Those among them that take 1 bit.
+        memory: Bytes at 1 bit for each binary parameter and 32 for each other one.
+        float32_memory: Bytes at 32 bits for each.
+        binary_macs: Multiply-accumulates whose two factors are both 1 bit, for one image.
+        float_macs: All the others. Where only the weights are binary, so are their products.
+    """
+
+    parameters: int
+    binary_parameters: int
+    memory: int
+    float32_memory: int
+    binary_macs: int
+    float_macs: int
+
+
+def count(model: tf.keras.Model) -> Counts:
+    """Count a model's parameters, memory and multiply-accumulates at the input shape it was built for."""
+    from larq.models import ModelProfile
+
+    profile = ModelProfile(model)
+    binary_macs = profile.op_count("mac", 1)
+    return Counts(
+        parameters=int(profile.weight_count()),
+        binary_parameters=int(profile.weight_count(1)),
+        memory=-(-int(profile.memory) // 8),
+        float32_memory=-(-int(profile.fp_equivalent_memory) // 8),
+        binary_macs=int(binary_macs),
+        float_macs=int(profile.op_count("mac") - binary_macs),
+    )
+
+
+@functools.cache
+def recorded_counts() -> dict[str, Counts]:
+    """Return the counts of the registered models at their native shape, by name, without building them.
+
+    The file is written by ``benchmarks/readme_tables.py``; a model too new for it is absent.
+    """
+    return {name: Counts(**row) for name, row in json.loads(_FILE.read_text(encoding="utf-8")).items()}
