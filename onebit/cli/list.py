@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import click
 
 from ._common import console, json_option, natural, print_json, quantity, size, start, table
@@ -14,7 +17,7 @@ from ._common import console, json_option, natural, print_json, quantity, size, 
 def command(pattern: str, weights: bool, as_json: bool) -> None:
     """List models whose names match PATTERN, such as 'wide*'.
 
-    A PATTERN without a wildcard matches any part of a name.
+    A PATTERN without a wildcard matches any part of a name. larq-zoo's models are listed apart: onebit list larq/
     """
     start()
     from .. import zoo
@@ -27,11 +30,10 @@ def command(pattern: str, weights: bool, as_json: bool) -> None:
         _weights(names, as_json)
         return
     counts = zoo.recorded_counts()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "model": name,
-            "paper": f"{(paper := zoo.entry(name).paper).authors}, {paper.venue}",
-            "arxiv": paper.arxiv,
+            **dataclasses.asdict(zoo.entry(name).paper),
             "counts": counts.get(name),
             "weights": [row.tag for row in zoo.list_weights(name)],
         }
@@ -53,7 +55,7 @@ def command(pattern: str, weights: bool, as_json: bool) -> None:
                 quantity(count.binary_macs),
                 quantity(count.float_macs),
             )
-        result.add_row(row["model"], *figures, ", ".join(row["weights"]), row["paper"])
+        result.add_row(row["model"], *figures, ", ".join(row["weights"]), f"{row['venue']}, {row['arxiv']}")
     console().print(result)
 
 
