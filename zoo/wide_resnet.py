@@ -97,8 +97,8 @@ def WideResNetImageNet(
     """The ImageNet network: four scales of 64, 128, 256 and 512 times ``width`` channels, 1000 classes.
 
     The paper gives depth, width and the number of weights, 70.0 million, and no code. *Our choices*, where it is
-    silent: the stem of He et al., a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2, which gives 69.96 million
-    weights; and the shortcut of the CIFAR networks.
+    silent: the stem of He et al., a 7x7 convolution of stride 2 and a 3x3 max pooling of stride 2, which gives 69.96
+    million weights; and the shortcut of the CIFAR networks.
 
     Args:
         depth: 8n + 2 convolutions, n blocks of two at each scale. Default 18.

@@ -40,6 +40,11 @@ def small_shape(name):
     return (min(height, 64), min(width, 64), channels)
 
 
+def outputs(model):
+    """Return what the model makes of some images. Called, not by `predict`: that would compile it first."""
+    return np.asarray(model(images(model), training=False))
+
+
 def images(model, count=4):
     return np.random.default_rng(0).standard_normal((count, *model.input_shape[1:])).astype(np.float32)
 
@@ -51,47 +56,49 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def model(name):
-    """The model with 10 classes, its statistics no longer those that a new model starts with."""
+    """The model with 10 classes, with statistics of its own: with a new model's, signs no longer tell images apart."""
     model = zoo.load(name, input_shape=small_shape(name), num_classes=10)
-    rng = np.random.default_rng(1)
-    for variable in model.non_trainable_weights:
-        if "moving_" in variable.name:
-            variable.assign(variable + rng.uniform(0, 0.5, variable.shape))
+    norms = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0
+    model(images(model), training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
     return model
 
 
 @pytest.fixture(scope="module")
 def expected(model):
-    return model.predict(images(model), verbose=0)
+    return outputs(model)
 
 
 def test_output(model, expected):
     assert expected.shape == (4, 10)
     np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
-    assert expected.std(axis=0).max() > 0, "the output depends on the input"
+    assert expected.std(axis=0).max() > 1e-3, "the output depends on the input"
     assert model.get_layer("logits") is not None
     assert binary_kernels(model)
     assert len(named_variables(model)) == len(model.weights)
     assert not any(isinstance(layer, tf.keras.layers.Lambda) or "Op" in type(layer).__name__ for layer in model.layers)
 
 
-@pytest.mark.parametrize("size", ["native", "other"])
-def test_sizes_and_classes(name, size):
-    """In a graph nothing is computed or allocated."""
-    height, _, channels = zoo.entry(name).native_shape
-    shape = {"native": (height, height, channels), "other": (height + 32, height + 64, channels)}[size]
+def test_another_size_and_one_class(name):
+    """The native size where the other tests have a smaller one. In a graph nothing is computed or allocated."""
+    native = zoo.entry(name).native_shape
+    shape = native if native != small_shape(name) else (native[0] + 32, native[1] + 64, native[2])
     with tf.Graph().as_default():
         model = zoo.load(name, input_shape=shape, num_classes=1, classifier_activation=None)
         assert model.output_shape == (None, 1)
         assert model.input_shape == (None, *shape)
 
 
-@pytest.mark.parametrize("pooling", [None, "avg"])
-def test_without_top(name, model, pooling):
+def test_without_top(name, model):
     with tf.Graph().as_default():
-        body = zoo.load(name, input_shape=small_shape(name), include_top=False, pooling=pooling)
-        assert len(body.output_shape) == (2 if pooling else 4)
+        body = zoo.load(name, input_shape=small_shape(name), include_top=False, pooling="avg")
         names = set(named_variables(body))
+        assert len(body.output_shape) == 2
+        assert len(body.get_layer("avg_pool").input.shape) == 4
     assert names == {name for name in named_variables(model) if not name.startswith("logits")}
 
 
@@ -102,7 +109,7 @@ def test_summary(model, capsys):
     assert "Total params" in text
 
 
-@pytest.mark.parametrize("form", ["model.keras", "model.h5", "folder", "packed"])
+@pytest.mark.parametrize("form", ["model.keras", "model.h5", "packed"])
 def test_saved_and_loaded(name, model, expected, form, tmp_path):
     path = tmp_path / form
     if form == "packed":
@@ -115,7 +122,7 @@ def test_saved_and_loaded(name, model, expected, form, tmp_path):
     else:
         model.save(path)
         loaded = tf.keras.models.load_model(path)
-    np.testing.assert_array_equal(loaded.predict(images(model), verbose=0), expected)
+    np.testing.assert_array_equal(outputs(loaded), expected)
 
 
 def test_mixed_bfloat16(name):
@@ -130,7 +137,7 @@ def test_mixed_bfloat16(name):
 def test_one_step_of_training(model):
     """The last test of a model: it changes it."""
     x, y = images(model), np.arange(4) % 10
-    model.compile(tf.keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
+    model.compile(tf.keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", run_eagerly=True)
     before = {name: variable.numpy() for name, variable in named_variables(model).items() if variable.trainable}
     loss = model.fit(x, y, batch_size=4, verbose=0).history["loss"][0]
     assert np.isfinite(loss)
@@ -138,3 +145,14 @@ def test_one_step_of_training(model):
     assert all(np.isfinite(value).all() for value in after.values())
     still = {name for name in after if np.array_equal(before[name], after[name])}
     assert {name for name in still if not name.endswith(tuple(CANNOT_MOVE))} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(FAST))
+def test_saved_model(name, tmp_path):
+    """TensorFlow's own format takes long to write, and the layers of a family are the same: one model of each."""
+    model = zoo.load(name, input_shape=small_shape(name), num_classes=10)
+    model.save(tmp_path / "folder")
+    x = images(model)
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(tf.keras.models.load_model(tmp_path / "folder").predict(x, verbose=0), expected)
