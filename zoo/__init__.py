@@ -8,7 +8,7 @@ from .convert import convert
 from .counts import Counts, count, recorded_counts
 from .evaluation import Evaluation, evaluate
 from .ftbnn import FTBNN18, FTBNN20
-from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images
+from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images, usual_preprocessing
 from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
 from .layers import BinaryConv2D
 from .packed import load_packed, save_packed
@@ -76,4 +76,5 @@ __all__ = [
     "sample_images",
     "save_packed",
     "stage_outputs",
+    "usual_preprocessing",
 ]

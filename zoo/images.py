@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .registry import entry
+from .weights import list_weights
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -25,7 +28,7 @@ class Preprocessing:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Normalise images (..., 3) of pixels from 0 to 255; the result is float32."""
-        return (np.asarray(images, np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        return (np.asarray(images, np.float32) - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
 
 
 PREPROCESSING = {
@@ -52,6 +55,23 @@ def get_preprocessing(name: str) -> Preprocessing:
     if name not in PREPROCESSING:
         raise ValueError(f"preprocessing must be one of {', '.join(map(repr, PREPROCESSING))}, not {name!r}.")
     return PREPROCESSING[name]
+
+
+def usual_preprocessing(model: str) -> str:
+    """Return the preprocessing that a registered model's weights have, as far as it is not said otherwise.
+
+    That of its first registered weights; without any, larq-zoo's for its models, none for the Wide ResNets, which
+    normalise at their input, and ImageNet's for all others, as in their papers' code.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    rows = list_weights(model)
+    if rows:
+        return rows[0].preprocessing
+    if model.startswith("larq/"):
+        return "symmetric"
+    return "raw" if entry(model).build.__name__.startswith("WideResNet") else "imagenet"
 
 
 def read_images(paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], crop: float = 1.0) -> np.ndarray:

@@ -151,15 +151,15 @@ def load(
 ) -> Loaded:
     """Load a registered model for inference.
 
-    A file of weights does not say how images were preprocessed: like those of the model's registered weights, unless
-    ``preprocessing`` tells. Nor does it say what its classes are called: ``classes`` does, or nobody knows.
+    A file of weights does not say how images were preprocessed: as usual for the model, unless ``preprocessing`` tells.
+    Nor does it say what its classes are called: ``classes`` does, or nobody knows.
     """
     from .. import zoo
 
     rows = zoo.list_weights(name)
     tag = weights or _only(name, rows)
     row = next((row for row in rows if row.tag == tag), None) if not os.path.exists(tag) else None
-    chosen = preprocessing or next((alike.preprocessing for alike in (row, *rows) if alike), "raw")
+    chosen = preprocessing or (row.preprocessing if row else zoo.usual_preprocessing(name))
     zoo.get_preprocessing(chosen)
     names = _class_names(classes) if classes else zoo.class_names(row.dataset) if row else None
     model = zoo.load(name, weights=tag, **options)

@@ -1,0 +1,83 @@
+"""Reading, cutting, resizing and normalising images; accuracy over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from onebit import zoo
+
+
+def test_normalisation():
+    pixels = np.array([[0, 127.5, 255]] * 2)
+    np.testing.assert_array_equal(zoo.get_preprocessing("raw")(pixels), pixels)
+    np.testing.assert_array_equal(zoo.get_preprocessing("symmetric")(pixels)[0], [-1, 0, 1])
+    # torchvision states its constants for pixels from 0 to 1.
+    expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(zoo.get_preprocessing("imagenet")(pixels), expected, rtol=1e-5)
+    assert zoo.get_preprocessing("cifar")(pixels).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("wide_resnet_20_10", "raw"),
+        ("wide_resnet_26_10", "raw"),
+        ("reactnet_a", "imagenet"),
+        ("larq/quicknet", "symmetric"),
+    ],
+)
+def test_usual_preprocessing(model: str, expected: str):
+    assert zoo.usual_preprocessing(model) == expected
+
+
+@pytest.mark.parametrize("row", zoo.list_weights(), ids=lambda row: f"{row.model}-{row.tag}")
+def test_registered_weights_name_a_preprocessing(row: zoo.Weights):
+    assert row.preprocessing in zoo.PREPROCESSING
+
+
+def test_images_of_the_right_size_are_left_alone(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    paths = [tmp_path / f"{i}.png" for i in range(2)]
+    for path, image in zip(paths, pixels, strict=True):
+        Image.fromarray(image).save(path)
+    np.testing.assert_array_equal(zoo.read_images(paths, (8, 8)), pixels)
+
+
+def test_the_centre_is_cut_out(tmp_path: Path):
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 200  # the central square
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(zoo.read_images([tmp_path / "a.png"], (10, 10)), 200)
+    pixels[1:9, 11:19] = 100  # 0.8 of it
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(zoo.read_images([tmp_path / "a.png"], (8, 8), crop=0.8), 100)
+
+
+def test_rotated_and_grey_images_are_read(tmp_path: Path):
+    image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) * 16)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    image.save(tmp_path / "a.png", exif=exif)
+    [read] = zoo.read_images([tmp_path / "a.png"], (4, 4))
+    np.testing.assert_array_equal(read[..., 1], np.asarray(image)[::-1, ::-1])
+
+
+def test_evaluation():
+    scores = tf.constant([[3.0, 2, 1, 0, -1, -2], [0, 1, 2, 3, 4, 5], [1, 1, 1, 1, 1, 1], [np.nan] * 6])
+    inputs = tf.keras.Input((), dtype=tf.int32)
+    model = tf.keras.Model(inputs, tf.keras.layers.Embedding(4, 6, weights=[scores.numpy()])(inputs))
+    counted: list[int] = []
+    batches = [(np.array([0, 1]), np.array([1, 0])), (np.array([2, 3]), np.array([0, 0]))]
+    result = zoo.evaluate(model, batches, counted.append)
+    # Second of six; last of six; first among equals; not a number, which is never right.
+    assert (result.top1, result.top5, result.images) == (25, 50, 4)
+    assert counted == [2, 2]
+    with pytest.raises(ValueError, match="labels range from 0 to 6"):
+        zoo.evaluate(model, [(np.array([0, 1]), np.array([0, 6]))])
+    with pytest.raises(ValueError, match="no images"):
+        zoo.evaluate(model, [])
