@@ -124,7 +124,7 @@ def birealnet_staged(
             }
         )
 
-    def frozen(classes: int, shape: tuple[int, int, int]) -> tf.keras.Model:
+    def frozen(classes: int, shape: tuple[int, ...]) -> tf.keras.Model:
         network = load(model, num_classes=classes, input_shape=shape)
         for kernel in binary_kernels(network).values():
             kernel.layer.trainable = False

@@ -16,7 +16,7 @@ from ..zoo.files import replacing
 from ..zoo.naming import binary_kernels
 
 
-class DivergedError(RuntimeError):
+class DivergedError(ArithmeticError):
     """The loss is no longer a finite number."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -38,17 +39,15 @@ class Distiller(tf.keras.Model):
         self.student = student
         self._logits = logits_model(student)
         self._distillation = tf.keras.metrics.Mean("loss")
-        # Keras tracks what it finds in attributes; behind a function the teacher's variables are not the distiller's.
-        teacher = teacher and logits_model(teacher)
-        self._teach = lambda images: teacher(images, training=False)
-        self._has_teacher = teacher is not None
+        # Keras tracks the models in attributes; behind a function the teacher's variables are not the distiller's.
+        self._teach = functools.partial(logits_model(teacher), training=False) if teacher is not None else None
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.student(inputs, training=training)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, weights = tf.keras.utils.unpack_x_y_sample_weight(data)
-        if self._has_teacher:
+        if self._teach is not None:
             target = self._teach(images)
         else:
             labels, target = labels
@@ -75,7 +74,9 @@ class Distiller(tf.keras.Model):
 
 def logits_model(model: tf.keras.Model) -> tf.keras.Model:
     """Return a model that shares ``model``'s layers and stops before its final softmax, or ``model`` if it has none."""
-    last = model.layers[-1] if model.layers else None
+    if not model.layers:
+        return model
+    last = model.layers[-1]
     softmax = isinstance(last, tf.keras.layers.Softmax) or (
         isinstance(last, tf.keras.layers.Activation) and last.activation is tf.keras.activations.softmax
     )

@@ -76,7 +76,7 @@ def mcdonnell(
             images = random_flip(images, seed + [20, 0])
         return cut_out(images, seed + [30, 0], size=18) if cutout else images
 
-    def build(num_classes: int, input_shape: tuple[int, int, int]) -> tf.keras.Model:
+    def build(num_classes: int, input_shape: tuple[int, ...]) -> tf.keras.Model:
         return WideResNet(
             depth=depth,
             width=width,

@@ -9,7 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 
-class _CoupledL2:
+class _CoupledL2(tf.keras.optimizers.Optimizer):
     """Adds ``l2 * w`` to the gradient of every variable ``w`` that ``decays`` names, before momentum or Adam see it.
 
     Keras' own ``weight_decay`` is decoupled (AdamW); PyTorch's, MATLAB's and an L2 regularizer of ``l2 / 2`` are this.

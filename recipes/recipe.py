@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..zoo.registry import suggest
 from .data import Augmentation
 
-Build = Callable[[int, tuple[int, int, int]], tf.keras.Model]
+Build = Callable[[int, tuple[int, ...]], tf.keras.Model]
 """Returns a network for a number of classes and an input shape (height, width, channels)."""
 
 

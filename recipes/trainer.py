@@ -180,7 +180,7 @@ class _Run:
                 StopWhenDiverged(),
                 FlipRatio(),
                 TestAccuracy(self.test, stage.milestones),
-                *([_Finish(stage, model, self)] if stage.finish else []),
+                _Finish(stage, model, self),
                 history,
                 checkpoint,
                 tf.keras.callbacks.TensorBoard(str(self.output / "tensorboard" / stage.name), write_graph=False),
@@ -239,7 +239,7 @@ class _Finish(tf.keras.callbacks.Callback):
         self.stage, self.network, self.run = stage, model, run
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if epoch + 1 == self.stage.epochs:
+        if epoch + 1 == self.stage.epochs and self.stage.finish is not None:
             # An epoch beyond the training's: other images than those of the last one.
             self.stage.finish(self.network, self.run._batches(self.stage, self.stage.epochs, self.stage.epochs + 1))
 

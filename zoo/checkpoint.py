@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 
 
-class Checkpoint(Protocol):
+class Checkpoint(ABC):
     """A file of weights, opened far enough to know what it holds.
 
     Attributes:
@@ -25,11 +26,12 @@ class Checkpoint(Protocol):
 
     source: str
     arguments: dict[str, Any]
-    num_classes: int | None
-    input_shape: tuple[int, int, int] | None
-    has_top: bool
-    sizes: Mapping[str, int] | None
+    num_classes: int | None = None
+    input_shape: tuple[int, int, int] | None = None
+    has_top: bool = True
+    sizes: Mapping[str, int] | None = None
 
+    @abstractmethod
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
         """Set the variables of ``model``, all of them, or all but those of the classifier where that is new.
 

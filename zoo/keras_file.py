@@ -12,8 +12,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from .checkpoint import Checkpoint
 
-class KerasFile:
+
+class KerasFile(Checkpoint):
     """A file that Keras wrote for the same architecture; only its weights are read, never its configuration.
 
     Args:
@@ -22,11 +24,6 @@ class KerasFile:
     Raises:
         ValueError: The file is damaged, or holds no weights.
     """
-
-    num_classes = None
-    has_top = True
-    input_shape = None
-    sizes = None
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from .budget import building, limit
-from .checkpoint import open_checkpoint
+from .checkpoint import Checkpoint, open_checkpoint
 from .naming import assign
 from .registry import Paper, register
 from .scaffold import record_model
@@ -101,7 +101,7 @@ for _name, (_module, _function, _arxiv) in _MODELS.items():
     register(_name, _paper, _IMAGENET)(_delegate(_name, _module, _function))
 
 
-class LarqZooFile:
+class LarqZooFile(Checkpoint):
     """larq-zoo's weights of Bi-Real Net, a Keras ``.h5`` file whose layers have no names but numbers.
 
     The numbers count the layers in the order of their making: the stem, then block by block the shortcut's convolution
@@ -114,9 +114,6 @@ class LarqZooFile:
     Raises:
         ValueError: The file is damaged, or holds something else.
     """
-
-    input_shape = None
-    sizes = None
 
     def __init__(self, path: Path, function: str | None) -> None:
         self.source = str(path)

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .checkpoint import Checkpoint
 from .naming import assign
 
 EPSILON = 1e-5
 
 
-class McDonnellMat:
+class McDonnellMat(Checkpoint):
     """A ``.mat`` file of `github.com/McDonnell-Lab/1-bit-per-weight`.
 
     Args:
@@ -30,8 +31,6 @@ class McDonnellMat:
     """
 
     input_shape = (32, 32, 3)
-    has_top = True
-    sizes = None
 
     def __init__(self, path: Path, function: str | None) -> None:
         self.source = str(path)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import latents
+from .checkpoint import Checkpoint
 from .naming import BinaryKernel, assign, binary_kernels
 
 FORMAT = 1
@@ -26,7 +27,7 @@ _ARGUMENTS: dict[str, Any] = {
 _REAL = {"F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL"}
 
 
-class PackedFile:
+class PackedFile(Checkpoint):
     """A packed file, opened and checked but not yet read: a `Checkpoint`.
 
     Args:
@@ -77,7 +78,7 @@ class PackedFile:
         shape, axes = tuple(described["shape"]), described["filter_axes"]
         count = math.prod(shape[axis] for axis in axes)
         bits = np.unpackbits(file.get_tensor(name), count=math.prod(shape)).astype(bool)
-        scale = file.get_tensor(name + SCALE) if name + SCALE in self.sizes else None
+        scale = file.get_tensor(name + SCALE) if name + SCALE in file.keys() else None  # noqa: SIM118
         if scale is not None and not (np.isfinite(scale).all() and (scale >= 0).all()):
             raise ValueError(f"{self.path} is damaged: the scales of {name} are not finite numbers of at least 0.")
         quantizer = kernel.quantizer if kernel else None
@@ -138,7 +139,9 @@ def _sizes(kernels: dict[str, Any], stored: dict[str, tuple[int, str]]) -> dict[
     """Return how many values each tensor stands for, having checked the kernels' shapes against what is stored."""
     sizes = {}
     for name, described in kernels.items():
-        shape, axes = (described.get(key) if isinstance(described, dict) else None for key in ("shape", "filter_axes"))
+        of = described if isinstance(described, dict) else {}
+        shape: Any = of.get("shape")
+        axes: Any = of.get("filter_axes")
         if not (_integers(shape) and _integers(axes) and min(shape, default=1) > 0):
             raise ValueError(f"{_brief(name)} has the shape {_brief(shape)} and the filter axes {_brief(axes)}.")
         if len(set(axes)) < len(axes) or not set(axes) <= set(range(len(shape))):

@@ -18,11 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 from . import registry
+from .checkpoint import Checkpoint
 from .naming import TOP, assign, named_variables
 from .official import IGNORED, UNMATCHED, Place
 
 
-class PyTorchCheckpoint:
+class PyTorchCheckpoint(Checkpoint):
     """A checkpoint of `liuzechun/Bi-Real-net`, `liuzechun/ReActNet` or `htqin/IR-Net`.
 
     It may be a state dict, or a dictionary that holds one as ``state_dict`` beside an optimizer's state and the like;
@@ -36,10 +37,6 @@ class PyTorchCheckpoint:
         ValueError: The file is damaged, holds code, or no tensors; or ``function`` has no official PyTorch code.
         ImportError: PyTorch is not installed.
     """
-
-    input_shape = None
-    has_top = True
-    sizes = None
 
     def __init__(self, path: Path, function: str | None) -> None:
         self.source = str(path)
@@ -127,7 +124,9 @@ def _layout(
     module = sys.modules[registry.function(function).__module__]
     if not hasattr(module, "official_names"):
         raise ValueError(f"{path} is a PyTorch checkpoint, but {function} has no official PyTorch code.")
-    implied: dict[str, Any] = {"padding": "symmetric", "variant": "official"}
+    known = inspect.signature(registry.function(function)).parameters
+    official = {"padding": "symmetric", "variant": "official"}
+    implied: dict[str, Any] = {name: value for name, value in official.items() if name in known}
     places = module.official_names(function)
     if "step" in inspect.signature(module.official_names).parameters:
         # ReActNet's MobileNet names its binary kernels differently in the two steps of its training.

@@ -106,6 +106,12 @@ def model_info(model: tf.keras.Model) -> ModelInfo | None:
     return _INFO.get(model)
 
 
+def record_model(model: tf.keras.Model, function: str, arguments: Mapping[str, Any]) -> tf.keras.Model:
+    """Remember how ``model`` was made, for `model_info`, and return it."""
+    _INFO[model] = ModelInfo(function, arguments)
+    return model
+
+
 class Scaffold:
     """The beginning and the end of an architecture.
 

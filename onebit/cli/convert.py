@@ -17,8 +17,8 @@ from ._common import console, json_option, print_json, size, start
 def command(source: Path, model: str, output: Path, as_json: bool) -> None:
     """Write the checkpoint SOURCE as a packed file.
 
-    SOURCE is an official PyTorch checkpoint of Bi-Real Net, ReActNet or IR-Net, one of McDonnell's .mat files, larq-zoo's
-    .h5 of Bi-Real Net, or a Keras file. Every tensor must fit.
+    SOURCE is an official PyTorch checkpoint of Bi-Real Net, ReActNet or IR-Net, one of McDonnell's .mat files,
+    larq-zoo's .h5 of Bi-Real Net, or a Keras file. Every tensor must fit.
     """
     start()
     from .. import zoo

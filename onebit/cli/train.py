@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,10 +12,14 @@ from ._common import console, json_option, print_json, start, table
 
 @click.command("train", short_help="Train a network by a paper's recipe, or go on with it.")
 @click.argument("recipe")
-@click.option("--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder.")
+@click.option(
+    "--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets finds the data.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Length of each stage. Default: the paper's.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting of the recipe; repeatable.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting of the recipe; repeatable."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Use only so many images, for a trial.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides weights, order and augmentation.")
 @click.option(
@@ -51,7 +56,7 @@ def command(
     start()
     from .. import recipes
 
-    chosen = dict(_pair(text) for text in settings)
+    chosen: dict[str, Any] = dict(_pair(text) for text in settings)
     if epochs is not None:
         chosen["epochs"] = str(epochs)
     record = recipes.train(
