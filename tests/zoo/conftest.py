@@ -1,0 +1,30 @@
+"""What the comparisons with PyTorch need, and networks with little work in them."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from onebit.zoo import birealnet, ftbnn, irnet, reactnet
+from onebit.zoo.resnet import Layout
+
+
+@pytest.fixture
+def torch_networks() -> ModuleType:
+    """The official networks in PyTorch, where it is installed."""
+    pytest.importorskip("torch")
+    from tests.zoo import torch_networks
+
+    return torch_networks
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int, int]:
+    """Take two thirds of the blocks out of the networks with 20 layers; return how many convolutions each stage has."""
+    layout = Layout("cifar", (16, 32, 64), (2, 2, 2))
+    for family in (birealnet, reactnet, irnet, ftbnn):
+        monkeypatch.setattr(family, "CIFAR_20", layout)
+    for family, function in ((birealnet, "BiRealNet20"), (reactnet, "ReActNet20"), (irnet, "IRNetResNet20")):
+        monkeypatch.setitem(family._LAYOUTS, function, layout)
+    return layout.blocks

@@ -1,0 +1,109 @@
+"""Bi-Real Net: the official code's figures, larq-zoo's network, and the real-valued twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit import zoo
+from onebit.quantizers import LeakyClip
+from onebit.zoo.birealnet import OFFICIAL_IGNORED, official_names
+from onebit.zoo.naming import binary_kernels, named_variables
+from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
+
+TOLERANCE = 1e-9
+
+
+@pytest.mark.slow
+def test_18_layers_agree_with_the_official_code(goldens, reference, float64):
+    model = zoo.BiRealNet18(classifier_activation=None)
+    errors = golden_errors(model, "birealnet18", official_names("BiRealNet18"), goldens, reference)
+    assert len(errors) == 28 and max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.parametrize(
+    ("function", "size", "network"),
+    [
+        pytest.param(
+            "BiRealNet20",
+            32,
+            lambda nets, *args: nets.birealnet(*args, (6, 6, 6), imagenet=False),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "BiRealNet18CIFAR",
+            32,
+            lambda nets, *args: nets.birealnet(*args, (4, 4, 4, 4), imagenet=False),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "BiRealNet34", 64, lambda nets, *args: nets.birealnet(*args, (6, 8, 12, 6)), marks=pytest.mark.slow
+        ),
+        pytest.param("BiRealNet50", 64, lambda nets, *args: nets.birealnet50(*args), marks=pytest.mark.slow),
+    ],
+)
+def test_the_others_agree_with_pytorch(function, size, network, torch_networks, reference, float64):
+    assert_agreement(function, size, lambda *args: network(torch_networks, *args), reference)
+
+
+def test_a_shallow_one_agrees_with_pytorch(shallow, torch_networks, reference, float64):
+    def network(*args):
+        return torch_networks.birealnet(*args, shallow, imagenet=False)
+
+    assert_agreement("BiRealNet20", 16, network, reference)
+
+
+def assert_agreement(function, size, network, reference):
+    model = getattr(zoo, function)(input_shape=(size, size, 3), num_classes=10, classifier_activation=None)
+    places = official_names(function)
+    x = np.random.default_rng(3).standard_normal((4, size, size, 3))
+    errors = torch_errors(model, places, network, x, drawn_state(model, places, reference))
+    assert len(errors) == len(places) + 2 and max(errors.values()) < TOLERANCE, errors
+
+
+def test_the_unused_convolution_of_50_layers_has_no_place():
+    names = official_names("BiRealNet50")
+    assert "layers.3.down_conv1x1.weight" in names
+    assert "layers.0.down_conv1x1.weight" not in names and "layers.0.down_conv1x1.weight" in OFFICIAL_IGNORED
+
+
+@pytest.mark.slow
+def test_the_larq_zoo_variant_computes_what_larq_zoo_does():
+    from larq_zoo.literature import BiRealNet
+
+    rng = np.random.default_rng(0)
+    theirs = BiRealNet(weights=None, input_shape=(70, 66, 3), num_classes=7)
+    theirs.set_weights(
+        [rng.uniform(0.5, 1.5, w.shape) if w.ndim == 1 else rng.normal(0, 0.1, w.shape) for w in theirs.get_weights()]
+    )
+    ours = zoo.BiRealNet18(variant="larq_zoo", padding="same", input_shape=(70, 66, 3), num_classes=7)
+    ours.set_weights(theirs.get_weights())
+    x = rng.standard_normal((2, 70, 66, 3)).astype(np.float32)
+    np.testing.assert_array_equal(ours(x), theirs(x))
+    official = zoo.BiRealNet18(padding="same", input_shape=(70, 66, 3), num_classes=7)
+    official.set_weights(theirs.get_weights())
+    assert np.max(np.abs(official(x) - theirs(x))) > 1e-3
+
+
+def test_the_real_valued_twin_hands_its_weights_on(shallow):
+    twin, binary = zoo.BiRealNet20(quantized=False), zoo.BiRealNet20()
+    assert not binary_kernels(twin) and len(binary_kernels(binary)) == sum(shallow)
+    shapes = [{name: v.shape for name, v in named_variables(model).items()} for model in (twin, binary)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_clip", "clip"])
+def test_the_twins_activation(activation, shallow):
+    twin = zoo.BiRealNet20(quantized=False, activation=activation, input_shape=(8, 8, 3))
+    kind = tf.keras.layers.ReLU if activation == "relu" else LeakyClip
+    layers = [layer for layer in twin.layers if isinstance(layer, kind)]
+    assert len(layers) == sum(shallow)
+    expected = {"relu": [0.0, 0.5, 3.0], "leaky_clip": [-1.2, 0.5, 1.2], "clip": [-1.0, 0.5, 1.0]}[activation]
+    np.testing.assert_allclose(layers[0](np.float32([-3.0, 0.5, 3.0])), expected, rtol=1e-6)
+
+
+def test_wrong_arguments_are_named():
+    for argument, value in {"activation": "gelu", "quantized": 1, "variant": "larq", "padding": "valid"}.items():
+        with pytest.raises(ValueError, match=f"{argument} must be one of .*not {value!r}"):
+            zoo.BiRealNet18(**{argument: value})

@@ -1,0 +1,170 @@
+"""The zoo's layers: PyTorch's figures, formulas, and round trips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit import zoo
+from onebit.quantizers import ApproxSign, ScaledSign
+from onebit.zoo.layers import BinaryConv2D, DuplicateChannels, PadChannels, ShuffleChannels, Subsample
+from onebit.zoo.torch_layers import HardTanh, SymmetricMaxPool2D, UnbiasedBatchNormalization
+from tests.conftest import assert_golden, value_and_gradients
+
+
+@pytest.fixture(scope="module")
+def units(goldens):
+    """The golden vectors of a building block, NHWC: {array: value}."""
+    arrays = np.load(goldens / "units.npz")
+
+    def read(unit):
+        found = {k.split("/")[1]: arrays[k] for k in arrays.files if k.startswith(f"{unit}/")}
+        return {k: v.transpose(0, 2, 3, 1) if v.ndim == 4 else v for k, v in found.items()}
+
+    return read
+
+
+def norm(**kwargs):
+    return UnbiasedBatchNormalization(epsilon=1e-5, momentum=0.9, **kwargs)
+
+
+@pytest.mark.parametrize("rank", [4, 2])
+def test_batch_normalisation_agrees_with_pytorch(rank, units, float64):
+    u = units("batch_norm")
+    shaped = (lambda v: v) if rank == 4 else (lambda v: v.reshape(-1, 4))
+    layer = norm()
+    layer.build(shaped(u["x"]).shape)
+    layer.set_weights([u["gamma"], u["beta"], u["mean"], u["var"]])
+    assert_golden(layer(shaped(u["x"]), training=False), shaped(u["y_eval"]))
+    y, dx, (dgamma, dbeta) = value_and_gradients(
+        lambda x: layer(x, training=True), shaped(u["x"]), shaped(u["g"]), [layer.gamma, layer.beta]
+    )
+    for actual, name in ((y, "y"), (dx, "dx")):
+        assert_golden(actual, shaped(u[name]))
+    assert_golden(dgamma, u["dgamma"])
+    assert_golden(dbeta, u["dbeta"])
+    assert_golden(layer.moving_mean, u["mean_after"])
+    assert_golden(layer.moving_variance, u["var_after"])
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 5, 3), (12, 3)], ids=["fused", "vectors"])
+def test_batch_normalisation_in_fit(shape):
+    """In a graph, in float32: the statistics that NumPy's unbiased estimate gives; frozen, none."""
+    x = np.random.default_rng(0).normal(2, 3, shape).astype(np.float32)
+    model = tf.keras.Sequential([norm(input_shape=shape[1:])])
+    model.compile("sgd", "mse")
+    model.fit(x, x, batch_size=len(x), verbose=0)
+    axes = tuple(range(len(shape) - 1))
+    mean, variance = model.layers[0].get_weights()[2:]
+    np.testing.assert_allclose(mean, 0.1 * x.mean(axes), rtol=1e-5)
+    np.testing.assert_allclose(variance, 0.9 + 0.1 * x.var(axes, ddof=1), rtol=1e-5)
+
+    model.layers[0].trainable = False
+    model.compile("sgd", "mse")
+    model.fit(x, x, verbose=0)
+    np.testing.assert_array_equal(model.layers[0].get_weights()[3], variance)
+
+
+def test_batch_normalisation_of_one_value_is_finite(float64):
+    layer = norm()
+    layer(np.ones((1, 3)), training=True)
+    assert np.isfinite(layer.moving_variance).all()
+
+
+def test_max_pooling_agrees_with_pytorch(units, float64):
+    u = units("stem_max_pool")
+    layer = SymmetricMaxPool2D(3, 2)
+    y, dx, _ = value_and_gradients(layer, u["x"], u["g"])
+    assert_golden(y, u["y"])
+    assert_golden(dx, u["dx"])
+
+
+@pytest.mark.parametrize("size", [7, 8, 9])
+def test_max_pooling_of_negative_values(size):
+    """The padding never wins."""
+    x = -1 - np.random.default_rng(0).random((2, size, size + 1, 3)).astype(np.float32)
+    layer = SymmetricMaxPool2D(3, 2)
+    y = layer(x)
+    assert y.shape == layer.compute_output_shape(x.shape) and np.max(y) < -1
+    np.testing.assert_array_equal(y[:, 0, 0], x[:, :2, :2].max((1, 2)))
+
+
+def test_option_a_shortcut_agrees_with_pytorch(units, float64):
+    u = units("option_a_shortcut")
+    y, dx, _ = value_and_gradients(lambda x: PadChannels(8, 8)(Subsample(2)(x)), u["x"], u["g"])
+    assert_golden(y, u["y"])
+    assert_golden(dx, u["dx"])
+
+
+def test_hardtanh():
+    x = np.float32([-2, -1, -0.5, 0, 0.5, 1, 2])
+    y, dx, _ = value_and_gradients(HardTanh(), x, np.float32(1))
+    np.testing.assert_array_equal(y, [-1, -1, -0.5, 0, 0.5, 1, 1])
+    np.testing.assert_array_equal(dx, [0, 0, 1, 1, 1, 0, 0])
+
+
+def test_channels():
+    x = np.arange(6, dtype=np.float32).reshape(1, 1, 1, 6)
+    assert DuplicateChannels(12)(x).numpy().ravel().tolist() == [0, 1, 2, 3, 4, 5] * 2
+    assert DuplicateChannels(9)(x).numpy().ravel().tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+    assert ShuffleChannels(2)(x).numpy().ravel().tolist() == [0, 3, 1, 4, 2, 5]
+    assert ShuffleChannels(3)(x).numpy().ravel().tolist() == [0, 2, 4, 1, 3, 5]
+
+
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize(("strides", "padding"), [(1, "symmetric"), (2, "symmetric"), (2, "same"), (2, "same_one")])
+def test_groups_are_separate_convolutions(strides, padding, size, float64):
+    """Values and gradients in eager and graph mode, against one convolution without groups for each group."""
+    pad_values = 1.0 if padding == "same_one" else 0.0
+    options = {"symmetric": padding == "symmetric", "pad_values": pad_values, "padding": "same", "strides": strides}
+    options |= {"use_bias": False}
+    grouped = BinaryConv2D(6, 3, groups=2, input_quantizer=ApproxSign(), kernel_quantizer=ScaledSign(), **options)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, size, size, 4))
+    shape = grouped(x).shape
+    g = rng.standard_normal(shape)
+    parts = []
+    for i in (0, 1):
+        part = BinaryConv2D(3, 3, input_quantizer=ApproxSign(), kernel_quantizer=ScaledSign(), **options)
+        part.build((None, size, size, 2))
+        part.set_weights([np.split(grouped.get_weights()[0], 2, axis=-1)[i]])
+        half = np.split(x, 2, axis=-1)[i]
+        parts.append(value_and_gradients(part, half, np.split(g, 2, axis=-1)[i], part.trainable_variables))
+    expected = [np.concatenate(each, axis=-1) for each in zip(*[(y, dx, dw[0]) for y, dx, dw in parts], strict=True)]
+    for call in (grouped, tf.function(grouped)):
+        y, dx, (dw,) = value_and_gradients(call, x, g, grouped.trainable_variables)
+        for actual, golden in zip((y, dx, dw), expected, strict=True):
+            assert_golden(actual, golden)
+
+
+def test_layers_are_saved_with_what_they_are_made_of(tmp_path):
+    x = inputs = tf.keras.Input((8, 8, 4))
+    x = norm(name="norm")(x)
+    for layer in (SymmetricMaxPool2D(3, 2), HardTanh(), DuplicateChannels(8), ShuffleChannels(2), PadChannels(1, 2)):
+        x = layer(x)
+        assert x.shape == layer.compute_output_shape(layer.input_shape)
+    model = tf.keras.Model(inputs, x)
+    images = np.random.default_rng(0).standard_normal((2, 8, 8, 4)).astype(np.float32)
+    for path in (tmp_path / "model.keras", tmp_path / "model.h5"):
+        model.save(path)
+        np.testing.assert_array_equal(tf.keras.models.load_model(path)(images), model(images))
+
+
+def test_stage_outputs(tmp_path):
+    model = zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3))
+    outputs = zoo.stage_outputs(model)
+    assert {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()} == {
+        "stage1": (16, 16, 16),
+        "stage2": (8, 8, 32),
+        "stage3": (4, 4, 64),
+    }
+    assert outputs["stage3"] is model.get_layer("stage3_block1_add").output
+    model.save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    x = np.random.default_rng(0).standard_normal((1, 16, 16, 3)).astype(np.float32)
+    for name, tensor in zoo.stage_outputs(loaded).items():
+        theirs = tf.keras.Model(loaded.input, tensor)(x)
+        np.testing.assert_array_equal(theirs, tf.keras.Model(model.input, outputs[name])(x))
+    with pytest.raises(ValueError, match="no layers of named stages"):
+        zoo.stage_outputs(tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))]))

@@ -1,0 +1,109 @@
+"""ReActNet: the official code's figures, and what has no official code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit import zoo
+from onebit.zoo import reactnet
+from onebit.zoo.naming import binary_kernels, named_variables
+from onebit.zoo.reactnet import official_names
+from tests.conftest import assert_golden
+from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
+
+TOLERANCE = 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "name"), [(1, "reactnet_a_step1"), (2, "reactnet_a")])
+def test_a_agrees_with_the_official_code(step, name, goldens, reference, float64):
+    model = zoo.ReActNetA(step=step, classifier_activation=None)
+    errors = golden_errors(model, name, official_names("ReActNetA", step), goldens, reference)
+    assert len(errors) == 70 and max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "step", "size", "blocks"),
+    [
+        ("ReActNet20", 2, 32, (6, 6, 6)),
+        ("ReActNet20", 1, 32, (6, 6, 6)),
+        ("ReActNet18CIFAR", 2, 32, (4, 4, 4, 4)),
+        ("ReActResNet18", 2, 64, (4, 4, 4, 4)),
+        ("ReActResNet18", 1, 64, (4, 4, 4, 4)),
+        ("ReActResNet34", 2, 64, (6, 8, 12, 6)),
+    ],
+)
+def test_the_resnets_agree_with_pytorch(function, step, size, blocks, torch_networks, reference, float64):
+    assert_agreement(function, step, size, blocks, torch_networks, reference)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_shallow_one_agrees_with_pytorch(step, shallow, torch_networks, reference, float64):
+    assert_agreement("ReActNet20", step, 16, shallow, torch_networks, reference)
+
+
+def assert_agreement(function, step, size, blocks, torch_networks, reference):
+    model = getattr(zoo, function)(step=step, input_shape=(size, size, 3), num_classes=10, classifier_activation=None)
+    places = official_names(function, step)
+
+    def network(*args):
+        return torch_networks.birealnet(*args, blocks, imagenet=size == 64, react=True, real_weights=step == 1)
+
+    x = np.random.default_rng(3).standard_normal((4, size, size, 3))
+    errors = torch_errors(model, places, network, x, drawn_state(model, places, reference))
+    assert len(errors) == len(places) + 2 and max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.parametrize(
+    ("function", "groups", "source"),
+    [
+        ("ReActNetB", 4, "sign"),
+        pytest.param("ReActNetB", 4, "real", marks=pytest.mark.slow),
+        pytest.param("ReActNetC", 1, "real", marks=pytest.mark.slow),
+    ],
+)
+def test_real_convolutions_where_channels_double(function, groups, source, monkeypatch, float64):
+    """The second half of a doubling block, by its formula."""
+    monkeypatch.setattr(reactnet, "_BLOCKS", reactnet._BLOCKS[:3])
+    model = getattr(zoo, function)(input_shape=(32, 32, 3), include_top=False, downsample_input=source)
+    rng = np.random.default_rng(0)
+    variables = {name: v for name, v in named_variables(model).items() if "stage2_block1_" in name}
+    for name, variable in variables.items():
+        low, high = (0.5, 1.5) if "variance" in name else (-0.5, 1)
+        variable.assign(rng.uniform(low, high, variable.shape))
+    variables = {name: v.numpy() for name, v in variables.items()}
+    half = tf.keras.Model(model.input, [model.get_layer(f"stage2_block1_rprelu{i}").output for i in (1, 2)])
+    y, z = (each.numpy() for each in half(rng.standard_normal((2, 32, 32, 3))))
+
+    kernel = variables["stage2_block1_conv2/kernel"][0, 0]
+    assert kernel.shape == (64 // groups, 128)
+    seen = y
+    if source == "sign":
+        seen = np.where(y >= variables["stage2_block1_conv2/input_quantizer/alpha_bias"], 1.0, -1.0)
+    parts = zip(np.split(seen, groups, axis=-1), np.split(kernel, groups, axis=-1), strict=True)
+    x = np.concatenate([part @ k for part, k in parts], axis=-1)
+    bn = {name.split("/")[1]: v for name, v in variables.items() if "bn2/" in name}
+    x = (x - bn["moving_mean"]) / np.sqrt(bn["moving_variance"] + 1e-5) * bn["gamma"] + bn["beta"]
+    x = x + np.concatenate([y, y], axis=-1) + variables["stage2_block1_rprelu2/shift_in"]
+    x = np.where(x > 0, x, variables["stage2_block1_rprelu2/slope"] * x) + variables["stage2_block1_rprelu2/shift_out"]
+    assert_golden(z, x)
+
+
+def test_steps_and_twin_share_their_variables(shallow):
+    one, two, twin = zoo.ReActNet20(step=1), zoo.ReActNet20(), zoo.ReActNet20(quantized=False)
+    assert named_variables(one).keys() == named_variables(two).keys()
+    assert (len(binary_kernels(one)), len(binary_kernels(two)), len(binary_kernels(twin))) == (0, sum(shallow), 0)
+    thresholds = {name for name in named_variables(two) if "input_quantizer" in name}
+    assert len(thresholds) == sum(shallow)
+    assert named_variables(twin).keys() == named_variables(two).keys() - thresholds
+
+
+def test_wrong_arguments_are_named():
+    for argument, value in {"step": 3, "quantized": 1, "downsample_input": "both"}.items():
+        with pytest.raises(ValueError, match=f"{argument} must be one of .*not {value!r}"):
+            zoo.ReActNetB(**{argument: value})
+    with pytest.raises(ValueError, match="no official code of ReActNetB"):
+        official_names("ReActNetB")
