@@ -13,12 +13,13 @@ export TF_CPP_MIN_LOG_LEVEL
 SUITABLE := -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $(VERSIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types check dist clean
+.PHONY: help demo test test-slow convert lint types check dist clean
 
 help:
 	@echo "make demo       a pretrained 1-bit network: summary, evaluation, fine-tuning, a picture (offline, under 3 minutes)"
 	@echo "make test       the tests"
 	@echo "make check      what continuous integration runs: lint, types, test-slow, test"
+	@echo "make convert    add PyTorch, which reads the papers' official checkpoints"
 	@echo "make dist       the sdist and the wheel, in dist/"
 	@echo "make clean      remove whatever these commands made, .venv included"
 
@@ -31,6 +32,10 @@ test: $(READY)
 # pytest's exit code 5 says that no test is marked slow.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ]
+
+# PyTorch, for the tests of official checkpoints; they are skipped without it.
+convert: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[convert]'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -48,7 +48,7 @@ def train(
     Args:
         recipe: A name from `list_recipes`, or a `Recipe`.
         output: The run's folder, new or that of the same run. It will hold ``run.json`` (what is run), ``history.csv``,
-            ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end, ``model.keras``, ``model.packed``,
+            ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end, ``model.keras``, ``model.onebit``,
             ``curves.png`` and ``record.json``.
         data: (training images, labels), (test images, labels): uint8 arrays (n, h, w, c) and integers (n,), instead of
             the recipe's dataset.
@@ -225,7 +225,7 @@ class _Run:
         with replacing(self.output / "model.keras") as temporary:
             model.save(temporary)
         test = {"top1": record["test"]["top1"], "dataset": plan["data"]}
-        save_packed(model, self.output / "model.packed", source=f"onebit train {plan['recipe']}", metrics=test)
+        save_packed(model, self.output / "model.onebit", source=f"onebit train {plan['recipe']}", metrics=test)
         plot_history(rows, self.output / "curves.png", self.recipe.name)
         _write_json(self.output / "record.json", record)
         return record

@@ -8,6 +8,7 @@ from .convert import convert
 from .counts import Counts, count, recorded_counts
 from .evaluation import Evaluation, evaluate
 from .ftbnn import FTBNN18, FTBNN20
+from .imagenet import decode_predictions
 from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images, usual_preprocessing
 from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
 from .layers import BinaryConv2D
@@ -61,6 +62,7 @@ __all__ = [
     "class_names",
     "convert",
     "count",
+    "decode_predictions",
     "entry",
     "evaluate",
     "get_preprocessing",

@@ -15,14 +15,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "onebit"
 
 
-def fetch(url: str, filename: str, sha256: str, size: int) -> Path:
+def fetch(url: str, filename: str, sha256: str, size: int | None) -> Path:
     """Return the path of a file, downloading it into `cache_dir` unless it is there already.
 
     Args:
         url: Where it is to be had.
         filename: Its name in the cache.
         sha256: Its digest, hexadecimal. A file of another content is never used.
-        size: Its length in bytes.
+        size: Its length in bytes, if it is known.
 
     Raises:
         ConnectionError: It could not be fetched; the message says where to put it by hand.
@@ -46,14 +46,14 @@ def fetch(url: str, filename: str, sha256: str, size: int) -> Path:
     return path
 
 
-def verify(path: Path, sha256: str, size: int) -> None:
+def verify(path: Path, sha256: str, size: int | None) -> None:
     """Check a file's length and digest.
 
     Raises:
         ValueError: They differ from what they should be; the message gives both.
     """
     actual = path.stat().st_size
-    if actual != size:
+    if size is not None and actual != size:
         raise ValueError(f"{path} has {actual} bytes instead of {size}: delete it, and it will be fetched again.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())

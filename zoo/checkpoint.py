@@ -55,6 +55,11 @@ def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -
         raise ValueError(f"{path} is a folder; weights are a file.")
     with path.open("rb") as file:
         head = file.read(32)
+    # First, because what precedes the brace is a length, whose bytes may look like anything: a pickle begins with 0x80.
+    if head[8:9] == b"{":
+        from .packed_file import PackedFile
+
+        return PackedFile(path, function)
     if head.startswith(b"MATLAB 5.0"):
         from .mcdonnell_mat import McDonnellMat
 
@@ -71,10 +76,6 @@ def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -
         from .keras_file import KerasFile
 
         return KerasFile(path)
-    if head[8:9] == b"{":
-        from .packed_file import PackedFile
-
-        return PackedFile(path, function)
     raise ValueError(
         f"{path} is not a checkpoint of a known format (packed, PyTorch, McDonnell's .mat, Keras' .h5 or .keras): it "
         f"starts with {head[:8]!r}."

@@ -24,8 +24,10 @@ class Weights:
         model: Name of the registered model it belongs to.
         tag: Its name among that model's weights, such as ``"cifar10"``.
         file: Its name, in the package's ``zoo/data`` or in the download cache.
-        url: Where it is to be had; ``None`` for a file of the package.
-        sha256, size: Digest (hexadecimal) and length (bytes) of the file.
+        url: Where a program can fetch it; ``None`` for a file of the package, or one that only a person can download.
+        page: Where a person downloads it, where there is no URL.
+        sha256: Digest of the file, hexadecimal; ``None`` where there is only a page.
+        size: Length of the file in bytes; ``None`` where its source does not tell.
         dataset: The TensorFlow dataset it was trained on.
         num_classes: Its classes.
         preprocessing: What the network expects at its input.
@@ -42,8 +44,8 @@ class Weights:
     tag: str
     file: str
     url: str | None
-    sha256: str
-    size: int
+    sha256: str | None
+    size: int | None
     dataset: str
     num_classes: int
     preprocessing: str
@@ -53,14 +55,24 @@ class Weights:
     source: str
     recipe: str | None = None
     note: str | None = None
+    page: str | None = None
 
     def path(self) -> Path:
         """Return the file, fetched and checked.
 
         Raises:
             ConnectionError: It is not here and cannot be fetched.
+            FileNotFoundError: Only a person can download it; the message says from where, and what to call then.
             ValueError: Its content is not what was registered.
         """
+        if self.page is not None:
+            call = registry.entry(self.model).build.__name__
+            raise FileNotFoundError(
+                f"{self.file} of {self.source} cannot be fetched by a program: download it from {self.page}\n"
+                f'and call zoo.{call}(weights="path/to/{self.file}"). PyTorch is needed to read it.'
+            )
+        if self.sha256 is None:
+            raise ValueError(f"The weights {self.tag!r} of {self.model} are registered without a digest.")
         if self.url is not None:
             return fetch(self.url, self.file, self.sha256, self.size)
         path = _DATA / self.file

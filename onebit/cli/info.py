@@ -61,9 +61,14 @@ def _weights(row: Weights) -> Table:
     result.add_row("trained on", f"{row.dataset}, {row.num_classes} classes")
     for name, metrics in (("measured here", row.metrics), ("published", row.published)):
         result.add_row(name, _metrics(metrics) or "-")
-    result.add_row(
-        "file", f"{row.file}, {size(row.size)}, {'downloaded when first used' if row.url else 'in the package'}"
+    where = (
+        "downloaded when first used"
+        if row.url
+        else f"to be downloaded from {row.page}"
+        if row.page
+        else "in the package"
     )
+    result.add_row("file", ", ".join([row.file, *([size(row.size)] if row.size else []), where]))
     result.add_row("input", row.preprocessing)
     result.add_row("licence", row.licence)
     result.add_row("source", row.source)

@@ -71,6 +71,8 @@ def _weights(names: list[str], as_json: bool) -> None:
     )
     for row in rows:
         here, published = (f"{m['top1']:.2f} %" if "top1" in m else "" for m in (row.metrics, row.published))
-        where = size(row.size) + ("" if row.url else ", in the package")
+        where = (size(row.size) if row.size else "") + (
+            "" if row.url else ", by hand" if row.page else ", in the package"
+        )
         result.add_row(row.model, row.tag, row.dataset, here, published, where, row.licence)
     console().print(result)

@@ -76,7 +76,7 @@ def command(
     result = table("", "", title=f"{recipe}, in {output}")
     result.add_row("test accuracy", f"{record['test']['top1']:.2f} % of {record['test']['images']:,} images")
     result.add_row("training", f"{record['seconds'] / 60:.1f} minutes, {len(record['history'])} epochs")
-    result.add_row("files", "model.keras, model.packed, curves.png, history.csv, record.json")
+    result.add_row("files", "model.keras, model.onebit, curves.png, history.csv, record.json")
     console().print(result)
 
 

@@ -66,7 +66,7 @@ def test_a_run_leaves_a_model_its_packed_file_a_record_and_curves(finished):
     assert list((output / "tensorboard").rglob("events*"))
     model = tf.keras.models.load_model(output / "model.keras")
     packed = tiny_network(2, (32, 32, 3))
-    zoo.load_weights(packed, output / "model.packed")
+    zoo.load_weights(packed, output / "model.onebit")
     images = DATA[1][0].astype(np.float32)
     np.testing.assert_array_equal(packed.predict(images, verbose=0), model.predict(images, verbose=0))
     accuracy = (model.predict(images, verbose=0).argmax(1) == DATA[1][1]).mean()
