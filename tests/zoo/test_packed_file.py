@@ -89,6 +89,15 @@ def test_the_file_is_sound_before_it_is_tampered_with(valid, write, zoo_model):
     assert zoo.model_info(zoo.load_packed(path)) == zoo.model_info(zoo_model)
 
 
+@pytest.mark.parametrize("low", [0x80, 0x50, 0x89, 0x4D])
+def test_header_lengths_that_look_like_other_formats(low, valid, write, zoo_model):
+    (length,) = struct.unpack("<Q", valid[:8])
+    padding = (low - length) % 256
+    content = struct.pack("<Q", length + padding) + valid[8 : 8 + length] + b" " * padding + valid[8 + length :]
+    assert content[0] == low
+    zoo.load_weights(zoo_model, write(content))
+
+
 # --- The container ----------------------------------------------------------------------------------------------------
 
 
