@@ -36,8 +36,9 @@ def count_all() -> dict[str, dict[str, int]]:
 def table(counts: Mapping[str, zoo.Counts]) -> str:
     """Return the table in Markdown: a row for each set of weights, or for a model without any."""
     header = (
-        "| model | paper | parameters | 1-bit | memory | MACs 1-bit / other | weights | published | measured |\n"
-        "|---|---|--:|--:|--:|--:|---|--:|--:|\n"
+        "| model | paper | parameters | 1-bit | memory | MACs 1-bit / other | paper's | weights | their source's | ours |"
+        "\n"
+        "|---|---|--:|--:|--:|--:|--:|---|--:|--:|\n"
     )
     names = sorted(zoo.list_models(), key=natural)
     return header + "".join(_row(name, counts[name], row) for name in names for row in zoo.list_weights(name) or [None])
@@ -52,11 +53,17 @@ def _row(name: str, count: zoo.Counts, weights: zoo.Weights | None) -> str:
         quantity(count.binary_parameters),
         size(count.memory),
         f"{quantity(count.binary_macs)} / {quantity(count.float_macs)}",
+        f"{paper.top1[name]:g} %" if name in paper.top1 and not _has_other_classes(weights) else "",
         f"`{weights.tag}`" if weights else "",
         _percent(weights.published) if weights else "",
         _percent(weights.metrics) if weights else "",
     )
     return f"| {' | '.join(cells)} |\n"
+
+
+def _has_other_classes(weights: zoo.Weights | None) -> bool:
+    """Return whether weights are for another dataset than the paper's figure, such as CIFAR-100."""
+    return weights is not None and weights.num_classes not in (10, 1000)
 
 
 def _percent(metrics: Mapping[str, Any]) -> str:

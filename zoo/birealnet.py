@@ -51,6 +51,11 @@ PAPER = Paper(
     "Z. Liu, B. Wu, W. Luo, X. Yang, W. Liu, K.-T. Cheng",
     "ECCV 2018",
     "1808.00278",
+    top1={
+        "birealnet18": 56.4,
+        "birealnet34": 62.2,
+        "birealnet50": 62.6,
+    },
 )
 Activation = Literal["relu", "leaky_clip", "clip"]
 Variant = Literal["official", "larq_zoo"]

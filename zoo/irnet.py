@@ -49,6 +49,16 @@ PAPER = Paper(
     "H. Qin, R. Gong, X. Liu, M. Shen, Z. Wei, F. Yu, J. Song",
     "CVPR 2020",
     "1909.10788",
+    top1={
+        "irnet_resnet20": 86.5,
+        "irnet_resnet20_1w32a": 90.8,
+        "irnet_resnet18_cifar": 91.5,
+        "irnet_vgg_small": 90.4,
+        "irnet_resnet18": 58.1,
+        "irnet_resnet18_1w32a": 66.5,
+        "irnet_resnet34": 62.9,
+        "irnet_resnet34_1w32a": 70.4,
+    },
 )
 ActivationBits = Literal[1, 32]
 Structure = Literal["bireal", "normal"]

@@ -27,6 +27,12 @@ PAPER = Paper(
     "M. D. McDonnell",
     "ICLR 2018",
     "1802.08530",
+    top1={
+        "wide_resnet_20_4": 94.66,
+        "wide_resnet_20_10": 96.08,
+        "wide_resnet_26_10": 96.59,
+        "wide_resnet_imagenet_18_2.5": 68.97,
+    },
 )
 Activation = Literal["relu", "shifted_relu"]
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
