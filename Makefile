@@ -5,7 +5,7 @@ VERSIONS := 3.11 3.12 3.10
 PYTHON ?=
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST_FLAGS ?= --numprocesses=logical --maxprocesses=4
+PYTEST_FLAGS ?= --numprocesses=logical --maxprocesses=4 --dist=worksteal
 TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_CPP_MIN_LOG_LEVEL
 
@@ -31,7 +31,7 @@ test: $(READY)
 
 # pytest's exit code 5 says that no test is marked slow.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m slow || [ $$? -eq 5 ]
 
 # PyTorch, for the tests of official checkpoints; they are skipped without it.
 convert: $(READY)

@@ -36,8 +36,8 @@ def count_all() -> dict[str, dict[str, int]]:
 def table(counts: Mapping[str, zoo.Counts]) -> str:
     """Return the table in Markdown: a row for each set of weights, or for a model without any."""
     header = (
-        "| model | paper | parameters | 1-bit | memory | MACs 1-bit / other | paper's | weights | their source's | ours |"
-        "\n"
+        "| model | paper | parameters | 1-bit | memory | MACs 1-bit / other "
+        "| paper's | weights | their source's | ours |\n"
         "|---|---|--:|--:|--:|--:|--:|---|--:|--:|\n"
     )
     names = sorted(zoo.list_models(), key=natural)

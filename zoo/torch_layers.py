@@ -9,13 +9,13 @@ import tensorflow as tf
 
 
 @lq.utils.register_keras_custom_object
-class UnbiasedBatchNormalization(tf.keras.layers.BatchNormalization):
-    r"""Batch normalisation over the last axis, whose moving variance is of the unbiased estimate.
+class ExactBatchNormalization(tf.keras.layers.BatchNormalization):
+    """Keras' batch normalisation over the last axis, whose moving statistics are as exact as its dtype.
 
-    It normalises with the batch's own variance \(\sigma^2\), of \(n\) values for each channel, and remembers
-    \(\frac{n}{n - 1} \sigma^2\), as ``torch.nn.BatchNorm1d`` and ``BatchNorm2d`` do. Keras does so only where it can
-    use TensorFlow's fused kernel: not for vectors, and not in float64. Everything else is Keras' layer.
+    Where TensorFlow's fused kernel does not serve (vectors, float64), Keras rounds 1 - momentum to float32.
     """
+
+    _unbiased = False
 
     def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
         training = self._get_training_value(training)
@@ -24,15 +24,27 @@ class UnbiasedBatchNormalization(tf.keras.layers.BatchNormalization):
         x = tf.cast(inputs, self.moving_mean.dtype)
         mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
         count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
-        unbiased = variance * count / tf.maximum(count - 1, 1)
+        remembered = variance * count / tf.maximum(count - 1, 1) if self._unbiased else variance
         # Keras builds its graphs with a symbolic `training`.
         training = tf.cast(training, tf.bool)
-        for moving, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, remembered)):
             moving.assign(tf.where(training, moving * self.momentum + value * (1 - self.momentum), moving))
         mean = tf.where(training, mean, self.moving_mean)
         variance = tf.where(training, variance, self.moving_variance)
         y = tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
         return tf.cast(y, inputs.dtype)
+
+
+@lq.utils.register_keras_custom_object
+class UnbiasedBatchNormalization(ExactBatchNormalization):
+    r"""Batch normalisation over the last axis, whose moving variance is of the unbiased estimate.
+
+    It normalises with the batch's own variance \(\sigma^2\), of \(n\) values for each channel, and remembers
+    \(\frac{n}{n - 1} \sigma^2\), as ``torch.nn.BatchNorm1d`` and ``BatchNorm2d`` do. Keras does so only where it can
+    use TensorFlow's fused kernel: not for vectors, and not in float64.
+    """
+
+    _unbiased = True
 
 
 @lq.utils.register_keras_custom_object

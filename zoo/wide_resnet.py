@@ -21,6 +21,7 @@ from ..quantizers import McDonnellSign, ShiftedReLU
 from .layers import PadChannels, Padding, Subsample, Temperature, binary_conv
 from .registry import Paper, register
 from .scaffold import ModelOptions, Scaffold, architecture
+from .torch_layers import ExactBatchNormalization
 
 PAPER = Paper(
     "Training wide residual networks for deployment using a single bit for each weight",
@@ -162,7 +163,7 @@ def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
         return binary_conv(x, filters, size, strides=strides, padding=padding, kernel_quantizer=quantizer, name=layer)
 
     def normalise(x: tf.Tensor, layer: str, learned: bool = arguments["learned_norm"]) -> tf.Tensor:
-        return tf.keras.layers.BatchNormalization(
+        return ExactBatchNormalization(
             epsilon=1e-5, momentum=0.99, center=learned, scale=learned, name=layer
         )(x)
 
