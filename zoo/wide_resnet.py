@@ -163,9 +163,7 @@ def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
         return binary_conv(x, filters, size, strides=strides, padding=padding, kernel_quantizer=quantizer, name=layer)
 
     def normalise(x: tf.Tensor, layer: str, learned: bool = arguments["learned_norm"]) -> tf.Tensor:
-        return ExactBatchNormalization(
-            epsilon=1e-5, momentum=0.99, center=learned, scale=learned, name=layer
-        )(x)
+        return ExactBatchNormalization(epsilon=1e-5, momentum=0.99, center=learned, scale=learned, name=layer)(x)
 
     def activate(x: tf.Tensor, layer: str) -> tf.Tensor:
         if activation == "shifted_relu":
