@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .files import check_folder
 from .packed import save_packed
 from .registry import load
 
@@ -31,7 +32,6 @@ def convert(source: str | os.PathLike[str], model: str, output: str | os.PathLik
     """
     if not Path(source).is_file():
         raise FileNotFoundError(f"There is no checkpoint {source}.")
-    if not Path(output).parent.is_dir():
-        raise FileNotFoundError(f"The folder {Path(output).parent} does not exist.")
+    check_folder(output)
     network = load(model, weights=source, **options)
     return save_packed(network, output, source=f"converted from {Path(source).name}")

@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import latents
+from .files import check_folder, replacing
 from .naming import BinaryKernel, binary_kernels, named_variables
 from .packed_file import FORMAT, SCALE, PackedFile
 from .registry import function as zoo_function
@@ -64,8 +64,7 @@ def save_packed(
     from safetensors.numpy import save_file
 
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder {path.parent} does not exist.")
+    check_folder(path)
     tensors: dict[str, np.ndarray] = {}
     kernels: dict[str, Any] = {}
     binary = binary_kernels(model)
@@ -92,15 +91,8 @@ def save_packed(
         metadata = {"onebit": json.dumps(header, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise ValueError(f"metrics must be what JSON can hold: {error}") from error
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
     return path
 
 
