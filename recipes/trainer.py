@@ -86,12 +86,14 @@ def train(
         "precision": precision,
         "strategy": strategy,
     }
-    _claim(output, plan)
+    _check_folder(output, plan)
     if (output / "record.json").exists():
         return json.loads((output / "record.json").read_text(encoding="utf-8"))
     training, test = (
         (images[:limit], labels[:limit]) for images, labels in data or load_dataset(recipe.dataset, data_dir)
     )
+    output.mkdir(parents=True, exist_ok=True)
+    _write_json(output / "run.json", plan)
     started = time.perf_counter()
     before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
     try:
@@ -107,8 +109,8 @@ def train(
         tf.keras.backend.set_floatx(before[1])
 
 
-def _claim(output: Path, plan: Mapping[str, Any]) -> None:
-    """Make the run's folder, or check that it is this run's."""
+def _check_folder(output: Path, plan: Mapping[str, Any]) -> None:
+    """Check that a run's folder is this run's, empty or absent."""
     path = output / "run.json"
     if path.exists():
         there = json.loads(path.read_text(encoding="utf-8"))
@@ -123,8 +125,6 @@ def _claim(output: Path, plan: Mapping[str, Any]) -> None:
         return
     if output.exists() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
-    output.mkdir(parents=True, exist_ok=True)
-    _write_json(path, plan)
 
 
 class _Run:
