@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(autouse=True)
-def _fresh_keras_state():
+def _fresh_keras_state(request):
     """Every test starts without Keras' global graph state and leaves the default dtype policy behind."""
     tf.keras.backend.clear_session()
     # An error inside a layer's call leaves Larq's quantized scope open, where weights read as quantized.
@@ -29,6 +30,8 @@ def _fresh_keras_state():
         yield
     tf.keras.backend.set_floatx("float32")
     tf.keras.mixed_precision.set_global_policy("float32")
+    if request.node.get_closest_marker("slow"):
+        gc.collect()  # models are cycles of references, and the slow tests' are large
 
 
 @pytest.fixture(scope="session")
