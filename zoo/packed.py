@@ -93,6 +93,7 @@ def save_packed(
         raise ValueError(f"metrics must be what JSON can hold: {error}") from error
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
+        temporary.chmod(0o644)  # safetensors lets nobody else read it
     return path
 
 
