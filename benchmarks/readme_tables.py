@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onebit import zoo
 from onebit.cli._common import natural, quantity, size
+from onebit.zoo.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 README, COUNTS = ROOT / "README.md", ROOT / "zoo" / "data" / "models.json"
@@ -78,9 +78,8 @@ def insert(readme: str, table: str) -> str:
 
 def write(path: Path, text: str) -> None:
     """Replace a text file in one step."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

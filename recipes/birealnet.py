@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..zoo import load
-from ..zoo.naming import binary_kernels, named_variables
+from ..zoo.naming import assign, binary_kernels, named_variables
 from .augmentation import flip_and_shift
 from .losses import SmoothedCrossentropy
 from .moments import average_batch_moments
@@ -146,8 +146,6 @@ def inherit_all(before: tf.keras.Model, network: tf.keras.Model) -> None:
     Raises:
         ValueError: The networks do not fit; nothing was handed over.
     """
-    from ..zoo.naming import assign
-
     values = {name: variable.numpy() for name, variable in named_variables(before).items()}
     own = {name: variable.numpy() for name, variable in named_variables(network).items()}
     # Quantizers have a state of their own (thresholds, EDE), which a real-valued network lacks.

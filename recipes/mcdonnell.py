@@ -25,6 +25,7 @@ import tensorflow as tf
 from ..zoo import WideResNet
 from .data import cutout as cut_out
 from .data import random_crop, random_flip
+from .moments import average_batch_moments
 from .optimizers import SGD
 from .recipe import Recipe, Stage, register
 from .schedules import WarmRestarts, cycle_ends
@@ -64,8 +65,6 @@ def mcdonnell(
         average_moments: Re-estimate the normalisations' statistics over the training set at the end, as paper and
             MATLAB code do. The Keras code keeps the running averages.
     """
-    from .moments import average_batch_moments
-
     flips, shifts = dataset not in ("svhn", "mnist"), dataset != "mnist"
     learned_norm = dataset == "imagenet32"
 

@@ -214,7 +214,8 @@ class Scaffold:
         model = tf.keras.Model(inputs, outputs, name=name)
         self._load_into(model)
         activation = self._options["classifier_activation"]
-        _INFO[model] = ModelInfo(
+        return record_model(
+            model,
             self._function,
             {
                 **self.arguments,
@@ -227,7 +228,6 @@ class Scaffold:
                 else tf.keras.activations.serialize(tf.keras.activations.get(activation)),
             },
         )
-        return model
 
     def _has_new_top(self) -> bool:
         checkpoint = self._checkpoint
