@@ -5,7 +5,9 @@ Advanced Training Algorithm*, ECCV 2018, arXiv 1808.00278; official code: `liuze
 
     onebit train birealnet --data-dir DATA --output RUN --set model=birealnet20
 
-trains the CIFAR form with the paper's settings: the authors published ImageNet results alone.
+trains the CIFAR form with the paper's settings: the authors published ImageNet results alone. Theirs is
+
+    onebit train birealnet --data-dir DATA --output RUN --set model=birealnet18 --set dataset=imagenet2012
 
 | what | paper, Caffe code | PyTorch code |
 |---|---|---|
@@ -13,6 +15,7 @@ trains the CIFAR form with the paper's settings: the authors published ImageNet 
 | stages | ReLU, leaky clip, clip, binary, ±1 weights | binary |
 | its optimizer | SGD 0.9, rate 0.01, a tenth after 10 and 15 of 20 epochs | Adam, 1e-3 linearly to 0, 256 epochs |
 | batch | 128 | 512 |
+| images of ImageNet | shorter side 256, 224 at random, flipped | 8-100 % of the area, flipped, lighting |
 | label smoothing | none | 0.1 |
 | gradient of binary weights | with their scale (`MagnitudeAwareSign`) | without (`ScaledSign`), as here in both |
 """
@@ -26,7 +29,8 @@ import tensorflow as tf
 
 from ..zoo import load
 from ..zoo.naming import assign, binary_kernels, named_variables
-from .augmentation import flip_and_shift
+from .augmentation import flip, flip_and_light, random_place
+from .datasets import usual_augmentation
 from .losses import SmoothedCrossentropy
 from .moments import average_batch_moments
 from .optimizers import SGD, Adam
@@ -65,7 +69,7 @@ def birealnet(
         epochs=epochs,
         build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape),
         optimizer=optimizer,
-        augment=flip_and_shift,
+        augment=usual_augmentation(dataset, imagenet=flip_and_light),
         loss=SmoothedCrossentropy(label_smoothing),
     )
     return Recipe("birealnet", dataset, batch_size, "imagenet", [stage])
@@ -87,8 +91,7 @@ def birealnet_staged(
     """The paper's recipe: the non-linearity comes closer to the sign from stage to stage.
 
     1. ``relu``: a real-valued network with ReLU in place of the sign, from scratch. *Our choices*, where the sources
-    say
-       "ResNet hyper-parameters": SGD, rate 0.1 falling to a tenth after a half and three quarters of the epochs,
+       say "ResNet hyper-parameters": SGD, rate 0.1 falling to a tenth after a half and three quarters of the epochs,
        decay 1e-4, and the shortcuts of Bi-Real Net.
     2. ``leaky_clip``: ReLU becomes a clip to [-1, 1] with slope 0.1 outside; fine-tuned at a tenth of that rate.
     3. ``clip``: slope 0 outside; likewise.
@@ -118,7 +121,8 @@ def birealnet_staged(
                 "optimizer": lambda steps: SGD(
                     StepEpochs(steps, length, rate, [length // 2, 3 * length // 4]), momentum=momentum, l2=decay
                 ),
-                "augment": flip_and_shift,
+                "augment": usual_augmentation(dataset, imagenet=flip),
+                "crop": random_place,
                 "inherit": inherit_all,
                 **changes,
             }
@@ -137,7 +141,8 @@ def birealnet_staged(
         stage("binary", epochs, lr, 0.0),
         stage("unit_weights", 1, lr / 100, 0.0, build=frozen, inherit=inherit_signs, finish=average_batch_moments),
     ]
-    return Recipe("birealnet_staged", dataset, batch_size, "imagenet", stages)
+    preprocessing = "caffe" if dataset == "imagenet2012" else "imagenet"
+    return Recipe("birealnet_staged", dataset, batch_size, preprocessing, stages)
 
 
 def inherit_all(before: tf.keras.Model, network: tf.keras.Model) -> None:

@@ -159,7 +159,7 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         if self._manager.latest_checkpoint:
             status = self._checkpoint.restore(self._manager.latest_checkpoint)
             status.assert_existing_objects_matched().expect_partial()
-        return int(self.epoch)
+        return int(self.epoch.numpy())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         accuracy = (logs or {}).get("val_accuracy")

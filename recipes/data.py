@@ -1,18 +1,256 @@
-"""Training data: images in memory, and the papers' augmentations as TensorFlow graph code.
+"""Training data: labelled images in memory or streamed from files, in batches.
 
-Every random choice comes from a stateless generator, seeded by the run's seed and the number of the epoch or batch. So
-a run is deterministic, and one that is continued at an epoch sees what it would have seen.
+What a batch holds depends on nothing but the data, the run's seed and the batch's number. So a run is deterministic,
+and one that is continued at an epoch sees what it would have seen.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+from .augmentation import Augmentation, Crop, centre, random_area
+
+BUFFER = 4096
+"""Streamed images are shuffled among so many."""
+
+
+class Images(ABC):
+    """Labelled images of one size.
+
+    Attributes:
+        count: How many.
+        shape: (height, width, channels) of what the network gets.
+        num_classes: Labels are integers from 0 to this - 1.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...], num_classes: int) -> None:
+        self.count, self.shape, self.num_classes = count, shape, num_classes
+
+    @abstractmethod
+    def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
+        """Return an epoch's whole batches (images, labels) in an order of its own; a partial one is left out."""
+
+    @abstractmethod
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        """Return all images in batches (images, labels), as for a test."""
+
+
+class ArrayImages(Images):
+    """Images in memory.
+
+    Args:
+        images: (n, height, width, channels), pixels from 0 to 255.
+        labels: (n,), integers.
+        num_classes: One more than the largest label by default.
+
+    Raises:
+        ValueError: The arrays are not as described.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> None:
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.ndim != 4 or images.dtype.kind not in "uif":
+            raise ValueError(
+                f"images must be numbers of shape (n, height, width, channels), not {images.dtype} {images.shape}."
+            )
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui":
+            raise ValueError(
+                f"labels must be integers of shape ({len(images)},), one for each image, not {labels.dtype} "
+                f"{labels.shape}."
+            )
+        if not len(labels) or labels.min() < 0:
+            raise ValueError("labels must be at least one, and from 0 on.")
+        super().__init__(len(images), images.shape[1:], num_classes or int(labels.max()) + 1)
+        self._images, self._labels = tf.constant(images), tf.constant(labels.astype(np.int64))
+
+    def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
+        steps = self.count // batch_size
+        order = tf.random.experimental.stateless_shuffle(tf.range(self.count), seed=[seed, epoch])
+        order = tf.reshape(order[: steps * batch_size], [steps, batch_size])
+        return tf.data.Dataset.from_tensor_slices(order).map(
+            lambda chosen: (tf.gather(self._images, chosen), tf.gather(self._labels, chosen))
+        )
+
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((self._images, self._labels)).batch(batch_size)
+
+
+class StreamedImages(Images):
+    """Images that are read as they are needed.
+
+    Args:
+        examples: Called with the seed (2,) of an epoch's order, or with ``None`` for the files' own; returns examples,
+            which are shuffled further here. Without randomness but the seed's.
+        decode: Maps an example, a `Crop` and a seed (2,) to its (image, label).
+        count, shape, num_classes: See `Images`.
+    """
+
+    def __init__(
+        self,
+        examples: Callable[[tf.Tensor | None], tf.data.Dataset],
+        decode: Callable[[Any, Crop, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        count: int,
+        shape: tuple[int, ...],
+        num_classes: int,
+    ) -> None:
+        super().__init__(count, shape, num_classes)
+        self._examples, self._decode = examples, decode
+
+    def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
+        order = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+        buffer = tf.random.stateless_uniform([], order, 1, tf.int64.max, tf.int64)
+        examples = self._examples(order).shuffle(BUFFER, seed=buffer, reshuffle_each_iteration=False)
+
+        def decode(place: tf.Tensor, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._decode(example, crop, order + tf.stack([tf.zeros_like(place), (1 + place) * 2**32]))
+
+        decoded = examples.enumerate().map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return decoded.batch(batch_size, drop_remainder=True)
+
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        seed = tf.constant([0, 0], tf.int64)
+        examples = self._examples(None).map(
+            lambda *example: self._decode(example if len(example) > 1 else example[0], centre, seed),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return examples.batch(batch_size)
+
+
+def as_images(data: Any, limit: int | None = None) -> Images:
+    """Return a pair of arrays (images, labels), or a ``tf.data.Dataset`` of such pairs or batches of them, as `Images`.
+
+    A dataset is read once to count it, and then once an epoch. It must give the same images in the same order whenever
+    it is read: without a shuffle of its own.
+
+    Args:
+        data: Pixels from 0 to 255 and integer labels.
+        limit: The first so many images only.
+
+    Raises:
+        ValueError: It is neither, or holds no labelled images of one size.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return _from_dataset(data, limit)
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return ArrayImages(*(np.asarray(part)[:limit] for part in data))
+    raise ValueError(f"data must be (images, labels) or a tf.data.Dataset of such, not {type(data).__name__}.")
+
+
+def _from_dataset(dataset: tf.data.Dataset, limit: int | None) -> Images:
+    spec = dataset.element_spec
+    if not (isinstance(spec, tuple) and len(spec) == 2 and spec[0].shape.rank in (3, 4)):
+        raise ValueError(f"The elements of a dataset must be pairs (image, label), or batches of such, not {spec}.")
+    if spec[0].shape.rank == 4:
+        dataset = dataset.unbatch()
+    dataset = dataset.take(limit or -1)
+    shape = tuple(dataset.element_spec[0].shape)
+    if None in shape or dataset.element_spec[1].shape.rank != 0 or not dataset.element_spec[1].dtype.is_integer:
+        raise ValueError(
+            "The images of a dataset must all have one known size, and its labels must be integers, but an element is "
+            f"{dataset.element_spec}."
+        )
+    largest = tf.constant(-1, tf.int64)
+    count, largest = dataset.reduce(
+        (tf.constant(0, tf.int64), largest),
+        lambda state, element: (state[0] + 1, tf.maximum(state[1], tf.cast(element[1], tf.int64))),
+    )
+    if not count:
+        raise ValueError("The dataset is empty.")
+    return StreamedImages(
+        lambda order: dataset,
+        lambda example, crop, seed: (example[0], tf.cast(example[1], tf.int64)),
+        int(count),
+        shape,
+        int(largest) + 1,
+    )
+
+
+def open_tfds(
+    dataset: str,
+    split: str,
+    size: tuple[int, int],
+    num_classes: int,
+    data_dir: str | Path | None = None,
+    limit: int | None = None,
+) -> Images:
+    """Stream a split of a TensorFlow dataset of JPEG or PNG files, which may differ in size.
+
+    Args:
+        dataset: A name that `tensorflow_datasets` knows, such as ``"imagenet2012"``.
+        split: The name of a split.
+        size: (height, width) that images are cut and resized to.
+        num_classes: Of the dataset.
+        data_dir: Where the prepared dataset lies; TFDS' default if ``None``. Nothing is downloaded.
+        limit: The first images only.
+
+    Raises:
+        FileNotFoundError: The dataset is not there; the message says how to get it.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = _builder(dataset, data_dir)
+    info = builder.info.splits[split]
+    files = tf.constant([str(path) for path in info.filepaths])
+    skip = {"image": tfds.decode.SkipDecoding()}
+
+    def examples(order: tf.Tensor | None) -> tf.data.Dataset:
+        # The first so many images are the first files': these then keep their order.
+        shuffled = order is not None and limit is None
+        names = tf.random.experimental.stateless_shuffle(files, order) if shuffled else files
+        records = tf.data.Dataset.from_tensor_slices(names).interleave(
+            tf.data.TFRecordDataset, cycle_length=8, block_length=16, num_parallel_calls=2, deterministic=True
+        )
+        return records.take(limit) if limit else records
+
+    def decode(record: tf.Tensor, crop: Crop, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = builder.info.features.deserialize_example(record, decoders=skip)
+        return cut(example["image"], crop, size, seed), tf.cast(example["label"], tf.int64)
+
+    count = min(info.num_examples, limit or info.num_examples)
+    return StreamedImages(examples, decode, count, (*size, 3), num_classes)
+
+
+def cut(encoded: tf.Tensor, crop: Crop, size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
+    """Decode an image, as much of it as ``crop`` keeps, and resize that.
+
+    Args:
+        encoded: The bytes of a JPEG or PNG file.
+        crop: See `Crop`. An image that has the size already is kept whole.
+        size: (height, width).
+        seed: (2,).
+
+    Returns:
+        (height, width, 3), uint8.
+    """
+
+    def from_jpeg() -> tf.Tensor:
+        begin, extent = box(tf.io.extract_jpeg_shape(encoded)[:2])
+        window = tf.io.decode_and_crop_jpeg(encoded, tf.concat([begin, extent], axis=0), channels=3)
+        return resized(window)
+
+    def from_png() -> tf.Tensor:
+        pixels = tf.io.decode_png(encoded, channels=3)
+        begin, extent = box(tf.shape(pixels)[:2])
+        return resized(tf.image.crop_to_bounding_box(pixels, *tf.unstack(begin), *tf.unstack(extent)))
+
+    def box(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        begin, extent = crop(pixels, size, seed)
+        fits = tf.reduce_all(pixels == size)
+        return tf.where(fits, 0, begin), tf.where(fits, pixels, extent)
+
+    def resized(window: tf.Tensor) -> tf.Tensor:
+        pixels = tf.image.resize(window, size, antialias=True)
+        return tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
+
+    image = tf.cond(tf.io.is_jpeg(encoded), from_jpeg, from_png)
+    return tf.ensure_shape(image, (*size, 3))
 
 
 def load_arrays(dataset: str, split: str, data_dir: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -26,115 +264,82 @@ def load_arrays(dataset: str, split: str, data_dir: str | Path | None = None) ->
     Raises:
         FileNotFoundError: The dataset is not there; the message says how to get it.
     """
-    import tensorflow_datasets as tfds
-
-    try:
-        images, labels = tfds.load(
-            dataset, split=split, data_dir=data_dir, batch_size=-1, as_supervised=True, download=False
-        )
-    except (AssertionError, FileNotFoundError) as error:
-        place = data_dir or "TFDS' default folder"
-        prepare = f'tensorflow_datasets.load("{dataset}", data_dir={str(data_dir) if data_dir else None!r})'
-        raise FileNotFoundError(
-            f"The dataset {dataset!r} is not prepared in {place}. With a network, {prepare} downloads and prepares it."
-        ) from error
+    builder = _builder(dataset, data_dir)
+    images, labels = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
     return images.numpy(), labels.numpy()
 
 
+def _builder(dataset: str, data_dir: str | Path | None) -> Any:
+    """Return the builder of a TensorFlow dataset that is prepared."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(dataset, data_dir=data_dir)
+        there = builder.info.splits.total_num_examples > 0
+    except (AssertionError, FileNotFoundError):
+        there = False
+    if there:
+        return builder
+    place = data_dir or "TFDS' default folder"
+    prepare = f'tensorflow_datasets.load("{dataset}", data_dir={str(data_dir) if data_dir else None!r})'
+    raise FileNotFoundError(
+        f"The dataset {dataset!r} is not prepared in {place}. With a network, {prepare} downloads and prepares it"
+        + (
+            ", once the archives of ILSVRC2012 are in its folder downloads/manual (their site asks for an account)."
+            if dataset.startswith("imagenet2012")
+            else "."
+        )
+    )
+
+
 def batches(
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: Images,
     *,
     batch_size: int,
     epochs: int,
     initial_epoch: int = 0,
     seed: int = 0,
     augment: Augmentation | None = None,
+    crop: Crop = random_area,
 ) -> tf.data.Dataset:
     """Return augmented training batches of the epochs ``initial_epoch`` to ``epochs``, shuffled anew in each.
 
     Args:
-        images: (n, height, width, channels), uint8, small enough for memory.
-        labels: (n,), integers.
+        images: What to train on.
         batch_size: Images in a batch; a partial batch at an epoch's end is dropped.
         epochs, initial_epoch: The range of epochs, counted from 0.
         seed: Decides the order and every augmentation.
-        augment: Called with a batch (uint8) and a seed of shape (2,); returns the batch to train on.
+        augment: Called with a batch and its seed; returns the batch to train on.
+        crop: What to show of images that differ in size.
 
     Returns:
-        Batches (float32 images, labels), ``n // batch_size`` for each epoch.
+        Batches (float32 images, labels), ``images.count // batch_size`` for each epoch.
     """
-    steps = len(images) // batch_size
+    steps = images.count // batch_size
     if not steps:
-        raise ValueError(f"batch_size={batch_size} is larger than the training set of {len(images)} images.")
+        raise ValueError(f"batch_size={batch_size} is larger than the training set of {images.count} images.")
 
-    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=[seed, epoch])
-        order = tf.reshape(order[: steps * batch_size], [steps, batch_size])
-        numbers = epoch * steps + tf.range(steps, dtype=tf.int64)
-        return tf.data.Dataset.from_tensor_slices((numbers, order))
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        return images.shuffled(batch_size, seed, epoch, crop).enumerate(epoch * steps)
 
-    x, y = tf.constant(images), tf.constant(labels)
-
-    def batch(number: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        picked = tf.gather(x, chosen)
+    def augmented(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels, labels = batch
         if augment is not None:
             # The shuffle's seeds are (seed, epoch); the negative keeps the two families of seeds apart.
-            picked = augment(picked, tf.stack([tf.cast(seed, tf.int64), -1 - number]))
-        return tf.cast(picked, tf.float32), tf.gather(y, chosen)
+            pixels = augment(pixels, tf.stack([tf.cast(seed, tf.int64), -1 - number]))
+        return tf.cast(pixels, tf.float32), labels
 
-    numbers = tf.data.Dataset.range(initial_epoch, epochs).flat_map(epoch_batches)
-    return numbers.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
-
-
-def random_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirror each image of a batch left to right with probability 1/2."""
-    flip = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed) < 0.5
-    return tf.where(flip, images[:, :, ::-1], images)
-
-
-def random_crop(images: tf.Tensor, seed: tf.Tensor, padding: int = 4, random_pixels: bool = False) -> tf.Tensor:
-    """Shift each image of a batch by up to ``padding`` pixels in each direction, all shifts equally likely.
-
-    What comes in at the edges is 0, or, with ``random_pixels``, uniform random values from 0 to 255 (McDonnell).
-    """
-    shape = tf.shape(images)
-    n, height, width = shape[0], shape[1], shape[2]
-    edges = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
-    padded = tf.pad(images, edges)
-    if random_pixels:
-        inside = tf.pad(tf.ones_like(images[:1, :, :, :1], tf.bool), edges)
-        padded = tf.where(inside, padded, random_pixel_values(tf.shape(padded), seed + [1, 0], images.dtype))
-    offsets = tf.random.stateless_uniform([2, n, 1], seed, 0, 2 * padding + 1, tf.int32)
-    rows = tf.gather(padded, offsets[0] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, offsets[1] + tf.range(width), axis=2, batch_dims=1)
-
-
-def cutout(images: tf.Tensor, seed: tf.Tensor, size: int = 18) -> tf.Tensor:
-    """Overwrite a ``size`` x ``size`` patch of each image with uniform random values from 0 to 255.
-
-    The patch's corner is uniform over all positions where it covers at least one pixel (McDonnell, section 3.2).
-    """
-    shape = tf.shape(images)
-    corner = [
-        tf.random.stateless_uniform([shape[0], 1], seed + [axis, 0], 1 - size, shape[1 + axis], tf.int32)
-        for axis in (0, 1)
-    ]
-    rows, columns = (
-        (tf.range(shape[1 + axis]) >= corner[axis]) & (tf.range(shape[1 + axis]) < corner[axis] + size)
-        for axis in (0, 1)
-    )
-    patch = (rows[:, :, None] & columns[:, None, :])[..., None]
-    return tf.where(patch, random_pixel_values(shape, seed + [2, 0], images.dtype), images)
-
-
-def random_pixel_values(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Return uniform random integers from 0 to 255."""
-    return tf.cast(tf.random.stateless_uniform(shape, seed, 0, 256, tf.int32), dtype)
+    numbers = tf.data.Dataset.range(initial_epoch, epochs).flat_map(of_epoch)
+    return numbers.map(augmented, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def normalised(dataset: tf.data.Dataset, mean: Sequence[float], std: Sequence[float]) -> tf.data.Dataset:
-    """Map the images of a dataset of (images, labels) to float32, (image - mean) / std channel by channel."""
+    """Map the images of a dataset of (images, labels) to float32, (image - mean) / std channel by channel.
+
+    Images in grey get the average of the channels' means and deviations.
+    """
+    if dataset.element_spec[0].shape[-1] == 1:
+        mean, std = [float(np.mean(mean))], [float(np.mean(std))]
     trivial = not any(mean) and all(s == 1 for s in std)
 
     def normalise(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..zoo.registry import suggest
-from .data import load_arrays
+from .augmentation import Augmentation, flip, flip_and_shift, shift, unchanged
+from .data import ArrayImages, Images, load_arrays, open_tfds
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,9 @@ class Dataset:
         train, test: Its splits.
         num_classes: Its classes.
         image_shape: (height, width, channels) of what the network gets.
+        flips: Whether an image's mirror image shows the same class.
+        shifts: Whether an image is shifted in training.
+        streamed: Whether its images are read as they are needed, being too many for memory.
     """
 
     tfds: str
@@ -27,14 +29,18 @@ class Dataset:
     test: str
     num_classes: int
     image_shape: tuple[int, int, int]
+    flips: bool = True
+    shifts: bool = True
+    streamed: bool = False
 
 
 DATASETS = {
     "cifar10": Dataset("cifar10", "train", "test", 10, (32, 32, 3)),
     "cifar100": Dataset("cifar100", "train", "test", 100, (32, 32, 3)),
-    "svhn": Dataset("svhn_cropped", "train+extra", "test", 10, (32, 32, 3)),
-    "mnist": Dataset("mnist", "train", "test", 10, (28, 28, 1)),
-    "imagenet32": Dataset("imagenet_resized/32x32", "train", "validation", 1000, (32, 32, 3)),
+    "svhn": Dataset("svhn_cropped", "train+extra", "test", 10, (32, 32, 3), flips=False),
+    "mnist": Dataset("mnist", "train", "test", 10, (28, 28, 1), flips=False, shifts=False),
+    "imagenet32": Dataset("imagenet_resized/32x32", "train", "validation", 1000, (32, 32, 3), streamed=True),
+    "imagenet2012": Dataset("imagenet2012", "train", "validation", 1000, (224, 224, 3), shifts=False, streamed=True),
 }
 
 
@@ -49,15 +55,39 @@ def get_dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-Arrays = tuple[np.ndarray, np.ndarray]
+def usual_augmentation(dataset: str, imagenet: Augmentation = flip) -> Augmentation:
+    """Return what most recipes do to a dataset's images: mirror and shift them, where that suits.
+
+    Args:
+        dataset: A key of `DATASETS`.
+        imagenet: What to do to the images of ImageNet, which have been cut out of larger ones.
+    """
+    known = get_dataset(dataset)
+    if dataset == "imagenet2012":
+        return imagenet
+    if known.shifts:
+        return flip_and_shift if known.flips else shift
+    return flip if known.flips else unchanged
 
 
-def load_dataset(name: str, data_dir: str | Path | None = None) -> tuple[Arrays, Arrays]:
-    """Return a dataset's training and test images (uint8) and labels, each as arrays.
+def load_dataset(name: str, data_dir: str | Path | None = None, limit: int | None = None) -> tuple[Images, Images]:
+    """Return a dataset's training and test images.
+
+    Args:
+        name: A key of `DATASETS`.
+        data_dir: Where TensorFlow Datasets finds it.
+        limit: The first so many images of either only.
 
     Raises:
         ValueError: No recipe knows it.
         FileNotFoundError: It is not prepared in ``data_dir``; the message says how to get it.
     """
-    dataset = get_dataset(name)
-    return load_arrays(dataset.tfds, dataset.train, data_dir), load_arrays(dataset.tfds, dataset.test, data_dir)
+    known = get_dataset(name)
+
+    def part(split: str) -> Images:
+        if known.streamed:
+            return open_tfds(known.tfds, split, known.image_shape[:2], known.num_classes, data_dir, limit)
+        images, labels = load_arrays(known.tfds, split, data_dir)
+        return ArrayImages(images[:limit], labels[:limit], known.num_classes)
+
+    return part(known.train), part(known.test)

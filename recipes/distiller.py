@@ -38,7 +38,7 @@ class Distiller(tf.keras.Model):
             )
         self.student = student
         self._logits = logits_model(student)
-        self._distillation = tf.keras.metrics.Mean("loss")
+        self._distillation = tf.keras.metrics.Mean("distillation")
         # Keras tracks the models in attributes; behind a function the teacher's variables are not the distiller's.
         self._teach = functools.partial(logits_model(teacher), training=False) if teacher is not None else None
 
@@ -61,7 +61,13 @@ class Distiller(tf.keras.Model):
         self._distillation.update_state(losses)
         # Softmax changes neither accuracy nor its order, and serves the metrics that want probabilities.
         results = self.compute_metrics(images, labels, tf.nn.softmax(logits), weights)
-        return {**results, "loss": self._distillation.result()}
+        loss = results.pop("distillation")
+        return {**results, "loss": loss}
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        results = super().test_step(data)
+        del results["distillation"]
+        return results
 
     def save(self, filepath: str, *args: Any, **kwargs: Any) -> None:
         """Save the student, as ``tf.keras.Model.save`` does."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from ..zoo import load
-from .augmentation import flip_and_shift
+from .datasets import usual_augmentation
 from .losses import SmoothedCrossentropy
 from .optimizers import Adam
 from .recipe import Recipe, Stage, register
@@ -55,7 +55,7 @@ def ftbnn(
         epochs=epochs,
         build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape, **options),
         optimizer=optimizer,
-        augment=flip_and_shift,
+        augment=usual_augmentation(dataset),
         loss=SmoothedCrossentropy(label_smoothing),
     )
     return Recipe("ftbnn", dataset, batch_size, "imagenet", [stage])

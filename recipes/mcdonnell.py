@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from ..zoo import WideResNet
-from .data import cutout as cut_out
-from .data import random_crop, random_flip
+from ..zoo import WideResNet, WideResNetImageNet
+from .augmentation import cutout as cut_out
+from .augmentation import random_crop, random_flip, random_scale
+from .datasets import get_dataset
 from .moments import average_batch_moments
 from .optimizers import SGD
 from .recipe import Recipe, Stage, register
@@ -48,40 +49,42 @@ def mcdonnell(
     cutout: bool = True,
     average_moments: bool = False,
 ) -> Recipe:
-    """The paper's recipe for the CIFAR networks, SVHN, MNIST and ImageNet32.
+    """The paper's recipe for the CIFAR networks, SVHN, MNIST, ImageNet32 and ImageNet.
 
     Args:
-        dataset: ``"cifar10"``, ``"cifar100"``, ``"svhn"``, ``"mnist"`` or ``"imagenet32"``. Images are flipped for
-            CIFAR and ImageNet32, shifted for all but MNIST, and normalisations learn scale and offset for ImageNet32,
-            as in the paper.
-        depth, width, activation, quantized: The network, see `WideResNet`.
-        epochs: 126 or 254 in the paper for CIFAR, 30 for SVHN and ImageNet32 (62 for 26-10 there), 1 to 14 for MNIST.
+        dataset: ``"cifar10"``, ``"cifar100"``, ``"svhn"``, ``"mnist"``, ``"imagenet32"`` or ``"imagenet2012"``. As in
+            the paper, images are flipped but for SVHN and MNIST, shifted but for MNIST and ImageNet, cut at random
+            scales for ImageNet, and normalisations learn scale and offset for ImageNet32 and ImageNet.
+        depth, width, activation, quantized: The network, see `WideResNet`, or, for ImageNet, `WideResNetImageNet`,
+            which is 18-2.5 in the paper.
+        epochs: 126 or 254 in the paper for CIFAR, 30 for SVHN and ImageNet32 (62 for 26-10 there), 1 to 14 for MNIST,
+            62 for ImageNet.
         batch_size: Partial batches are dropped.
         lr_max, lr_min: Learning rate at the start and at the end of each cycle.
         momentum: Of SGD, not Nesterov's.
-        weight_decay: L2 on the kernels alone; 1e-4 for ImageNet32. It acts on the latent weights and keeps them small,
-            so that signs can change.
-        cutout: Whether each image loses an 18 x 18 patch to random pixels.
+        weight_decay: L2 on the kernels alone; 1e-4 for ImageNet32 and ImageNet. It acts on the latent weights and keeps
+            them small, so that signs can change.
+        cutout: Whether each image loses an 18 x 18 patch to random pixels; in the paper for CIFAR only.
         average_moments: Re-estimate the normalisations' statistics over the training set at the end, as paper and
             MATLAB code do. The Keras code keeps the running averages.
     """
-    flips, shifts = dataset not in ("svhn", "mnist"), dataset != "mnist"
-    learned_norm = dataset == "imagenet32"
+    known = get_dataset(dataset)
 
     def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        if shifts:
+        if known.shifts:
             images = random_crop(images, seed + [10, 0], padding=4, random_pixels=True)
-        if flips:
+        if known.flips:
             images = random_flip(images, seed + [20, 0])
         return cut_out(images, seed + [30, 0], size=18) if cutout else images
 
     def build(num_classes: int, input_shape: tuple[int, ...]) -> tf.keras.Model:
-        return WideResNet(
+        network = WideResNetImageNet if dataset == "imagenet2012" else WideResNet
+        return network(
             depth=depth,
             width=width,
             activation=activation,
             quantized=quantized,
-            learned_norm=learned_norm,
+            learned_norm=dataset.startswith("imagenet"),
             num_classes=num_classes,
             input_shape=input_shape,
         )
@@ -95,6 +98,7 @@ def mcdonnell(
         build=build,
         optimizer=optimizer,
         augment=augment,
+        crop=random_scale,
         finish=average_batch_moments if average_moments else None,
         milestones=sorted({*cycle_ends(epochs), epochs}),
     )

@@ -24,8 +24,10 @@ class _CoupledL2(tf.keras.optimizers.Optimizer):
         self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
     ) -> Any:
         if self.l2:
+            # The gradients of all replicas are added up.
+            l2 = self.l2 / tf.distribute.get_strategy().num_replicas_in_sync
             grads_and_vars = [
-                (g + tf.cast(self.l2, g.dtype) * v if g is not None and self.decays(v.name) else g, v)
+                (g + tf.cast(l2, g.dtype) * v if g is not None and self.decays(v.name) else g, v)
                 for g, v in grads_and_vars
             ]
         return super().apply_gradients(grads_and_vars, *args, **kwargs)

@@ -5,7 +5,10 @@ Functions*, ECCV 2020, arXiv 2003.03488; official code: `liuzechun/ReActNet`.
 
     onebit train reactnet --data-dir DATA --output RUN --set teacher=TEACHER
 
-trains the CIFAR form with the paper's settings: the authors published ImageNet results alone.
+trains the CIFAR form with the paper's settings: the authors published ImageNet results alone. Theirs is
+
+    onebit train reactnet --data-dir DATA --output RUN --set model=reactnet_a --set dataset=imagenet2012 \
+        --set teacher=resnet34.keras
 
 | what | ReActNet-A | ReAct-ResNet-18 |
 |---|---|---|
@@ -27,8 +30,9 @@ import tensorflow as tf
 
 from ..zoo import entry, load, load_packed
 from ..zoo.naming import binary_kernels
-from .augmentation import flip_and_shift
+from .augmentation import flip_and_light
 from .birealnet import inherit_all
+from .datasets import usual_augmentation
 from .optimizers import Adam
 from .recipe import Recipe, Stage, register
 from .schedules import LinearEpochs
@@ -44,6 +48,7 @@ def reactnet(
     batch_size: int = 256,
     lr: float = 1.25e-3,
     weight_decay: float = 1e-5,
+    cache_teacher: bool = False,
     released: bool = False,
 ) -> Recipe:
     """Adam with a linear schedule in two steps: binary activations with real-valued weights, then both binary.
@@ -58,6 +63,8 @@ def reactnet(
         lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one.
         weight_decay: Of step 1: L2 on what the official code takes for convolutions, namely all kernels but the
             classifier's, the thresholds, and the shifts of RPReLU. Step 2 has none.
+        cache_teacher: Run the teacher only once over the training set, whose order and augmentation then are the same
+            in every epoch. Saves its time, and costs accuracy.
         released: Start the binary kernels of step 2 anew, as the released code of ReActNet-A does.
     """
 
@@ -69,8 +76,9 @@ def reactnet(
             optimizer=lambda steps: Adam(
                 LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=_is_convolution
             ),
-            augment=flip_and_shift,
+            augment=usual_augmentation(dataset, imagenet=flip_and_light),
             teacher=(lambda classes, shape: load_teacher(teacher)) if teacher else None,
+            repeats=cache_teacher,
             inherit=_inherit_but_kernels if released else inherit_all,
         )
 

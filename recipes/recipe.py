@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..zoo.registry import suggest
-from .data import Augmentation
+from .augmentation import Augmentation, Crop, random_area
 
 Build = Callable[[int, tuple[int, ...]], tf.keras.Model]
 """Returns a network for a number of classes and an input shape (height, width, channels)."""
@@ -27,9 +27,11 @@ class Stage:
         epochs: Its length.
         build: Returns the untrained network, see `Build`.
         optimizer: Called with the number of batches in an epoch; returns the optimizer, its schedule included.
-        augment: What is done to the training images.
+        augment: What is done to batches of training images.
+        crop: What is shown of training images that differ in size, as ImageNet's do.
         loss: A Keras loss of integer labels and probabilities.
         teacher: Returns the teacher of a distillation; ``None`` trains on the labels.
+        repeats: Whether every epoch repeats the first one's batches, so that the teacher sees each only once.
         callbacks: Returns what else happens while training.
         inherit: Gets the trained network of the stage before and this stage's, and hands the weights over. ``None``
             starts afresh.
@@ -42,8 +44,10 @@ class Stage:
     build: Build
     optimizer: Callable[[int], tf.keras.optimizers.Optimizer]
     augment: Augmentation | None = None
+    crop: Crop = random_area
     loss: tf.keras.losses.Loss | str = "sparse_categorical_crossentropy"
     teacher: Build | None = None
+    repeats: bool = False
     callbacks: Callable[[], list[tf.keras.callbacks.Callback]] = list
     inherit: Callable[[tf.keras.Model, tf.keras.Model], None] | None = None
     finish: Callable[[tf.keras.Model, tf.data.Dataset], None] | None = None
@@ -56,7 +60,7 @@ class Recipe:
 
     Attributes:
         name: The recipe's registered name.
-        dataset: The dataset it is for, see `onebit.recipes.data`.
+        dataset: The dataset it is for, see `onebit.recipes.DATASETS`.
         batch_size: Images in a batch, over all replicas.
         preprocessing: How images come to the network, see `onebit.zoo.preprocessing`.
         stages: In order. The last one's network is the result.

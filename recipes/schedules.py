@@ -157,3 +157,38 @@ class StepEpochs(_PerEpoch):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "drops": self.drops}
+
+
+@lq.utils.register_keras_custom_object
+class WarmupSteps(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """IR-Net's schedule for ImageNet: linear from one rate to another, then a tenth after each of some steps.
+
+    Args:
+        peak: The rate after the warm-up, positive.
+        drops: The numbers of batches after which the rate falls.
+        warmup: Batches of the warm-up, which may be 0.
+        start: The rate of the first of them.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    References:
+        - The configurations of `ImageNet/` in `htqin/IR-Net`
+    """
+
+    def __init__(self, peak: float, drops: Sequence[int], warmup: int = 0, start: float = 0.0) -> None:
+        if not peak > 0 or warmup < 0 or start < 0:
+            raise ValueError(
+                f"peak must be positive, and warmup and start at least 0, not {peak!r}, {warmup!r} and {start!r}."
+            )
+        self.peak, self.drops, self.warmup, self.start = peak, list(drops), warmup, start
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(step, tf.float64)
+        passed = tf.reduce_sum(tf.cast(step >= tf.constant(self.drops, tf.float64), tf.float64))
+        rate = self.peak * tf.pow(tf.constant(0.1, tf.float64), passed)
+        rising = self.start + (self.peak - self.start) * step / max(self.warmup, 1)
+        return tf.cast(tf.where(step < self.warmup, rising, rate), tf.keras.backend.floatx())
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self.peak, "drops": self.drops, "warmup": self.warmup, "start": self.start}

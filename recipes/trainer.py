@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import shutil
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,11 @@ from ..zoo.files import replacing
 from ..zoo.images import get_preprocessing
 from .callbacks import EpochCheckpoint, FlipRatio, History, StopWhenDiverged, TestAccuracy, read_history
 from .curves import plot_history
-from .data import batches, normalised
-from .datasets import Arrays, get_dataset, load_dataset
-from .distiller import Distiller
+from .data import Images, as_images, batches, normalised
+from .datasets import load_dataset
+from .distiller import Distiller, teacher_logits
 from .recipe import Recipe, Stage, get_recipe
-from .strategies import get_strategy
+from .strategies import get_strategy, is_chief, share, synchronise
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
 
@@ -31,7 +34,7 @@ def train(
     recipe: str | Recipe,
     output: str | Path,
     *,
-    data: tuple[Arrays, Arrays] | None = None,
+    data: tuple[Any, Any] | None = None,
     data_dir: str | Path | None = None,
     limit: int | None = None,
     seed: int = 1,
@@ -50,8 +53,8 @@ def train(
         output: The run's folder, new or that of the same run. It will hold ``run.json`` (what is run), ``history.csv``,
             ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end, ``model.keras``, ``model.onebit``,
             ``curves.png`` and ``record.json``.
-        data: (training images, labels), (test images, labels): uint8 arrays (n, h, w, c) and integers (n,), instead of
-            the recipe's dataset.
+        data: Training and test data instead of the recipe's dataset, each a pair of arrays, images (n, h, w, c) with
+            pixels from 0 to 255 and integer labels (n,), or a ``tf.data.Dataset`` of such, see `as_images`.
         data_dir: Where TensorFlow Datasets finds the dataset.
         limit: Use only so many training images and as many test images, for a trial.
         seed: Decides initial weights, order and augmentation.
@@ -76,40 +79,72 @@ def train(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
     if limit is not None and limit < recipe.batch_size:
         raise ValueError(f"limit={limit} is less than one batch of {recipe.batch_size} images.")
-    output = Path(output)
+    output, chief = Path(output), is_chief(strategy)
     plan = {
         "recipe": recipe.name,
         "settings": dict(recipe.settings),
-        "data": "given as arrays" if data is not None else recipe.dataset,
+        "data": "given" if data is not None else recipe.dataset,
         "limit": limit,
         "seed": seed,
         "precision": precision,
         "strategy": strategy,
     }
-    _check_folder(output, plan)
+    _check_folder(output, plan, chief)
     if (output / "record.json").exists():
         return json.loads((output / "record.json").read_text(encoding="utf-8"))
-    training, test = (
-        (images[:limit], labels[:limit]) for images, labels in data or load_dataset(recipe.dataset, data_dir)
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    _write_json(output / "run.json", plan)
     started = time.perf_counter()
+    scope = get_strategy(strategy).scope()
+    training, test = _open(recipe, data, data_dir, limit)
     before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
-    try:
-        if precision == "float64":
-            tf.keras.backend.set_floatx("float64")
-        tf.keras.mixed_precision.set_global_policy(precision)
-        with get_strategy(strategy).scope():
-            run = _Run(recipe, output, training, test, seed, verbose)
+    with _workplace(output, chief) as folder, scope:
+        _write_json(folder / "run.json", plan)
+        try:
+            if precision == "float64":
+                tf.keras.backend.set_floatx("float64")
+            tf.keras.mixed_precision.set_global_policy(precision)
+            run = _Run(recipe, folder, training, test, seed, verbose if chief else 0)
             model = run.train()
             return run.conclude(model, plan, time.perf_counter() - started)
-    finally:
-        tf.keras.mixed_precision.set_global_policy(before[0])
-        tf.keras.backend.set_floatx(before[1])
+        finally:
+            tf.keras.mixed_precision.set_global_policy(before[0])
+            tf.keras.backend.set_floatx(before[1])
 
 
-def _check_folder(output: Path, plan: Mapping[str, Any]) -> None:
+def _open(
+    recipe: Recipe, data: tuple[Any, Any] | None, data_dir: str | Path | None, limit: int | None
+) -> tuple[Images, Images]:
+    """Return the training and the test images of a run."""
+    if data is None:
+        return load_dataset(recipe.dataset, data_dir, limit)
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError(
+            "data must be a pair, (training, test), of which each is (images, labels) or a tf.data.Dataset."
+        )
+    training, test = (as_images(part, limit) for part in data)
+    if training.shape != test.shape:
+        raise ValueError(f"Training and test images must have the same shape, not {training.shape} and {test.shape}.")
+    return training, test
+
+
+@contextlib.contextmanager
+def _workplace(output: Path, chief: bool) -> Iterator[Path]:
+    """Yield the folder that a process writes to: the run's, or, but for the chief, a copy that nobody will miss.
+
+    All workers must save what they have, for they put averages together only then.
+    """
+    if chief:
+        output.mkdir(parents=True, exist_ok=True)
+        yield output
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        if output.exists():
+            shutil.copytree(output, folder, ignore=shutil.ignore_patterns("run.json*"))
+        folder.mkdir(exist_ok=True)
+        yield folder
+
+
+def _check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
     """Check that a run's folder is this run's, empty or absent."""
     path = output / "run.json"
     if path.exists():
@@ -123,7 +158,7 @@ def _check_folder(output: Path, plan: Mapping[str, Any]) -> None:
         if different:
             raise ValueError(f"{output} holds another run, with {'; '.join(different)}. Choose another output folder.")
         return
-    if output.exists() and any(output.iterdir()):
+    if chief and output.exists() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
 
 
@@ -131,15 +166,17 @@ class _Run:
     """One run of a recipe in its folder."""
 
     def __init__(
-        self, recipe: Recipe, output: Path, training: Arrays, test: Arrays, seed: int, verbose: int | str
+        self, recipe: Recipe, output: Path, training: Images, test: Images, seed: int, verbose: int | str
     ) -> None:
         self.recipe, self.output, self.seed, self.verbose = recipe, output, seed, verbose
-        self.training, self.test_images = training, len(test[1])
-        self.classes = get_dataset(recipe.dataset).num_classes if recipe.dataset else int(training[1].max()) + 1
-        self.shape = training[0].shape[1:]
+        self.training, self.test_images = training, test.count
+        self.classes = max(training.num_classes, test.num_classes)
+        self.shape = training.shape
         preprocessing = get_preprocessing(recipe.preprocessing)
         self.normalise = lambda dataset: normalised(dataset, preprocessing.mean, preprocessing.std)
-        self.test = self.normalise(tf.data.Dataset.from_tensor_slices(test).batch(250).prefetch(2))
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        self.test = self.normalise(test.in_order(250)).prefetch(2).with_options(options)
 
     def train(self) -> tf.keras.Model:
         """Run the stages that are not complete, and return the last one's network."""
@@ -152,8 +189,8 @@ class _Run:
         return model
 
     def _run(self, stage: Stage, index: int, model: tf.keras.Model, previous: tf.keras.Model | None) -> None:
-        images, _ = self.training
-        steps = len(images) // self.recipe.batch_size
+        synchronise(model)
+        steps = self.training.count // self.recipe.batch_size
         optimizer = stage.optimizer(steps)
         optimizer.build(model.trainable_variables)
         history = History(self.output / "history.csv", stage.name)
@@ -165,12 +202,16 @@ class _Run:
         if done >= stage.epochs:
             return
         history.start_at(done)
-        trained = model
+        trained, batches = model, self._batches(stage, done)
         if stage.teacher is not None:
-            trained = Distiller(model, stage.teacher(self.classes, self.shape))
+            teacher = stage.teacher(self.classes, self.shape)
+            if stage.repeats:
+                batches = teacher_logits(teacher, self._batches(stage, 0, 1)).repeat()
+            trained = Distiller(model, None if stage.repeats else teacher)
+            synchronise(trained)
         trained.compile(optimizer, stage.loss, metrics=["accuracy"])
         trained.fit(
-            self._batches(stage, done),
+            share(batches, self.recipe.batch_size),
             epochs=stage.epochs,
             initial_epoch=done,
             steps_per_epoch=steps,
@@ -188,16 +229,15 @@ class _Run:
         )
 
     def _batches(self, stage: Stage, first_epoch: int, epochs: int | None = None) -> tf.data.Dataset:
-        images, labels = self.training
         return self.normalise(
             batches(
-                images,
-                labels,
+                self.training,
                 batch_size=self.recipe.batch_size,
                 epochs=stage.epochs if epochs is None else epochs,
                 initial_epoch=first_epoch,
                 seed=self.seed,
                 augment=stage.augment,
+                crop=stage.crop,
             )
         )
 
@@ -211,7 +251,7 @@ class _Run:
             **plan,
             "test": {"top1": 100 * figures["accuracy"], "loss": figures["loss"], "images": self.test_images},
             "parameters": model.count_params(),
-            "training_images": len(self.training[0]),
+            "training_images": self.training.count,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "seconds_of_last_session": round(seconds, 1),
             "versions": {

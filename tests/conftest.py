@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -12,13 +16,15 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 # A second logical device lets MirroredStrategy run on any machine. It has to exist before TensorFlow's first operation.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared"
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +37,15 @@ def _fresh_keras_state(request):
     tf.keras.backend.set_floatx("float32")
     tf.keras.mixed_precision.set_global_policy("float32")
     if request.node.get_closest_marker("slow"):
-        gc.collect()  # models are cycles of references, and the slow tests' are large
+        release_memory()
+
+
+def release_memory() -> None:
+    """Let go of models that nobody uses any more: the slow tests' are large."""
+    # Each graph with a custom gradient registers it for good, and the gradient holds on to the graph and its variables.
+    for name in [name for name in ops.gradient_registry.list() if name.startswith("CustomGradient-")]:
+        del ops.gradient_registry._registry[name]
+    gc.collect()  # models are cycles of references
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +101,16 @@ def value_and_gradients(function, x, g, variables=()) -> tuple[np.ndarray, np.nd
         loss = tf.reduce_sum(y * g)
     dx, gradients = tape.gradient(loss, (x, list(variables)))
     return y.numpy(), dx.numpy(), [gradient.numpy() for gradient in gradients]
+
+
+def start_python(script: str, *arguments: object, **environment: str) -> subprocess.Popen:
+    """Run a script that imports from ``tests`` in a process of its own; its output is in ``stdout``."""
+    # Some distributions install a package called `tests`, which would hide this one.
+    here = f"sys.modules['tests'] = types.ModuleType('tests'); sys.modules['tests'].__path__ = [{str(HERE)!r}]"
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys, types\n{here}\n{textwrap.dedent(script)}", *map(str, arguments)],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -35,6 +35,7 @@ PREPROCESSING = {
     "raw": Preprocessing(),
     "cifar": Preprocessing((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
     "imagenet": Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 0.875),
+    "caffe": Preprocessing((123.0, 117.0, 104.0), (1.0, 1.0, 1.0), 0.875),
     "symmetric": Preprocessing((127.5,) * 3, (127.5,) * 3, 0.875),
 }
 """By the name that a row of registered weights gives.
@@ -42,6 +43,7 @@ PREPROCESSING = {
 - ``"raw"``: pixels as they are, 0 to 255.
 - ``"cifar"``: mean and deviation of CIFAR-10's training images, as in most PyTorch code.
 - ``"imagenet"``: torchvision's constants for ImageNet.
+- ``"caffe"``: the mean colour of ImageNet, as in the Caffe code of Bi-Real Net.
 - ``"symmetric"``: from -1 to 1, as larq-zoo's models.
 """
 

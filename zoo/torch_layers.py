@@ -22,8 +22,7 @@ class ExactBatchNormalization(tf.keras.layers.BatchNormalization):
         if self.fused or tf.get_static_value(training) is False:
             return super().call(inputs, training=training, mask=mask)
         x = tf.cast(inputs, self.moving_mean.dtype)
-        mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
-        count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+        mean, variance, count = self._moments(x)
         remembered = variance * count / tf.maximum(count - 1, 1) if self._unbiased else variance
         # Keras builds its graphs with a symbolic `training`.
         training = tf.cast(training, tf.bool)
@@ -33,6 +32,20 @@ class ExactBatchNormalization(tf.keras.layers.BatchNormalization):
         variance = tf.where(training, variance, self.moving_variance)
         y = tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
         return tf.cast(y, inputs.dtype)
+
+    def _moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return mean, variance and number of a batch's values in each channel, of all replicas' if ``synchronized``.
+
+        Replicas have equally large parts of a batch.
+        """
+        mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+        count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+        replica = tf.distribute.get_replica_context()
+        if not self.synchronized or replica is None or replica.num_replicas_in_sync == 1:
+            return mean, variance, count
+        whole = replica.all_reduce(tf.distribute.ReduceOp.MEAN, mean)
+        variance = replica.all_reduce(tf.distribute.ReduceOp.MEAN, variance + tf.square(mean - whole))
+        return whole, variance, count * replica.num_replicas_in_sync
 
 
 @lq.utils.register_keras_custom_object

@@ -1,4 +1,4 @@
-"""Batches are a function of data, seed and epoch; augmentations do what their definitions say, pixel by pixel."""
+"""Batches are a function of data, seed and epoch, whether images are in memory, a dataset or in files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit.recipes.data import batches, cutout, load_arrays, normalised, random_crop, random_flip, random_pixel_values
+from onebit.recipes.augmentation import random_area
+from onebit.recipes.data import as_images, batches, cut, load_arrays, normalised
+from onebit.recipes.datasets import DATASETS, get_dataset, load_dataset, usual_augmentation
 from tests.conftest import shared
-
-SEED = tf.constant([3, 4], tf.int64)
+from tests.recipes.prepared import prepare
 
 
 def numbered(count, size=1):
@@ -18,10 +19,29 @@ def numbered(count, size=1):
     return np.broadcast_to(labels[:, None, None, None], (count, size, size, 1)).astype(np.uint8), labels
 
 
-def read(**arguments):
-    images, labels = numbered(50)
-    settings = {"batch_size": 8, "epochs": 3, "seed": 5, **arguments}
-    return [(x.numpy(), y.numpy()) for x, y in batches(images, labels, **settings)]
+def as_arrays(images, labels):
+    return images, labels
+
+
+def as_examples(images, labels):
+    return tf.data.Dataset.from_tensor_slices((images, labels))
+
+
+def as_batches(images, labels):
+    return as_examples(images, labels).batch(7)
+
+
+@pytest.fixture(params=[as_arrays, as_examples, as_batches])
+def read(request):
+    """Read three epochs of numbered images in each form that data may have."""
+    images = as_images(request.param(*numbered(50)))
+    assert (images.count, images.shape, images.num_classes) == (50, (1, 1, 1), 50)
+
+    def read(**arguments):
+        settings = {"batch_size": 8, "epochs": 3, "seed": 5, **arguments}
+        return [(x.numpy(), y.numpy()) for x, y in batches(images, **settings)]
+
+    return read
 
 
 def noise(images, seed):
@@ -35,7 +55,7 @@ def assert_same(some, others):
             np.testing.assert_array_equal(a, b)
 
 
-def test_every_image_once_an_epoch_in_a_new_order():
+def test_every_image_once_an_epoch_in_a_new_order(read):
     found = read()
     assert len(found) == 3 * (50 // 8)
     orders = []
@@ -49,23 +69,24 @@ def test_every_image_once_an_epoch_in_a_new_order():
         np.testing.assert_array_equal(x[:, 0, 0, 0], y)
 
 
-def test_whole_batches_leave_nobody_out():
+def test_whole_batches_leave_nobody_out(read):
     labels = np.concatenate([y for _, y in read(batch_size=10, epochs=1)])
     assert sorted(labels) == list(range(50))
 
 
-def test_deterministic_under_a_seed():
+def test_deterministic_under_a_seed(read):
     assert_same(read(augment=noise), read(augment=noise))
     first = [y for _, y in read()]
-    assert not np.array_equal(first, [y for _, y in read(seed=6)])
+    for seed in (6, 0):
+        assert not np.array_equal(first, [y for _, y in read(seed=seed)])
 
 
-def test_continued_at_an_epoch():
+def test_continued_at_an_epoch(read):
     assert_same(read(augment=noise)[6:], read(augment=noise, initial_epoch=1))
     assert_same(read(augment=noise)[12:], read(augment=noise, initial_epoch=2))
 
 
-def test_every_batch_has_a_seed_of_its_own():
+def test_every_batch_has_a_seed_of_its_own(read):
     seeds = []
 
     def remember(images, seed):
@@ -76,94 +97,82 @@ def test_every_batch_has_a_seed_of_its_own():
     assert len(set(seeds)) == 18
 
 
-def test_batch_larger_than_the_data():
+def test_batch_larger_than_the_data(read):
     with pytest.raises(ValueError, match="batch_size=51 is larger than the training set of 50"):
         read(batch_size=51)
 
 
-def test_flip():
-    images = np.random.default_rng(0).integers(0, 256, (400, 5, 6, 3)).astype(np.uint8)
-    flipped = random_flip(tf.constant(images), SEED).numpy()
-    mirrored = [np.array_equal(f, i[:, ::-1]) for f, i in zip(flipped, images, strict=True)]
-    same = [np.array_equal(f, i) for f, i in zip(flipped, images, strict=True)]
-    assert np.all(np.array(mirrored) ^ np.array(same))
-    assert 160 < sum(mirrored) < 240  # four deviations around 200
-    np.testing.assert_array_equal(flipped, random_flip(tf.constant(images), SEED))
+@pytest.mark.parametrize("form", [as_arrays, as_examples, as_batches])
+def test_in_order_and_limited(form):
+    """As a test set is read."""
+    found = list(as_images(form(*numbered(50)), limit=20).in_order(8))
+    np.testing.assert_array_equal(np.concatenate([y for _, y in found]), np.arange(20))
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in found])[:, 0, 0, 0], np.arange(20))
 
 
-@pytest.mark.parametrize("random_pixels", [False, True])
-@pytest.mark.parametrize("padding", [2, 4])
-def test_crop(padding, random_pixels):
-    count, height, width = 1200, 8, 10
-    inside = 1000 + np.arange(height * width).reshape(height, width)  # no random pixel is so bright
-    images = np.broadcast_to(inside[None, :, :, None], (count, height, width, 2)).astype(np.int32)
-    shifted = random_crop(tf.constant(images), SEED, padding, random_pixels).numpy()
-    assert shifted.shape == images.shape
-    padded = np.full((height + 2 * padding, width + 2 * padding), -1)
-    padded[padding : padding + height, padding : padding + width] = inside
-    offsets, fills = [], []
-    for image in shifted:
-        row, column = np.argwhere(image[..., 0] >= 1000)[0]
-        number = image[row, column, 0] - 1000
-        top, left = padding + number // width - row, padding + number % width - column
-        window = padded[top : top + height, left : left + width]
-        original = window >= 0
-        np.testing.assert_array_equal(image[original], np.stack([window[original]] * 2, axis=-1))
-        offsets.append((top, left))
-        fills.append(image[~original].ravel())
-    counts = np.zeros((2 * padding + 1,) * 2)
-    np.add.at(counts, tuple(np.transpose(offsets)), 1)
-    expected = count / counts.size
-    assert abs(counts - expected).max() < 5 * expected**0.5, "every shift is equally likely"
-    fills = np.concatenate(fills)
-    if random_pixels:
-        assert set(np.unique(fills)) == set(range(256))
-        assert abs(fills.mean() - 127.5) < 3
-    else:
-        assert not fills.any()
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((4, 2, 2, 3)), r"must be \(images, labels\) or a tf.data.Dataset of such, not ndarray"),
+        ((np.zeros((4, 2, 2)), np.zeros(4, int)), r"shape \(n, height, width, channels\), not float64 \(4, 2, 2\)"),
+        ((np.zeros((4, 2, 2, 3)), np.zeros((4, 10))), r"integers of shape \(4,\), one for each image, not float64"),
+        ((np.zeros((4, 2, 2, 3)), np.zeros(5, int)), r"integers of shape \(4,\)"),
+        ((np.zeros((4, 2, 2, 3)), np.full(4, -1)), "from 0 on"),
+        (tf.data.Dataset.range(3), "must be pairs"),
+        (tf.data.Dataset.from_tensors((np.zeros((2, 2, 3)), 0.5)), "labels must be integers"),
+        (tf.data.Dataset.from_tensors((np.zeros((2, 2, 3)), 1)).take(0), "is empty"),
+    ],
+)
+def test_data_that_is_none(data, message):
+    with pytest.raises(ValueError, match=message):
+        as_images(data)
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 18), (9, 12, 4), (6, 6, 20)])
-def test_cutout(height, width, size):
-    count = 1500
-    images = np.full((count, height, width, 3), -1, np.int32)
-    cut = cutout(tf.constant(images), SEED, size).numpy()
-    changed = cut >= 0
-    assert (changed == changed[..., :1]).all(), "all channels alike"
-    changed = changed[..., 0]
-    corners = []
-    for mask in changed:
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        assert len(rows) > 0, "at least one pixel is covered"
-        assert mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all(), "a rectangle"
-        assert mask.sum() == len(rows) * len(columns)
-        corner = []
-        for covered, length in ((rows, height), (columns, width)):
-            # Shorter than `size` only where the border clips the patch.
-            assert len(covered) == size or covered[0] == 0 or covered[-1] == length - 1
-            assert len(covered) <= size
-            clipped_start = covered[0] == 0 and covered[-1] < length - 1
-            corner.append(covered[-1] + 1 - size if clipped_start else covered[0])
-        corners.append(corner)
-    if size < min(height, width):
-        # Corners from 1 - size to length - 1, equally likely, so each row's chance of the first position is the same.
-        for axis, length in ((0, height), (1, width)):
-            positions = np.array(corners)[:, axis]
-            assert (positions.min(), positions.max()) == (1 - size, length - 1)
-            counts = np.bincount(positions + size - 1, minlength=length + size - 1)
-            expected = count / (length + size - 1)
-            assert abs(counts - expected).max() < 5 * expected**0.5
-    values = cut[cut >= 0]
-    assert set(np.unique(values)) == set(range(256))
-    assert abs(values.mean() - 127.5) < 1
+def test_a_cut_is_the_part_resized():
+    """From the top half of a picture that is red above and blue below, only red is left, from JPEG as from PNG."""
+    picture = np.zeros((60, 40, 3), np.uint8)
+    picture[:30, :, 0], picture[30:, :, 2] = 200, 200
+
+    def top(pixels, size, seed):
+        np.testing.assert_array_equal(pixels, [60, 40])
+        return tf.constant([2, 1]), tf.constant([20, 38])
+
+    for encode in (tf.io.encode_jpeg, tf.io.encode_png):
+        image = cut(encode(picture), top, (10, 12), tf.constant([0, 0], tf.int64)).numpy()
+        assert (image.shape, image.dtype) == ((10, 12, 3), np.uint8)
+        np.testing.assert_allclose(image, np.broadcast_to([200, 0, 0], image.shape), atol=12)
 
 
-def test_random_pixels():
-    values = random_pixel_values(tf.constant([100, 100]), SEED, tf.uint8)
-    assert values.dtype == tf.uint8
-    counts = np.bincount(values.numpy().ravel(), minlength=256)
-    assert counts.min() > 0
-    assert counts.max() < 80
+def test_an_image_of_the_size_is_kept_whole():
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(cut(tf.io.encode_png(picture), random_area, (32, 32), [1, 2]), picture)
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_dataset(name, tmp_path):
+    """Datasets that TFDS prepared, with the features, names and splits that theirs have: read, augmented, batched."""
+    known = get_dataset(name)
+    prepare(known, tmp_path)
+    training, test = load_dataset(name, tmp_path)
+    assert training.num_classes == known.num_classes
+    assert training.shape == test.shape == known.image_shape
+    settings = {"batch_size": 8, "epochs": 2, "augment": usual_augmentation(name)}
+    found = [(x.numpy(), y.numpy()) for x, y in batches(training, **settings)]
+    assert len(found) == 2 * (training.count // 8)
+    assert all(x.shape == (8, *known.image_shape) and x.dtype == np.float32 for x, _ in found)
+    assert_same(found, [(x.numpy(), y.numpy()) for x, y in batches(training, **settings)])
+    epochs = [np.concatenate([y for _, y in found[half:][: len(found) // 2]]) for half in (0, len(found) // 2)]
+    assert not np.array_equal(*epochs), "each epoch has an order of its own"
+    assert_same(
+        found[len(found) // 2 :], [(x.numpy(), y.numpy()) for x, y in batches(training, initial_epoch=1, **settings)]
+    )
+    # The label is in the pixels, see `prepare`; shifts, cuts and JPEG leave most of them as they are.
+    for x, y in found:
+        np.testing.assert_allclose(np.median(x, axis=(1, 2, 3)), 20 * (y % 10), atol=3)
+    assert sum(len(y) for _, y in test.in_order(7)) == test.count
+    limited, _ = load_dataset(name, tmp_path, limit=10)
+    assert limited.count == 10
+    assert len(list(batches(limited, batch_size=5, epochs=1))) == 2
 
 
 def test_normalised():
@@ -172,6 +181,9 @@ def test_normalised():
     mean, std = [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]
     found = np.concatenate([x.numpy() for x, _ in normalised(dataset, mean, std)])
     np.testing.assert_allclose(found, (images - np.array(mean)) / std, rtol=1e-6)
+    grey = dataset.map(lambda x, y: (x[..., :1], y))
+    found = np.concatenate([x.numpy() for x, _ in normalised(grey, mean, std)])
+    np.testing.assert_allclose(found, (images[..., :1] - 2.0) / 5.0, rtol=1e-6)
     raw = np.concatenate([x.numpy() for x, _ in normalised(dataset, [0.0] * 3, [1.0] * 3)])
     assert raw.dtype == np.float32
     np.testing.assert_array_equal(raw, images)
@@ -186,3 +198,5 @@ def test_load_arrays():
 def test_load_arrays_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"'cifar10' is not prepared in .*tensorflow_datasets\.load"):
         load_arrays("cifar10", "test", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"'imagenet2012' is not prepared .* downloads/manual"):
+        load_dataset("imagenet2012", tmp_path)

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +17,7 @@ from onebit.recipes.augmentation import flip_and_shift
 from onebit.recipes.birealnet import inherit_all
 from onebit.recipes.optimizers import SGD
 from onebit.recipes.schedules import CosineEpochs
+from tests.conftest import start_python
 from tests.recipes.models import striped_images, tiny_network
 
 DATA = striped_images(192, 0), striped_images(64, 1)
@@ -95,27 +91,23 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path):
     assert not (tmp_path / "run" / "record.json").exists()
 
 
-SCRIPT = textwrap.dedent(
-    """
-    import sys
+SCRIPT = """
     from tests.recipes.test_trainer import DATA, recipe
     from onebit import recipes
     recipes.train(recipe(), sys.argv[1], data=DATA, verbose=2)
-    """
-)
+"""
 
 
 def test_a_killed_run_ends_with_the_same_weights(finished, tmp_path):
     """Kill -9 after the second epoch's row is written, in the middle of the work on the third."""
     output, record = finished
     again = tmp_path / "again"
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [sys.executable, "-c", SCRIPT, str(again)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with start_python(SCRIPT, again) as process:
         while process.poll() is None and not (again / "checkpoints" / "1-step1" / "ckpt-2.index").exists():
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, "the run was still going"
+    assert (again / "checkpoints" / "1-step1" / "ckpt-2.index").exists()
     assert not (again / "record.json").exists()
     resumed = recipes.train(recipe(), again, data=DATA, verbose=0)
     ours, theirs = (tf.keras.models.load_model(folder / "model.keras").get_weights() for folder in (again, output))

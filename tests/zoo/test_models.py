@@ -5,8 +5,6 @@ One small model of each family runs in the fast suite, the others with ``-m slow
 
 from __future__ import annotations
 
-import gc
-
 import larq as lq
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.zoo.naming import binary_kernels, named_variables
+from tests.conftest import release_memory
 
 # Variables that one step cannot move, by the end of their names, and why.
 CANNOT_MOVE: dict[str, str] = {}
@@ -68,9 +67,8 @@ def model(name):
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum
     yield model
-    # Keras' models are cycles of references, and the largest hold half a gigabyte.
     del model, norms
-    gc.collect()
+    release_memory()
 
 
 @pytest.fixture(scope="module")
