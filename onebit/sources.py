@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,14 @@ class Dataset:
 
     Attributes:
         name: What to call it.
-        labels: (n,), int64.
-        read: Returns the images from a start to a stop index, (stop - start, height, width, 3), uint8, given the
-            (height, width) and the crop to bring image files to.
+        count: How many.
+        read: Returns batches (images, labels), uint8 of shape (batch, height, width, 3) and int64, given the (height,
+            width) and the crop to bring images of any size to, the batch's size and the number of images to read.
     """
 
     name: str
-    labels: np.ndarray
-    read: Callable[[int, int, tuple[int, int], float], np.ndarray]
+    count: int
+    read: Callable[[tuple[int, int], float, int, int], Iterator[tuple[np.ndarray, np.ndarray]]]
 
     def batches(
         self, size: tuple[int, int], preprocessing: str = "raw", batch_size: int = 100, limit: int | None = None
@@ -43,16 +44,14 @@ class Dataset:
             ValueError: The images are arrays of another size, or a file is damaged.
         """
         prepare = get_preprocessing(preprocessing)
-        count = min(len(self.labels), limit or len(self.labels))
-        for start in range(0, count, batch_size):
-            stop = min(start + batch_size, count)
-            images = self.read(start, stop, size, prepare.crop)
+        count = min(self.count, limit or self.count)
+        for images, labels in self.read(size, prepare.crop, batch_size, count):
             if images.shape[1:3] != tuple(size):
                 raise ValueError(
                     f"The images of {self.name} are {images.shape[1]} x {images.shape[2]} pixels, but the model takes "
                     f"{size[0]} x {size[1]}."
                 )
-            yield prepare(images), self.labels[start:stop]
+            yield prepare(images), labels
 
 
 def open_dataset(
@@ -83,13 +82,44 @@ def open_dataset(
         return _npz(path)
     if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"There is no file or folder {source}.")
-    from .recipes.data import load_arrays
+    return _tfds(source, split, data_dir)
 
-    return _in_memory(f"{source}, {split}", *load_arrays(source, split, data_dir))
+
+def _tfds(name: str, split: str, data_dir: str | None) -> Dataset:
+    from .recipes.augmentation import centre
+    from .recipes.data import load_arrays, open_tfds, prepared
+
+    info = prepared(name, data_dir).info
+    if split not in info.splits and "[" not in split and "+" not in split:
+        raise ValueError(f"The dataset {name!r} has no split {split!r}; it has {', '.join(sorted(info.splits))}.")
+    if info.features["image"].shape[0] is not None:
+        return _in_memory(f"{name}, {split}", *load_arrays(name, split, data_dir))
+
+    def read(
+        size: tuple[int, int], crop: float, batch_size: int, count: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        images = open_tfds(name, split, size, info.features["label"].num_classes, data_dir, count)
+        return images.in_order(batch_size, functools.partial(centre, share=crop)).as_numpy_iterator()
+
+    return Dataset(f"{name}, {split}", info.splits[split].num_examples, read)
 
 
 def _in_memory(name: str, images: np.ndarray, labels: np.ndarray) -> Dataset:
-    return Dataset(name, labels.astype(np.int64), lambda start, stop, size, crop: images[start:stop])
+    return _sliced(name, labels, lambda part, size, crop: images[part])
+
+
+def _sliced(name: str, labels: np.ndarray, images: Callable[[slice, tuple[int, int], float], np.ndarray]) -> Dataset:
+    """Return a dataset of which any part can be read."""
+    labels = labels.astype(np.int64)
+
+    def read(
+        size: tuple[int, int], crop: float, batch_size: int, count: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, count, batch_size):
+            part = slice(start, min(start + batch_size, count))
+            yield images(part, size, crop), labels[part]
+
+    return Dataset(name, len(labels), read)
 
 
 def _npz(path: Path) -> Dataset:
@@ -128,5 +158,5 @@ def _folder(path: Path, names: Sequence[str] | None) -> Dataset:
     if not files:
         raise ValueError(f"{path} has no sub-folders with image files; each class needs one.")
     paths = [file for file, _ in files]
-    labels = np.array([label for _, label in files], np.int64)
-    return Dataset(str(path), labels, lambda start, stop, size, crop: read_images(paths[start:stop], size, crop))
+    labels = np.array([label for _, label in files])
+    return _sliced(str(path), labels, lambda part, size, crop: read_images(paths[part], size, crop))

@@ -167,9 +167,9 @@ def random_place(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> B
     return _anywhere(pixels, _extent(pixels, size, 256 / 224), seed)
 
 
-def centre(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor | None = None) -> Box:
-    """The central 224 pixels after the shorter side has become 256 long; in proportion for other sizes."""
-    extent = _extent(pixels, size, 256 / 224)
+def centre(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor | None = None, share: float = 224 / 256) -> Box:
+    """The middle, ``share`` of the shorter side long: 224 pixels where that has become 256."""
+    extent = _extent(pixels, size, 1 / share)
     return (pixels - extent) // 2, extent
 
 

@@ -37,7 +37,7 @@ class Images(ABC):
         """Return an epoch's whole batches (images, labels) in an order of its own; a partial one is left out."""
 
     @abstractmethod
-    def in_order(self, batch_size: int) -> tf.data.Dataset:
+    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
         """Return all images in batches (images, labels), as for a test."""
 
 
@@ -77,7 +77,7 @@ class ArrayImages(Images):
             lambda chosen: (tf.gather(self._images, chosen), tf.gather(self._labels, chosen))
         )
 
-    def in_order(self, batch_size: int) -> tf.data.Dataset:
+    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((self._images, self._labels)).batch(batch_size)
 
 
@@ -113,10 +113,10 @@ class StreamedImages(Images):
         decoded = examples.enumerate().map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return decoded.batch(batch_size, drop_remainder=True)
 
-    def in_order(self, batch_size: int) -> tf.data.Dataset:
+    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
         seed = tf.constant([0, 0], tf.int64)
         examples = self._examples(None).map(
-            lambda *example: self._decode(example if len(example) > 1 else example[0], centre, seed),
+            lambda *example: self._decode(example if len(example) > 1 else example[0], crop, seed),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
@@ -195,7 +195,7 @@ def open_tfds(
     """
     import tensorflow_datasets as tfds
 
-    builder = _builder(dataset, data_dir)
+    builder = prepared(dataset, data_dir)
     info = builder.info.splits[split]
     files = tf.constant([str(path) for path in info.filepaths])
     skip = {"image": tfds.decode.SkipDecoding()}
@@ -264,13 +264,17 @@ def load_arrays(dataset: str, split: str, data_dir: str | Path | None = None) ->
     Raises:
         FileNotFoundError: The dataset is not there; the message says how to get it.
     """
-    builder = _builder(dataset, data_dir)
+    builder = prepared(dataset, data_dir)
     images, labels = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
     return images.numpy(), labels.numpy()
 
 
-def _builder(dataset: str, data_dir: str | Path | None) -> Any:
-    """Return the builder of a TensorFlow dataset that is prepared."""
+def prepared(dataset: str, data_dir: str | Path | None = None) -> Any:
+    """Return the builder of a TensorFlow dataset.
+
+    Raises:
+        FileNotFoundError: The dataset is not there; the message says how to get it.
+    """
     import tensorflow_datasets as tfds
 
     try:

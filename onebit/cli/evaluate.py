@@ -67,7 +67,7 @@ def command(
     tf.keras.mixed_precision.set_global_policy(precision)
     loaded = load(model, weights, preprocessing, classes)
     dataset = open_dataset(data, split=split, data_dir=data_dir, names=loaded.class_names)
-    count = min(len(dataset.labels), limit or len(dataset.labels))
+    count = min(dataset.count, limit or dataset.count)
     batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit)
     with progress(f"{model} on {dataset.name}", count) as advance:
         result = zoo.evaluate(loaded.model, batches, advance)

@@ -49,7 +49,7 @@ def command(
     strategy: str,
     as_json: bool,
 ) -> None:
-    """Train by RECIPE: birealnet, birealnet_staged, ftbnn, irnet, mcdonnell or reactnet.
+    """Train by RECIPE: birealnet, birealnet_staged, ftbnn, irnet, irnet_imagenet, mcdonnell or reactnet.
 
     A run that was stopped goes on after its last completed epoch when the same command is given again.
     """

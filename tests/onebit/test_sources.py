@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from onebit import zoo
+from onebit.recipes.datasets import get_dataset
 from onebit.sources import open_dataset
+from tests.recipes.prepared import prepare
 
 
 def make_folders(root: Path, *names: str) -> Path:
@@ -43,7 +45,22 @@ def test_folders_are_labelled_in_order(tmp_path: Path):
 
 def test_folders_named_like_classes_get_their_labels(tmp_path: Path):
     dataset = open_dataset(str(make_folders(tmp_path, "dog", "cat")), names=("bird", "cat", "cow", "dog"))
-    assert dataset.labels.tolist() == [1, 3]
+    [(_, labels)] = dataset.batches((8, 8))
+    assert labels.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(("name", "split"), [("cifar10", "test"), ("imagenet2012", "validation")])
+def test_tensorflow_datasets_of_one_size_and_of_many(name: str, split: str, tmp_path: Path):
+    known = get_dataset(name)
+    prepare(known, tmp_path)
+    dataset = open_dataset(name, split=split, data_dir=str(tmp_path))
+    assert dataset.count == 40
+    batches = list(dataset.batches(known.image_shape[:2], batch_size=16, limit=35))
+    assert [images.shape for images, _ in batches] == [(count, *known.image_shape) for count in (16, 16, 3)]
+    for images, labels in batches:
+        np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), 20 * (labels % 10), atol=2)
+    with pytest.raises(ValueError, match=r"has no split 'tset'; it has"):
+        open_dataset(name, split="tset", data_dir=str(tmp_path))
 
 
 def test_array_files_are_checked(tmp_path: Path):
