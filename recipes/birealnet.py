@@ -119,7 +119,9 @@ def birealnet_staged(
                 "epochs": length,
                 "build": lambda classes, shape: load(model, num_classes=classes, input_shape=shape, **arguments),
                 "optimizer": lambda steps: SGD(
-                    StepEpochs(steps, length, rate, [length // 2, 3 * length // 4]), momentum=momentum, l2=decay
+                    StepEpochs(steps, length, rate, sorted({length // 2, 3 * length // 4} - {0})),
+                    momentum=momentum,
+                    l2=decay,
                 ),
                 "augment": usual_augmentation(dataset, imagenet=flip),
                 "crop": random_place,
