@@ -155,10 +155,21 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         self._network, self._history, self._best = model, history, best
 
     def restore(self) -> int:
-        """Restore the last checkpoint, if there is one, and return the number of completed epochs."""
-        if self._manager.latest_checkpoint:
-            status = self._checkpoint.restore(self._manager.latest_checkpoint)
-            status.assert_existing_objects_matched().expect_partial()
+        """Restore the last checkpoint, if there is one, and return the number of completed epochs.
+
+        Raises:
+            ValueError: It is not one of this network with this optimizer, or damaged.
+        """
+        path = self._manager.latest_checkpoint
+        if path:
+            try:
+                self._checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
+            except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise ValueError(
+                    f"The checkpoint {path} does not fit the network {self._network.name!r} and its optimizer, or is "
+                    f"damaged: {reason} Choose another output folder to start afresh."
+                ) from error
         return int(self.epoch.numpy())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

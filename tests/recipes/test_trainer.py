@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import signal
 import time
 
@@ -85,6 +87,23 @@ def test_another_run_s_folder_is_refused(finished, tmp_path):
         recipes.train(recipe(), tmp_path, data=DATA)
 
 
+@pytest.mark.parametrize("damage", ["another network", "half a file"])
+def test_a_checkpoint_that_does_not_fit_is_refused_and_kept(damage, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "record.json").unlink()
+    [data] = (tmp_path / "run" / "checkpoints" / "1-step1").glob("ckpt-3.data*")
+    wanted = recipe()
+    if damage == "half a file":
+        data.write_bytes(data.read_bytes()[:1000])
+    else:
+        first = dataclasses.replace(wanted.stages[0], build=lambda classes, shape: tiny_network(classes + 1, shape))
+        wanted = dataclasses.replace(wanted, stages=[first, wanted.stages[1]])
+    before = data.read_bytes()
+    with pytest.raises(ValueError, match=r"ckpt-3 does not fit the network 'sequential.*another output folder"):
+        recipes.train(wanted, tmp_path / "run", data=DATA, verbose=0)
+    assert data.read_bytes() == before
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path):
     with pytest.raises(DivergedError, match=r"batch \d+ of epoch \d+"):
         recipes.train(recipe(lr=1e30, stages=1), tmp_path / "run", data=DATA, verbose=0)
@@ -98,16 +117,20 @@ SCRIPT = """
 """
 
 
-def test_a_killed_run_ends_with_the_same_weights(finished, tmp_path):
-    """Kill -9 after the second epoch's row is written, in the middle of the work on the third."""
+@pytest.mark.parametrize("moment", ["1-step1/ckpt-2", pytest.param("2-step2/ckpt-1", marks=pytest.mark.slow)])
+def test_a_killed_run_ends_with_the_same_weights(moment, finished, tmp_path):
+    """Kill -9 after an epoch's checkpoint, in the middle of the work on the next; half a checkpoint is left as well."""
     output, record = finished
     again = tmp_path / "again"
+    last = again / "checkpoints" / f"{moment}.index"
     with start_python(SCRIPT, again) as process:
-        while process.poll() is None and not (again / "checkpoints" / "1-step1" / "ckpt-2.index").exists():
+        while process.poll() is None and not last.exists():
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL, "the run was still going"
-    assert (again / "checkpoints" / "1-step1" / "ckpt-2.index").exists()
+    half = last.with_name(f"ckpt-{int(moment[-1]) + 1}.index")
+    if not half.exists():
+        half.write_bytes(last.read_bytes()[:100])
     assert not (again / "record.json").exists()
     resumed = recipes.train(recipe(), again, data=DATA, verbose=0)
     ours, theirs = (tf.keras.models.load_model(folder / "model.keras").get_weights() for folder in (again, output))
