@@ -139,7 +139,8 @@ def as_images(data: Any, limit: int | None = None) -> Images:
     if isinstance(data, tf.data.Dataset):
         return _from_dataset(data, limit)
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        return ArrayImages(*(np.asarray(part)[:limit] for part in data))
+        images, labels = (np.asarray(part)[:limit] for part in data)
+        return ArrayImages(images, labels)
     raise ValueError(f"data must be (images, labels) or a tf.data.Dataset of such, not {type(data).__name__}.")
 
 
