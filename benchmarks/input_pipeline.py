@@ -23,7 +23,8 @@ from rich.table import Table
 
 import onebit  # noqa: F401  (before TensorFlow)
 from onebit import recipes, zoo
-from onebit.recipes.data import ArrayImages, Images, StreamedImages, batches, cut, load_arrays
+from onebit.recipes.data import ArrayImages, Images, StreamedImages, batches
+from onebit.recipes.tfds import cut, load_arrays
 
 ROUNDS = 3
 

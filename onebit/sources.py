@@ -87,7 +87,7 @@ def open_dataset(
 
 def _tfds(name: str, split: str, data_dir: str | None) -> Dataset:
     from .recipes.augmentation import centre
-    from .recipes.data import load_arrays, open_tfds, prepared
+    from .recipes.tfds import load_arrays, open_tfds, prepared
 
     info = prepared(name, data_dir).info
     if split not in info.splits and "[" not in split and "+" not in split:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..zoo.registry import suggest
 from .augmentation import Augmentation, flip, flip_and_shift, shift, unchanged
-from .data import ArrayImages, Images, load_arrays, open_tfds
+from .data import ArrayImages, Images
+from .tfds import load_arrays, open_tfds
 
 
 @dataclass(frozen=True)

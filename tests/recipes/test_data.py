@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from onebit.recipes.augmentation import random_area
-from onebit.recipes.data import as_images, batches, cut, load_arrays, normalised
+from onebit.recipes.data import as_images, batches, normalised
 from onebit.recipes.datasets import DATASETS, get_dataset, load_dataset, usual_augmentation
+from onebit.recipes.tfds import cut, load_arrays
 from tests.conftest import shared
 from tests.recipes.prepared import prepare
 

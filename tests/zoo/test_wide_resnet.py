@@ -10,7 +10,7 @@ import tensorflow as tf
 from scipy.io import loadmat, savemat
 
 from onebit import zoo
-from onebit.recipes.data import load_arrays
+from onebit.recipes.tfds import load_arrays
 from onebit.zoo.naming import binary_kernels, named_variables
 from onebit.zoo.wide_resnet import conv_names, norm_names
 from tests.conftest import assert_golden, shared
