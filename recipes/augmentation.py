@@ -7,6 +7,7 @@ an argument, so that the same seeds give the same images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -143,17 +144,19 @@ def _blended(images: tf.Tensor, others: tf.Tensor, factor: tf.Tensor) -> tf.Tens
 
 
 def random_area(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Box:
-    """8 to 100 % of the area, at an aspect ratio of 3/4 to 4/3, as torchvision's ``RandomResizedCrop``."""
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.concat([pixels, [3]], axis=0),
-        tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-        seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(0.08, 1.0),
-        max_attempts=10,
-    )
-    return begin[:2], extent[:2]
+    """8 to 100 % of the area, at an aspect ratio of 3/4 to 4/3: torchvision's ``RandomResizedCrop``.
+
+    The first of ten draws that fits into the image; the central square where none does.
+    """
+    height, width = (tf.cast(length, tf.float32) for length in tf.unstack(pixels))
+    areas = height * width * tf.random.stateless_uniform([10], seed, 0.08, 1.0)
+    ratios = tf.exp(tf.random.stateless_uniform([10], seed + [1, 0], math.log(3 / 4), math.log(4 / 3)))
+    extents = tf.cast(tf.round(tf.stack([tf.sqrt(areas / ratios), tf.sqrt(areas * ratios)], axis=1)), tf.int32)
+    fits = tf.reduce_all((extents >= 1) & (extents <= pixels), axis=1)
+    square = tf.fill([2], tf.reduce_min(pixels))
+    drawn, place = _anywhere(pixels, extents[tf.argmax(fits)], seed + [2, 0]), (pixels - square) // 2
+    some = tf.reduce_any(fits)
+    return tf.where(some, drawn[0], place), tf.where(some, drawn[1], square)
 
 
 def random_scale(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Box:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from .augmentation import Augmentation, Crop, centre, random_area
 
 BUFFER = 4096
-"""Streamed images are shuffled among so many."""
+"""Streamed images are shuffled in blocks of so many."""
 
 
 class Images(ABC):
@@ -103,8 +103,15 @@ class StreamedImages(Images):
 
     def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
         order = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
-        buffer = tf.random.stateless_uniform([], order, 1, tf.int64.max, tf.int64)
-        examples = self._examples(order).shuffle(BUFFER, seed=buffer, reshuffle_each_iteration=False)
+
+        def mixed(number: tf.Tensor, block: Any) -> tf.data.Dataset:
+            length = tf.shape(tf.nest.flatten(block)[0])[0]
+            places = tf.random.experimental.stateless_shuffle(tf.range(length), order + tf.stack([1 + number, 0]))
+            gathered = tf.nest.map_structure(lambda part: tf.gather(part, places), block)
+            return tf.data.Dataset.from_tensor_slices(gathered)
+
+        # Dataset.shuffle would mix TensorFlow's global seed in.
+        examples = self._examples(order).batch(BUFFER).enumerate().flat_map(mixed)
 
         def decode(place: tf.Tensor, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
             return self._decode(example, crop, order + tf.stack([tf.zeros_like(place), (1 + place) * 2**32]))

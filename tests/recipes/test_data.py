@@ -146,7 +146,7 @@ def test_a_cut_is_the_part_resized():
 
 def test_an_image_of_the_size_is_kept_whole():
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(cut(tf.io.encode_png(picture), random_area, (32, 32), [1, 2]), picture)
+    np.testing.assert_array_equal(cut(tf.io.encode_png(picture), random_area, (32, 32), tf.constant([1, 2])), picture)
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
