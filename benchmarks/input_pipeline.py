@@ -13,16 +13,17 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+from onebit import recipes, zoo  # before TensorFlow: it selects Keras 2
+
+# isort: split
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-import onebit  # noqa: F401  (before TensorFlow)
-from onebit import recipes, zoo
 from onebit.recipes.data import ArrayImages, Images, StreamedImages, batches
 from onebit.recipes.tfds import cut, load_arrays
 
@@ -75,11 +76,7 @@ def measure(name: str, settings: dict[str, Any], images: Images, seconds: float)
     """Return the median speeds of a recipe's pipeline and of its training steps."""
     recipe = recipes.get_recipe(name, **settings)
     stage = recipe.stages[0]
-
-    def pipeline() -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        return iter(batches(images, batch_size=recipe.batch_size, epochs=10**6, augment=stage.augment, crop=stage.crop))
-
-    stream = pipeline()
+    stream = iter(batches(images, batch_size=recipe.batch_size, epochs=10**6, augment=stage.augment, crop=stage.crop))
     x, y = next(stream)
     model = stage.build(images.num_classes, images.shape)
     model.compile(stage.optimizer(100), stage.loss)

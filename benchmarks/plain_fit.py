@@ -12,10 +12,12 @@ from __future__ import annotations
 import argparse
 import math
 
+from onebit import zoo  # before TensorFlow: it selects Keras 2
+
+# isort: split
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from onebit import zoo
 from onebit.quantizers import EDESchedule
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
