@@ -21,6 +21,8 @@ is ResNet-18 on ImageNet (58.1 %), by the published configuration: its trainer w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from ..quantizers import EDESchedule
@@ -61,14 +63,7 @@ def irnet(
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
         return SGD(CosineEpochs(steps_per_epoch, epochs, lr), momentum=momentum, l2=weight_decay, decays=every)
 
-    stage = Stage(
-        name="train",
-        epochs=epochs,
-        build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape),
-        optimizer=optimizer,
-        augment=usual_augmentation(dataset),
-        callbacks=lambda: [EDESchedule(epochs, t_min, t_max)],
-    )
+    stage = _stage(model, dataset, epochs, optimizer, EDESchedule(epochs, t_min, t_max))
     return Recipe("irnet", dataset, batch_size, "imagenet", [stage])
 
 
@@ -109,12 +104,23 @@ def irnet_imagenet(
         schedule = WarmupSteps(lr, drops, round(warmup_epochs * steps_per_epoch), warmup_lr)
         return SGD(schedule, momentum=momentum, nesterov=True, l2=weight_decay, decays=every)
 
-    stage = Stage(
+    stage = _stage(model, dataset, epochs, optimizer, EDESchedule(epochs, t_min, t_max))
+    return Recipe("irnet_imagenet", dataset, batch_size, "imagenet", [stage])
+
+
+def _stage(
+    model: str,
+    dataset: str,
+    epochs: int,
+    optimizer: Callable[[int], tf.keras.optimizers.Optimizer],
+    ede: tf.keras.callbacks.Callback,
+) -> Stage:
+    """Return a training from scratch in which EDE narrows."""
+    return Stage(
         name="train",
         epochs=epochs,
         build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape),
         optimizer=optimizer,
         augment=usual_augmentation(dataset, imagenet=flip_and_jitter),
-        callbacks=lambda: [EDESchedule(epochs, t_min, t_max)],
+        callbacks=lambda: [ede],
     )
-    return Recipe("irnet_imagenet", dataset, batch_size, "imagenet", [stage])

@@ -202,16 +202,16 @@ class _Run:
         if done >= stage.epochs:
             return
         history.start_at(done)
-        trained, batches = model, self._batches(stage, done)
+        trained, training = model, self._batches(stage, done)
         if stage.teacher is not None:
             teacher = stage.teacher(self.classes, self.shape)
             if stage.repeats:
-                batches = teacher_logits(teacher, self._batches(stage, 0, 1)).repeat()
+                training = teacher_logits(teacher, self._batches(stage, 0, 1)).repeat()
             trained = Distiller(model, None if stage.repeats else teacher)
             synchronise(trained)
         trained.compile(optimizer, stage.loss, metrics=["accuracy"])
         trained.fit(
-            share(batches, self.recipe.batch_size),
+            share(training, self.recipe.batch_size),
             epochs=stage.epochs,
             initial_epoch=done,
             steps_per_epoch=steps,
