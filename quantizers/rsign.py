@@ -8,6 +8,7 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
+from .approx_sign import approx_sign
 from .base import INPUT, BinaryQuantizer, ChannelParameters
 
 
@@ -74,7 +75,7 @@ class RSign(ChannelParameters, BinaryQuantizer):
             )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return lq.quantizers.approx_sign(inputs - tf.cast(self.alpha, inputs.dtype))
+        return approx_sign(inputs - tf.cast(self.alpha, inputs.dtype))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -36,13 +36,17 @@ def _fresh_keras_state(request):
         yield
     tf.keras.backend.set_floatx("float32")
     tf.keras.mixed_precision.set_global_policy("float32")
-    if request.node.get_closest_marker("slow"):
+    # The tests of one registered model share it. Until they end, its compiled parts need their gradients.
+    if request.node.get_closest_marker("slow") and "name" not in request.fixturenames:
         release_memory()
 
 
 def release_memory() -> None:
-    """Let go of models that nobody uses any more: the slow tests' are large."""
-    # Each graph with a custom gradient registers it for good, and the gradient holds on to the graph and its variables.
+    """Let go of all models, none of which may be used any more: the slow tests' are large.
+
+    TensorFlow keeps each custom gradient of a graph for good, with the graph and the variables it has seen. There is at
+    least one for each variable that is trained, from Keras' own optimizers.
+    """
     for name in [name for name in ops.gradient_registry.list() if name.startswith("CustomGradient-")]:
         del ops.gradient_registry._registry[name]
     gc.collect()  # models are cycles of references

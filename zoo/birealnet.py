@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import tensorflow as tf
-from larq.quantizers import ApproxSign, MagnitudeAwareSign
+from larq.quantizers import MagnitudeAwareSign
 from typing_extensions import Unpack
 
-from ..quantizers import LeakyClip, ScaledSign
+from ..quantizers import ApproxSign, LeakyClip, ScaledSign
 from .layers import Padding, binary_conv
 from .official import IGNORED, Place, conv, norm
 from .registry import Paper, register

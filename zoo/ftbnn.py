@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import tensorflow as tf
-from larq.quantizers import ApproxSign
 from typing_extensions import Unpack
 
-from ..quantizers import FPReLU, ScaledSign
+from ..quantizers import ApproxSign, FPReLU, ScaledSign
 from .layers import DuplicateChannels, PadChannels, Padding, ShuffleChannels, binary_conv
 from .registry import Paper, register
 from .resnet import (

@@ -45,8 +45,11 @@ class PyTorchCheckpoint(Checkpoint):
                 f"{path} is a PyTorch checkpoint, which does not tell its architecture: give it as weights= to the "
                 "function of the zoo that builds its network."
             )
+        # Before PyTorch is asked for, which would not help here.
+        if not hasattr(sys.modules[registry.function(function).__module__], "official_names"):
+            raise ValueError(f"{path} is a PyTorch checkpoint, but {function} has no official PyTorch code.")
         self._tensors = _read(path)
-        self._places, self._ignored, self.arguments = _layout(function, self._tensors, path)
+        self._places, self._ignored, self.arguments = _layout(function, self._tensors)
         self.num_classes = next(
             (len(value) for name, value in self._tensors.items() if self._is_logits_bias(name)), None
         )
@@ -117,13 +120,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _layout(
-    function: str, tensors: Mapping[str, np.ndarray], path: Path
+    function: str, tensors: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, Place], tuple[str, ...], dict[str, Any]]:
     """Return the places of a checkpoint's tensors, the patterns of those to ignore, and the arguments that it
     implies."""
     module = sys.modules[registry.function(function).__module__]
-    if not hasattr(module, "official_names"):
-        raise ValueError(f"{path} is a PyTorch checkpoint, but {function} has no official PyTorch code.")
     known = inspect.signature(registry.function(function)).parameters
     official = {"padding": "symmetric", "variant": "official"}
     implied: dict[str, Any] = {name: value for name, value in official.items() if name in known}
