@@ -19,6 +19,7 @@ from .. import __version__
 from ..zoo import save_packed
 from ..zoo.files import replacing
 from ..zoo.images import get_preprocessing
+from ..zoo.precision import fast_precision
 from .callbacks import EpochCheckpoint, FlipRatio, History, StopWhenDiverged, TestAccuracy, read_history
 from .curves import plot_history
 from .data import Images, as_images, batches, normalised
@@ -27,7 +28,7 @@ from .distiller import Distiller, teacher_logits
 from .recipe import Recipe, Stage, get_recipe
 from .strategies import get_strategy, is_chief, share, synchronise
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 
 def train(
@@ -38,7 +39,7 @@ def train(
     data_dir: str | Path | None = None,
     limit: int | None = None,
     seed: int = 1,
-    precision: str = "float32",
+    precision: str = "auto",
     strategy: str = "none",
     verbose: int | str = "auto",
     **settings: Any,
@@ -58,7 +59,8 @@ def train(
         data_dir: Where TensorFlow Datasets finds the dataset.
         limit: Use only so many training images and as many test images, for a trial.
         seed: Decides initial weights, order and augmentation.
-        precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``.
+        precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``; ``"auto"`` is what a run
+            was started with, and for a new one `fast_precision`.
         strategy: ``"none"``, ``"mirrored"`` or ``"multiworker"``, see `get_strategy`.
         verbose: As in ``fit``.
         **settings: Settings of the recipe to change, such as ``epochs=30``.
@@ -80,6 +82,8 @@ def train(
     if limit is not None and limit < recipe.batch_size:
         raise ValueError(f"limit={limit} is less than one batch of {recipe.batch_size} images.")
     output, chief = Path(output), is_chief(strategy)
+    if precision == "auto":
+        precision = _begun(output).get("precision") or fast_precision()
     plan = {
         "recipe": recipe.name,
         "settings": dict(recipe.settings),
@@ -92,6 +96,8 @@ def train(
     _check_folder(output, plan, chief)
     if (output / "record.json").exists():
         return json.loads((output / "record.json").read_text(encoding="utf-8"))
+    if verbose and chief:
+        print(f"{recipe.name} on {plan['data']} in {precision}, to {output}", flush=True)
     started = time.perf_counter()
     scope = get_strategy(strategy).scope()
     training, test = _open(recipe, data, data_dir, limit)
@@ -146,9 +152,8 @@ def _workplace(output: Path, chief: bool) -> Iterator[Path]:
 
 def _check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
     """Check that a run's folder is this run's, empty or absent."""
-    path = output / "run.json"
-    if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
+    there = _begun(output)
+    if there:
         wanted = json.loads(json.dumps(plan))
         different = [
             f"{name} {there.get(name)!r} instead of {value!r}"
@@ -160,6 +165,12 @@ def _check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
         return
     if chief and output.exists() and any(output.iterdir()):
         raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
+
+
+def _begun(output: Path) -> dict[str, Any]:
+    """Return what the run in a folder was started with, or nothing."""
+    path = output / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 class _Run:

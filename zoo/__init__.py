@@ -13,6 +13,7 @@ from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images
 from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
 from .layers import BinaryConv2D
 from .packed import load_packed, save_packed
+from .precision import fast_precision
 from .reactnet import (
     ReActNet18CIFAR,
     ReActNet20,
@@ -65,6 +66,7 @@ __all__ = [
     "decode_predictions",
     "entry",
     "evaluate",
+    "fast_precision",
     "get_preprocessing",
     "get_weights",
     "list_models",

@@ -92,4 +92,6 @@ class HardTanh(tf.keras.layers.Layer):
 
 @tf.custom_gradient
 def _hardtanh(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    return tf.clip_by_value(x, -1, 1), lambda dy: tf.where(tf.abs(x) < 1, dy, tf.zeros_like(dy))
+    y = tf.clip_by_value(x, -1, 1)
+    # Of the result, which the next layer keeps anyway, so that the input need not be kept.
+    return y, lambda dy: tf.where(tf.abs(y) < 1, dy, tf.zeros_like(dy))

@@ -37,10 +37,11 @@ from ._common import (
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16"]),
-    default="float32",
+    type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
+    default="auto",
     show_default=True,
-    help="What the layers compute in.",
+    help="What the layers compute in. auto is the fastest on this machine: mixed_bfloat16 on processors with AMX, else "
+    "float32, which the registered figures were measured in.",
 )
 @preprocessing_option
 @classes_option
@@ -64,6 +65,8 @@ def command(
     from .. import zoo
     from ..sources import open_dataset
 
+    if precision == "auto":
+        precision = zoo.fast_precision()
     tf.keras.mixed_precision.set_global_policy(precision)
     loaded = load(model, weights, preprocessing, classes)
     dataset = open_dataset(data, split=split, data_dir=data_dir, names=loaded.class_names)
@@ -76,12 +79,13 @@ def command(
         print_json({"model": model, "weights": loaded.weights, "data": dataset.name, "precision": precision, **figures})
         return
     numbers = ("images", "top-1", "top-5", "time")
-    rows = table("model", "weights", "data", *numbers, numbers=numbers)
+    rows = table("model", "weights", "data", "precision", *numbers, numbers=numbers)
     top5 = "-" if result.top5 is None else f"{result.top5:.2f} %"
     rows.add_row(
         model,
         loaded.weights,
         dataset.name,
+        precision,
         f"{result.images:,}",
         f"{result.top1:.2f} %",
         top5,

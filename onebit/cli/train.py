@@ -24,10 +24,10 @@ from ._common import console, json_option, print_json, start, table
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides weights, order and augmentation.")
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "mixed_bfloat16", "mixed_float16", "float64"]),
-    default="float32",
+    type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16", "float64"]),
+    default="auto",
     show_default=True,
-    help="Arithmetic. mixed_bfloat16 is faster on processors that have it.",
+    help="Arithmetic. auto is the fastest on this machine: mixed_bfloat16 on processors with AMX, else float32.",
 )
 @click.option(
     "--strategy",
@@ -76,6 +76,7 @@ def command(
     result = table("", "", title=f"{recipe}, in {output}")
     result.add_row("test accuracy", f"{record['test']['top1']:.2f} % of {record['test']['images']:,} images")
     result.add_row("training", f"{record['seconds'] / 60:.1f} minutes, {len(record['history'])} epochs")
+    result.add_row("precision", record["precision"])
     result.add_row("files", "model.keras, model.onebit, curves.png, history.csv, record.json")
     console().print(result)
 
