@@ -1,10 +1,12 @@
 """How fast the networks train and predict, against the same in other libraries and in other precisions.
 
-    python benchmarks/speed.py [--seconds 4] [--rounds 5] [--only TEXT] [--json | --markdown]
+    python benchmarks/speed.py [--seconds 4] [--rounds 5] [--all] [--only TEXT] [--json | --markdown]
 
 Each row compares two processes that work in turns, so that both meet the same machine: after a warm-up, the medians of
 their images per second, and median, lowest and highest of the ratios of the rounds. Both processes have all processors.
-The rows with PyTorch need the extra ``benchmarks``.
+The rows with PyTorch need the extra ``benchmarks``. Those in mixed_bfloat16 are left out, unless ``--all`` is given,
+where the machine has no matrix units for it (see ``zoo.fast_precision``) and imitates it. larq-zoo runs as its users
+have it, with TensorFlow's own choice of kernels.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from rich.progress import track
 from rich.table import Table
 
 WORKER = Path(__file__).with_name("speed_worker.py")
+# Taken before onebit is imported, which adds to it.
+ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 Case = dict[str, Any]
 
@@ -74,7 +78,7 @@ class Worker:
     def __init__(self, work: Case) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER), json.dumps(work)],
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -150,12 +154,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4, help="shortest length of a turn (default: 4)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each process (default: 5)")
+    parser.add_argument("--all", action="store_true", help="mixed_bfloat16 wherever it runs")
     parser.add_argument("--only", default="", help="measure the rows that contain this text")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print a Markdown table")
     options = parser.parse_args()
     rows = [row for row in ROWS if options.only in f"{row[0]['model']} {row[0]['task']} {row[0]['precision']} {row[2]}"]
+    from onebit import zoo
+
+    if not options.all and zoo.fast_precision() != BF16:
+        rows = [row for row in rows if row[0]["precision"] != BF16]
+        print("Without matrix units for bfloat16: its rows are left out.", file=sys.stderr)
     if importlib.util.find_spec("torch") is None:
         rows = [row for row in rows if row[1]["source"] != "torch"]
         print("Without PyTorch: its rows are left out.", file=sys.stderr)

@@ -7,6 +7,7 @@ answers with a line of JSON: the images per second of the turn, and the process'
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -37,14 +38,14 @@ def torch_step(case: dict[str, Any]) -> Step:
 
 def keras_step(case: dict[str, Any]) -> Step:
     """Return a training step, or a prediction, of a Keras model."""
-    from onebit import zoo  # before TensorFlow: it selects Keras 2
-
-    # isort: split
+    if case["source"] == "larq_zoo":
+        # As its users have it: without what importing onebit selects besides Keras 2.
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    else:
+        from onebit import zoo  # before TensorFlow: it selects Keras 2
     import tensorflow as tf
 
     tf.keras.mixed_precision.set_global_policy(case["precision"])
-    x = tf.random.normal([case["batch"], *case["shape"]])
-    y = tf.zeros([case["batch"]], tf.int32)
     if case["source"] == "larq_zoo":
         import larq_zoo
 
@@ -53,6 +54,8 @@ def keras_step(case: dict[str, Any]) -> Step:
         model = zoo.load(case["model"], num_classes=case["classes"], input_shape=tuple(case["shape"]))
     if case["source"] in ("real", "stock"):
         model = changed(model, case["source"])
+    x = tf.random.normal([case["batch"], *case["shape"]])
+    y = tf.zeros([case["batch"]], tf.int32)
     if case["task"] == "predict":
         return lambda: model.predict_on_batch(x)
     model.compile(tf.keras.optimizers.SGD(0.01, momentum=0.9), "sparse_categorical_crossentropy")
