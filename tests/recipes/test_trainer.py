@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from onebit import recipes, zoo
 from onebit.quantizers import EDESchedule
-from onebit.recipes import DivergedError, Recipe, Stage
+from onebit.recipes import DivergedError, Recipe, Stage, trainer
 from onebit.recipes.augmentation import flip_and_shift
 from onebit.recipes.birealnet import inherit_all
 from onebit.recipes.optimizers import SGD
@@ -76,6 +76,17 @@ def test_a_finished_run_is_not_run_again(finished):
     before = (output / "model.keras").stat().st_mtime_ns
     assert recipes.train(recipe(), output, data=DATA, verbose=0) == record
     assert (output / "model.keras").stat().st_mtime_ns == before
+
+
+def test_a_run_keeps_the_precision_it_was_started_with(finished, monkeypatch):
+    """Also on a machine on which another is the fastest; it can be told, too."""
+    output, record = finished
+    monkeypatch.setattr(trainer, "fast_precision", lambda: "mixed_float16")
+    assert recipes.train(recipe(), output, data=DATA, verbose=0) == record
+    with pytest.raises(ValueError, match=f"precision '{record['precision']}' instead of 'mixed_float16'"):
+        recipes.train(recipe(), output, data=DATA, precision="mixed_float16")
+    with pytest.raises(ValueError, match=r"precision must be one of auto, float32, .* not 'bf16'"):
+        recipes.train(recipe(), output, data=DATA, precision="bf16")
 
 
 def test_another_run_s_folder_is_refused(finished, tmp_path):
