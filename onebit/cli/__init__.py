@@ -14,7 +14,7 @@ import click
 
 from .. import __version__
 
-COMMANDS = ("list", "info", "summary", "evaluate", "predict", "pack", "convert", "train", "demo")
+COMMANDS = ("list", "info", "summary", "evaluate", "predict", "pack", "convert", "export", "benchmark", "train", "demo")
 
 
 class _Commands(click.Group):

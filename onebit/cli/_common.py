@@ -52,7 +52,7 @@ def start() -> None:
             os.close(terminal)
 
 
-class _ModelName(click.ParamType):
+class ModelName(click.ParamType):
     """The name of a registered model; an unknown one is an error that suggests the nearest."""
 
     name = "model"
@@ -80,7 +80,7 @@ class Shape(click.ParamType):
         return height, width, channels
 
 
-model_argument = click.argument("model", type=_ModelName())
+model_argument = click.argument("model", type=ModelName())
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 weights_option = click.option(
     "--weights",

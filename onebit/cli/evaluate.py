@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import click
 
 from ._common import (
+    ModelName,
     classes_option,
     console,
     json_option,
     load,
-    model_argument,
     preprocessing_option,
     print_json,
     progress,
@@ -19,9 +20,14 @@ from ._common import (
     weights_option,
 )
 
+if TYPE_CHECKING:
+    from ..zoo import Weights
+
+TOLERANCE = 0.01  # percentage points, one image of 10,000
+
 
 @click.command("evaluate", short_help="Accuracy on labelled images.")
-@model_argument
+@click.argument("model", type=ModelName(), required=False)
 @weights_option
 @click.option(
     "--data",
@@ -45,9 +51,16 @@ from ._common import (
 )
 @preprocessing_option
 @classes_option
+@click.option(
+    "--all-cifar10",
+    "everything",
+    is_flag=True,
+    help="Instead of one MODEL: all CIFAR-10 weights that ship with the package, on CIFAR-10's test images in "
+    "--data-dir, against their registered accuracy.",
+)
 @json_option
 def command(
-    model: str,
+    model: str | None,
     weights: str | None,
     data: str,
     data_dir: str | None,
@@ -57,17 +70,23 @@ def command(
     precision: str,
     preprocessing: str | None,
     classes: str | None,
+    everything: bool,
     as_json: bool,
 ) -> None:
     """Measure MODEL's top-1 and top-5 accuracy on labelled images."""
+    if everything == (model is not None):
+        raise click.UsageError("Give either MODEL or --all-cifar10.")
     import tensorflow as tf
 
     from .. import zoo
     from ..sources import open_dataset
 
     if precision == "auto":
-        precision = zoo.fast_precision()
+        precision = "float32" if everything else zoo.fast_precision()
     tf.keras.mixed_precision.set_global_policy(precision)
+    if model is None:
+        _reproduce(data_dir, batch_size, limit, as_json)
+        return
     loaded = load(model, weights, preprocessing, classes)
     dataset = open_dataset(data, split=split, data_dir=data_dir, names=loaded.class_names)
     count = min(dataset.count, limit or dataset.count)
@@ -92,3 +111,43 @@ def command(
         f"{result.seconds:.1f} s",
     )
     console().print(rows)
+
+
+def _reproduce(data_dir: str | None, batch_size: int, limit: int | None, as_json: bool) -> None:
+    """Measure all weights of the package for CIFAR-10, and fail where a figure is not the registered one."""
+    from .. import zoo
+    from ..sources import open_dataset
+
+    dataset = open_dataset("cifar10", split="test", data_dir=data_dir)
+    count = min(dataset.count, limit or dataset.count)
+    results = []
+    for row in _shipped():
+        loaded = load(row.model, row.tag)
+        batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit)
+        with progress(f"{row.model}", count) as advance:
+            top1 = zoo.evaluate(loaded.model, batches, advance).top1
+        registered = row.metrics["top1"]
+        same = limit is not None or abs(top1 - registered) <= TOLERANCE + 1e-9
+        results.append(
+            {"model": row.model, "weights": row.tag, "images": count, "registered": registered, "top1": top1}
+            | {"reproduced": same}
+        )
+    if as_json:
+        print_json(results)
+    else:
+        numbers = ("images", "registered", "measured")
+        rows = table("model", "weights", *numbers, "", numbers=numbers)
+        for result in results:
+            verdict = "" if limit is not None else "reproduced" if result["reproduced"] else "differs"
+            figures = (f"{result['images']:,}", f"{result['registered']:.2f} %", f"{result['top1']:.2f} %")
+            rows.add_row(result["model"], result["weights"], *figures, verdict)
+        console().print(rows)
+    if not all(result["reproduced"] for result in results):
+        raise SystemExit(1)
+
+
+def _shipped() -> list[Weights]:
+    """Return the registered weights for CIFAR-10 that need no download."""
+    from .. import zoo
+
+    return [row for row in zoo.list_weights() if row.dataset == "cifar10" and row.url is None and row.page is None]

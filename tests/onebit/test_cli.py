@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from onebit import __version__, zoo
+from onebit import __version__, sources, zoo
 from onebit.cli import COMMANDS, main
 from onebit.cli._common import quantity, size
+from tests.conftest import shared
 
 MODEL = "wide_resnet_20_1"
 
@@ -97,6 +98,8 @@ def test_summary():
         (["evaluate", "wide_resnet_20_10"], 2, "'cifar100_matlab'"),
         (["evaluate", MODEL, "--weights", "cifar11"], 1, "cifar11"),
         (["evaluate", MODEL, "--limit", "0"], 2, "--limit"),
+        (["evaluate"], 2, "either MODEL or --all-cifar10"),
+        (["evaluate", MODEL, "--all-cifar10"], 2, "either MODEL or --all-cifar10"),
         (["predict", MODEL], 2, "IMAGE"),
     ],
 )
@@ -132,6 +135,22 @@ def test_evaluate_on_the_sample(weights: str):
     assert result["top1"] == pytest.approx(100 * np.mean(expected == sample.labels[:150]))
     assert result["top1"] <= result["top5"] <= 100
     assert " 20 " in run("evaluate", MODEL, "-w", weights, "--limit", 20, "--precision", "mixed_bfloat16").stdout
+
+
+def test_evaluate_all_that_ships():
+    """On 500 images the accuracy is near the registered one, not the same."""
+    data = shared("tfds")
+    results = run_json("evaluate", "--all-cifar10", "--data-dir", data, "--limit", 500)
+    assert MODEL in [result["model"] for result in results]
+    assert all(abs(result["top1"] - result["registered"]) < 6 for result in results)
+
+
+def test_evaluate_fails_where_a_registered_figure_is_not_reproduced(monkeypatch):
+    sample = zoo.sample_images()
+    batch = sample.images[:100], sample.labels[:100]
+    dataset = sources.Dataset("cifar10", 100, lambda *how: iter([batch]))
+    monkeypatch.setattr(sources, "open_dataset", lambda *arguments, **options: dataset)
+    assert "differs" in run("evaluate", "--all-cifar10", code=1).stdout
 
 
 def test_evaluate_on_files(weights: str, tmp_path: Path):

@@ -1,0 +1,102 @@
+"""Put the network of a finished run among the weights that ship with the package.
+
+    python benchmarks/register.py RUN MODEL --data-dir DATA [--tag cifar10] [--note TEXT]
+
+Measures the run's packed file on all test images, in float32, then writes into ``zoo/data``: the packed file, the run's
+record (settings, seed, versions, wall time) and history, and its row in ``weights.json``. Afterwards
+``benchmarks/readme_tables.py --table`` renews the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from onebit import recipes, zoo
+from onebit.sources import open_dataset
+from onebit.zoo.files import replacing
+
+DATA = Path(__file__).resolve().parents[1] / "zoo" / "data"
+
+
+def command(record: dict[str, Any]) -> str:
+    """Return the command that repeats a run."""
+    defaults = recipes.get_recipe(record["recipe"]).settings
+    settings = {name: value for name, value in record["settings"].items() if value != defaults[name]}
+    words = ["onebit", "train", record["recipe"], "--data-dir", "DATA", "--output", "RUN"]
+    words += ["--precision", record["precision"], "--seed", str(record["seed"])]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
+    return shlex.join(words)
+
+
+def row(
+    record: dict[str, Any], name: str, tag: str, classes: int, content: bytes, figures: zoo.Evaluation
+) -> dict[str, Any]:
+    """Return the row of ``weights.json``."""
+    recipe = recipes.get_recipe(record["recipe"], **record["settings"])
+    measure = f"onebit evaluate {name} --weights {tag} --data {record['data']} --data-dir DATA --precision float32"
+    return {
+        "model": name,
+        "tag": tag,
+        "file": f"{name}_{tag}.onebit",
+        "url": None,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "dataset": record["data"],
+        "num_classes": classes,
+        "preprocessing": recipe.preprocessing,
+        "metrics": {
+            "top1": round(figures.top1, 2),
+            "top5": figures.top5 and round(figures.top5, 2),
+            "split": "test",
+            "images": figures.images,
+            "command": measure,
+        },
+        "published": {},
+        "licence": "Apache-2.0",
+        "source": "onebit",
+        "recipe": command(record),
+    }
+
+
+def main() -> None:
+    """Measure and register."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the output folder of onebit train")
+    parser.add_argument("model", help="name of the registered model that it trained")
+    parser.add_argument("--data-dir", help="where TensorFlow Datasets finds the data")
+    parser.add_argument("--tag", default="cifar10", help="(default: cifar10)")
+    parser.add_argument("--note", help="what a user should know besides")
+    options = parser.parse_args()
+    record = json.loads((options.run / "record.json").read_text(encoding="utf-8"))
+    packed = options.run / "model.onebit"
+    model = zoo.load(options.model, weights=str(packed))
+    dataset = open_dataset(record["data"], split="test", data_dir=options.data_dir)
+    preprocessing = recipes.get_recipe(record["recipe"], **record["settings"]).preprocessing
+    figures = zoo.evaluate(model, dataset.batches(model.input_shape[1:3], preprocessing, 250, None))
+    new = row(record, options.model, options.tag, model.output_shape[-1], packed.read_bytes(), figures)
+    if options.note:
+        new["note"] = options.note
+    stem = f"{options.model}_{options.tag}"
+    with replacing(DATA / new["file"]) as temporary:
+        shutil.copyfile(packed, temporary)
+    with replacing(DATA / f"{stem}.csv") as temporary:
+        shutil.copyfile(options.run / "history.csv", temporary)
+    with replacing(DATA / f"{stem}.json") as temporary:
+        del record["history"]
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    rows = json.loads((DATA / "weights.json").read_text(encoding="utf-8"))
+    others = [old for old in rows if (old["model"], old["tag"]) != (options.model, options.tag)]
+    with replacing(DATA / "weights.json") as temporary:
+        temporary.write_text(json.dumps([new, *others], indent=2) + "\n", encoding="utf-8")
+    print(f"{options.model}: {figures.top1:.2f} % top-1 of {figures.images:,} images, {new['size']:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
