@@ -2,12 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import larq as lq
 import tensorflow as tf
 
 from .base import ChannelParameters
+from .fused import fused
+
+Formula = Callable[..., Any]
+
+
+def _with_gradient(formula: Any, gradient: Formula, training: Any) -> Formula:
+    """Return a `fused` ``formula(x, *parameters)``, fused in training only, with a gradient of its own.
+
+    ``gradient(x, *parameters, dy)`` returns the gradient of ``x``, then what is summed to that of each parameter.
+    """
+
+    @tf.custom_gradient
+    def function(x: tf.Tensor, *parameters: tf.Tensor) -> tuple[tf.Tensor, Formula]:
+        def grad(dy: tf.Tensor) -> list[tf.Tensor]:
+            dx, *rest = gradient(x, *parameters, dy)
+            return [dx, *(_sum_to(value, p) for value, p in zip(rest, parameters, strict=True))]
+
+        return (formula if training is True else formula.python_function)(x, *parameters), grad
+
+    return function
+
+
+def _sum_to(value: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
+    """Sum over all axes but the channels', to the shape of a parameter: (c,) and an axis of 1 for each that follows."""
+    rank = value.shape.rank
+    channel_axis = rank - parameter.shape.rank
+    total = tf.reduce_sum(value, [axis for axis in range(rank) if axis != channel_axis])
+    return tf.reshape(total, parameter.shape)
+
+
+@fused
+def _rprelu(x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor) -> tf.Tensor:
+    x = x + shift_in
+    return tf.where(x > 0, x, slope * x) + shift_out
+
+
+@fused
+def _rprelu_slopes(x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    x = x + shift_in
+    return tf.where(x > 0, dy, slope * dy), tf.minimum(x, 0) * dy
+
+
+def _rprelu_gradient(
+    x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor, dy: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    dx, dslope = _rprelu_slopes(x, shift_in, slope, dy)
+    return dx, dx, dslope, dy
+
+
+@fused
+def _fprelu(x: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
+    return x * tf.where(x > 0, positive, negative)
+
+
+@fused
+def _fprelu_gradient(
+    x: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, dy: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    return dy * tf.where(x > 0, positive, negative), tf.maximum(x, 0) * dy, tf.minimum(x, 0) * dy
 
 
 @lq.utils.register_keras_custom_object
@@ -40,9 +100,9 @@ class RPReLU(ChannelParameters):
         self.shift_out = self.add_channel_weight("shift_out", input_shape, 0.0)
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        x = inputs + self.shift_in
-        return tf.where(x > 0, x, self.slope * x) + self.shift_out
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        parameters = [tf.convert_to_tensor(each) for each in (self.shift_in, self.slope, self.shift_out)]
+        return _with_gradient(_rprelu, _rprelu_gradient, training)(inputs, *parameters)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "slope_initializer": self.slope_initializer}
@@ -81,8 +141,9 @@ class FPReLU(ChannelParameters):
         self.negative_slope = self.add_channel_weight("negative_slope", input_shape, self.negative_initializer)
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return inputs * tf.where(inputs > 0, self.positive_slope, self.negative_slope)
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        parameters = [tf.convert_to_tensor(each) for each in (self.positive_slope, self.negative_slope)]
+        return _with_gradient(_fprelu, _fprelu_gradient, training)(inputs, *parameters)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,12 +7,18 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
+from .fused import fused
+
+
+@fused
+def _gradient(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    return dy * tf.nn.relu(2 - 2 * tf.abs(x))
+
 
 @tf.custom_gradient
 def approx_sign(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """Return sign(x), with the slope max(0, 2 - 2 abs(x)), in any float dtype."""
-    # Larq's own, of more operations, takes three times as long.
-    return lq.math.sign(x), lambda dy: dy * tf.nn.relu(2 - 2 * tf.abs(x))
+    return lq.math.sign(x), lambda dy: _gradient(x, dy)
 
 
 @lq.utils.register_alias("approx_sign")

@@ -9,17 +9,19 @@ import larq as lq
 import tensorflow as tf
 
 from .base import BinaryQuantizer, wide
+from .fused import fused
+
+
+@fused
+def _gradient(x: tf.Tensor, k: tf.Tensor, t: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    slope = k * t * (1 - tf.square(tf.tanh(t * wide(x))))
+    return dy * tf.cast(slope, dy.dtype)
 
 
 @tf.custom_gradient
 def ede_sign(x: tf.Tensor, k: tf.Tensor, t: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """Return sign(x), with the slope of ``k tanh(t x)``; ``k`` and ``t`` are scalars of the dtype of ``wide(x)``."""
-
-    def grad(dy: tf.Tensor) -> tuple[tf.Tensor, None, None]:
-        slope = k * t * (1 - tf.square(tf.tanh(t * wide(x))))
-        return dy * tf.cast(slope, dy.dtype), None, None
-
-    return lq.math.sign(x), grad
+    return lq.math.sign(x), lambda dy: (_gradient(x, k, t, dy), None, None)
 
 
 class EDEState(BinaryQuantizer):

@@ -7,6 +7,8 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
+from ..quantizers.fused import fused
+
 
 @lq.utils.register_keras_custom_object
 class ExactBatchNormalization(tf.keras.layers.BatchNormalization):
@@ -90,8 +92,13 @@ class HardTanh(tf.keras.layers.Layer):
         return input_shape
 
 
+@fused
+def _hardtanh_gradient(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.abs(y) < 1, dy, tf.zeros_like(dy))
+
+
 @tf.custom_gradient
 def _hardtanh(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
     y = tf.clip_by_value(x, -1, 1)
     # Of the result, which the next layer keeps anyway, so that the input need not be kept.
-    return y, lambda dy: tf.where(tf.abs(y) < 1, dy, tf.zeros_like(dy))
+    return y, lambda dy: _hardtanh_gradient(y, dy)

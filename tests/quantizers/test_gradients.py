@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -190,11 +192,14 @@ def test_channelwise(layer, axis, shape, float64):
         expected = [g * np.where(x > 0, x, 0), g * np.where(x > 0, 0, x)]
 
     others = tuple(i for i in range(len(shape)) if i != axis % len(shape))
-    y, actual_dx, gradients = value_and_gradients(layer, x, g, layer.trainable_weights)
-    assert_golden(y, value)
-    assert_golden(actual_dx, dx)
-    for gradient, full in zip(gradients, expected, strict=True):
-        assert_golden(gradient.reshape(-1), full.sum(axis=others))
+    # What is compiled in training only.
+    modes = [layer] if isinstance(layer, RSign) else [layer, functools.partial(layer, training=True)]
+    for mode in modes:
+        y, actual_dx, gradients = value_and_gradients(mode, x, g, layer.trainable_weights)
+        assert_golden(y, value)
+        assert_golden(actual_dx, dx)
+        for gradient, full in zip(gradients, expected, strict=True):
+            assert_golden(gradient.reshape(-1), full.sum(axis=others))
 
 
 def test_start_values():
