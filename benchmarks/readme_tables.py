@@ -36,16 +36,16 @@ def count_all() -> dict[str, dict[str, int]]:
 def table(counts: Mapping[str, zoo.Counts]) -> str:
     """Return the table in Markdown: a row for each set of weights, or for a model without any."""
     header = (
-        "| model | paper | parameters | 1-bit | memory | MACs 1-bit / other "
+        "| model | paper | parameters | 1-bit | memory | MACs 1-bit / other | file on device | binary ops / layers "
         "| paper's | weights | their source's | ours |\n"
-        "|---|---|--:|--:|--:|--:|--:|---|--:|--:|\n"
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|\n"
     )
     names = sorted(zoo.list_models(), key=natural)
     return header + "".join(_row(name, counts[name], row) for name in names for row in zoo.list_weights(name) or [None])
 
 
 def _row(name: str, count: zoo.Counts, weights: zoo.Weights | None) -> str:
-    paper = zoo.entry(name).paper
+    paper, exported = zoo.entry(name).paper, zoo.recorded_exports().get(name)
     cells = (
         f"`{name}`",
         f"[{paper.venue}](https://arxiv.org/abs/{paper.arxiv})",
@@ -53,6 +53,8 @@ def _row(name: str, count: zoo.Counts, weights: zoo.Weights | None) -> str:
         quantity(count.binary_parameters),
         size(count.memory),
         f"{quantity(count.binary_macs)} / {quantity(count.float_macs)}",
+        size(exported.file_bytes) if exported else "",
+        f"{exported.binary_operations} / {exported.binary_layers}" if exported else "",
         f"{paper.top1[name]:g} %" if name in paper.top1 and not _has_other_classes(weights) else "",
         f"`{weights.tag}`" if weights else "",
         _percent(weights.published) if weights else "",

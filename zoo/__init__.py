@@ -7,9 +7,12 @@ from .checkpoint import load_weights
 from .convert import convert
 from .counts import Counts, count, recorded_counts
 from .evaluation import Evaluation, evaluate
+from .export import Exported, convert_to_tflite, export, resized_sample
+from .export_record import ExportRecord, recorded_exports
 from .ftbnn import FTBNN18, FTBNN20
 from .imagenet import decode_predictions
 from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images, usual_preprocessing
+from .interpreter import latency
 from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
 from .layers import BinaryConv2D
 from .packed import load_packed, save_packed
@@ -27,6 +30,7 @@ from .registry import entry, list_models, load
 from .samples import Sample, class_names, sample_images
 from .scaffold import model_info
 from .stages import stage_outputs
+from .tflite_file import read_tflite
 from .weights import Weights, get_weights, list_weights
 from .wide_resnet import WideResNet, WideResNetImageNet
 
@@ -42,6 +46,8 @@ __all__ = [
     "BinaryConv2D",
     "Counts",
     "Evaluation",
+    "ExportRecord",
+    "Exported",
     "IRNetResNet18",
     "IRNetResNet18CIFAR",
     "IRNetResNet20",
@@ -62,13 +68,16 @@ __all__ = [
     "cache_dir",
     "class_names",
     "convert",
+    "convert_to_tflite",
     "count",
     "decode_predictions",
     "entry",
     "evaluate",
+    "export",
     "fast_precision",
     "get_preprocessing",
     "get_weights",
+    "latency",
     "list_models",
     "list_weights",
     "load",
@@ -76,7 +85,10 @@ __all__ = [
     "load_weights",
     "model_info",
     "read_images",
+    "read_tflite",
     "recorded_counts",
+    "recorded_exports",
+    "resized_sample",
     "sample_images",
     "save_packed",
     "stage_outputs",

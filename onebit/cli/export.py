@@ -1,0 +1,122 @@
+"""``onebit export``: a model as a TensorFlow Lite file, verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+
+from ._common import (
+    console,
+    json_option,
+    load,
+    model_argument,
+    preprocessing_option,
+    print_json,
+    progress,
+    size,
+    table,
+    weights_option,
+)
+
+if TYPE_CHECKING:
+    from ..zoo import Exported
+    from ..zoo.export import Precision
+
+
+@click.command("export", short_help="Write a file for phones and boards, and verify it.")
+@model_argument
+@weights_option
+@click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
+@click.option(
+    "--precision",
+    type=click.Choice(["binary", "float32", "float16", "int8"]),
+    default="binary",
+    show_default=True,
+    help="Of the weights. 'binary' needs binary activations and the Larq Compute Engine; the others are standard "
+    "TensorFlow Lite.",
+)
+@click.option(
+    "--data",
+    default="sample",
+    show_default=True,
+    metavar="SOURCE",
+    help="Images to compare on: 'sample' (CIFAR-10, of the model's size) or as for 'onebit evaluate'.",
+)
+@click.option("--data-dir", type=click.Path(file_okay=False), help="Where TensorFlow datasets lie.")
+@click.option("--split", default="test", show_default=True, help="Split of a TensorFlow dataset.")
+@click.option("--images", type=click.IntRange(1), default=200, show_default=True, help="How many to compare on.")
+@preprocessing_option
+@click.option(
+    "--strict/--no-strict",
+    default=True,
+    show_default=True,
+    help="Whether a binary layer that is not binary in the file, or outputs that differ, are an error.",
+)
+@json_option
+def command(
+    model: str,
+    weights: str | None,
+    output: Path,
+    precision: Precision,
+    data: str,
+    data_dir: str | None,
+    split: str,
+    images: int,
+    preprocessing: str | None,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Write MODEL with its weights as a TensorFlow Lite file for single images.
+
+    Before it is put in place the file is run, its outputs are compared with Keras' on real images, and its binary
+    operations with Larq's summary.
+    """
+    import numpy as np
+
+    from .. import zoo
+    from ..sources import open_dataset
+
+    loaded = load(model, weights, preprocessing)
+    if data == "sample":
+        pictures = zoo.get_preprocessing(loaded.preprocessing)(zoo.resized_sample(loaded.size, images))
+    else:
+        source = open_dataset(data, split=split, data_dir=data_dir, names=loaded.class_names)
+        batches = source.batches(loaded.size, loaded.preprocessing, limit=images)
+        pictures = np.concatenate([batch for batch, _ in batches])
+    with progress(f"{model}: the file and Keras", len(pictures)) as advance:
+        result = zoo.export(loaded.model, output, precision=precision, images=pictures, strict=strict, progress=advance)
+    if as_json:
+        print_json({"model": model, "weights": loaded.weights, **_figures(result)})
+        return
+    _print(result)
+
+
+def _figures(result: Exported) -> dict[str, Any]:
+    import dataclasses
+
+    figures = dataclasses.asdict(result)
+    return {**figures, "agreement": result.agreement._asdict()}
+
+
+def _print(result: Exported) -> None:
+    out = console()
+    agreement = result.agreement
+    facts = table("", "", title=f"[bold]{escape(result.file)}")
+    facts.show_header = False
+    facts.add_row("size", f"{result.file_bytes:,} bytes; the model by Larq's summary: {size(result.memory)}")
+    facts.add_row("binary operations", f"{result.binary_operations} for {result.binary_layers} binary layers")
+    facts.add_row("same class as Keras", f"{agreement.same_class:.1f} % of {agreement.images} images")
+    facts.add_row(
+        "difference of outputs",
+        f"{agreement.max_difference:.2g} at most, {agreement.mean_difference:.2g} on average, "
+        f"{agreement.median_difference:.2g} at most for half of the images",
+    )
+    out.print(facts)
+    if result.float_layers:
+        rows = table("layer that is not binary", "reason")
+        for name, reason in result.float_layers.items():
+            rows.add_row(name, escape(reason))
+        out.print(rows)

@@ -1,0 +1,70 @@
+"""The commands ``export`` and ``benchmark``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from onebit import zoo
+from onebit.cli import main
+
+MODEL, REAL = "birealnet20", "wide_resnet_20_1"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A packed file of a small binary model with fresh weights."""
+    model = zoo.load(MODEL, input_shape=(12, 12, 3))
+    return str(zoo.save_packed(model, tmp_path_factory.mktemp("weights") / "fresh.onebit"))
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    """Run a command; its exit code must be ``code``, and no exception may escape."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_export_then_benchmark(weights: str, tmp_path: Path):
+    pytest.importorskip("larq_compute_engine")
+    path = tmp_path / "model.tflite"
+    arguments = ("export", MODEL, "--weights", weights, "-o", path, "--images", 5, "--no-strict")
+    result = json.loads(run(*arguments, "--json").stdout)
+    assert result["file_bytes"] == path.stat().st_size
+    assert result["binary_operations"] == result["binary_layers"] == 18
+    assert result["agreement"]["images"] == 5 and result["float_layers"] == {}
+    timed = json.loads(run("benchmark", path, "--runs", 2, "--json").stdout)
+    assert timed["threads"] == 1 and "Arm" in timed["note"]
+    assert timed["files"][0]["binary_operations"] == 18 and timed["files"][0]["fastest_seconds"] > 0
+
+
+def test_real_activations(tmp_path: Path):
+    pytest.importorskip("larq_compute_engine")
+    path = tmp_path / "model.tflite"
+    message = run("export", REAL, "-o", path, "--images", 2, code=1).output
+    assert "1-bit activations" in message and "--precision" in message
+    text = run("export", REAL, "-o", path, "--images", 20, "--precision", "float16").stdout
+    assert "100.0 % of 20 images" in text and "0 for 0 binary layers" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (("export", "birealnet21", "-o", "OUT"), "Did you mean 'birealnet20'", 2),
+        (("export", MODEL, "--weights", "OUT", "-o", "NOWHERE/OUT"), "OUT", 1),
+        (("export", MODEL, "--weights", "WEIGHTS", "-o", "NOWHERE/OUT"), "does not exist", 1),
+        (("export", MODEL, "--weights", "WEIGHTS", "-o", "OUT", "--precision", "int4"), "int4", 2),
+        (("benchmark",), "Give a FILE", 2),
+        (("benchmark", "JUNK"), "not a TensorFlow Lite file", 1),
+    ],
+)
+def test_bad_input(arguments: tuple, message: str, code: int, weights: str, tmp_path: Path):
+    (tmp_path / "JUNK").write_bytes(b"junk" * 100)
+    places = {"OUT": tmp_path / "out", "NOWHERE/OUT": tmp_path / "nowhere" / "out", "JUNK": tmp_path / "JUNK"}
+    result = run(*({"WEIGHTS": weights, **places}.get(word, word) for word in arguments), code=code)
+    assert message in result.output.replace("\n", " ")
+    assert [each.name for each in tmp_path.iterdir()] == ["JUNK"]

@@ -1,0 +1,242 @@
+"""The export: the file is the same network, bit by bit, and what is not the same network is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit import zoo
+from tests.zoo.exact_weights import assign_exact_weights, exact_images
+
+export_module = sys.modules["onebit.zoo.export"]  # the package's attribute of that name is the function
+SIZE = (16, 16, 3)
+# A file of 72 small convolutions, whose description outweighs their weights.
+GROUPED = "ftbnn20_grouped"
+NETWORKS = [
+    ("birealnet20", {"padding": "symmetric"}),
+    ("reactnet20", {"padding": "same_one"}),
+    ("irnet_resnet20", {"padding": "same"}),
+    (GROUPED, {"padding": "symmetric"}),
+    ("irnet_vgg_small", {"padding": "symmetric"}),
+]
+
+
+@pytest.fixture(autouse=True)
+def engine():
+    """The Larq Compute Engine, where it is installed."""
+    return pytest.importorskip("larq_compute_engine")
+
+
+def exact(name: str, **options) -> tf.keras.Model:
+    size = (12, 12, 3) if name == "irnet_vgg_small" else SIZE
+    model = zoo.load(name, **{"input_shape": size, "classifier_activation": None, **options})
+    assign_exact_weights(model)
+    return model
+
+
+def convolution(**options) -> tf.keras.Model:
+    """A network of one binary convolution."""
+    options = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "padding": "same", **options}
+    image = tf.keras.Input((8, 8, 3))
+    x = zoo.BinaryConv2D(32, 3, name="conv", **options)(image)
+    return tf.keras.Model(image, tf.keras.layers.GlobalAveragePooling2D()(x), name="one")
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_the_file_computes_what_keras_computes(name: str, options: dict, tmp_path: Path, shallow):
+    model = exact(name, **options)
+    path = tmp_path / "model.tflite"
+    result = zoo.export(model, path, images=exact_images(20, model.input_shape[1:]))
+    assert result.agreement.images == 20 and result.agreement.same_class == 100
+    assert np.ptp(model(exact_images(20, model.input_shape[1:]), training=False)) > 1
+    assert result.agreement.max_difference < 1e-5
+    signs = [layer for layer in model.layers if getattr(layer, "input_quantizer", None) is not None]
+    assert result.binary_layers == len(signs) and not result.float_layers
+    # Each binary convolution is an operation of the engine, and each group of one.
+    assert result.operations["LceBconv2d"] == result.binary_operations == sum(layer.groups for layer in signs)
+    assert result.file_bytes == path.stat().st_size
+    if name != GROUPED:
+        assert result.file_bytes <= 1.1 * result.memory + 32 * 1024
+    assert result.memory == zoo.count(model).memory
+    assert [each.name for each in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def test_default_images_have_the_size_and_preprocessing_of_the_model(shallow):
+    model = zoo.load("birealnet20", input_shape=(8, 12, 3))
+    images = export_module.default_images(model)
+    assert images.shape == (200, 8, 12, 3) and images.dtype == np.float32
+    assert abs(images.mean()) < 0.5 < images.std() < 2  # ImageNet's preprocessing, not raw pixels
+
+
+def test_a_layer_that_would_be_float_is_named_and_refused(tmp_path: Path):
+    image = tf.keras.Input((8, 8, 32))
+    quantizers = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    x = lq.layers.QuantConv2D(32, 3, name="binary", **quantizers)(image)
+    x = lq.layers.QuantDepthwiseConv2D(3, input_quantizer="ste_sign", depthwise_quantizer="ste_sign", name="depthwise")(
+        x
+    )
+    x = lq.layers.QuantConv2D(8, 3, input_quantizer="ste_heaviside", kernel_quantizer="ste_sign", name="heaviside")(x)
+    x = lq.layers.QuantDense(4, name="dense", **quantizers)(tf.keras.layers.Flatten()(x))
+    model = tf.keras.Model(image, x)
+    images = np.random.default_rng(0).standard_normal((20, 8, 8, 32)).astype(np.float32)
+    path = tmp_path / "model.tflite"
+    with pytest.raises(ValueError, match="of 4 binary layers") as caught:
+        zoo.export(model, path, images=images)
+    assert not list(tmp_path.iterdir())
+    result = zoo.export(model, path, images=images, strict=False)
+    assert path.exists() and (result.binary_layers, result.binary_operations) == (4, 1)
+    assert set(result.float_layers) == {"depthwise", "heaviside", "dense"}
+    assert "QuantDepthwiseConv2D" in result.float_layers["depthwise"]
+    assert "is not a sign" in result.float_layers["heaviside"]
+    assert all(name in str(caught.value) for name in result.float_layers)
+
+
+def test_a_file_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow):
+    model, other = exact("birealnet20"), exact("birealnet20")
+    assign_exact_weights(other, seed=1)
+    content = export_module.convert_form(export_module.export_form(other), "binary")
+    monkeypatch.setattr(export_module, "convert_form", lambda *_: content)
+    with pytest.raises(ValueError, match="6 of 6 binary layers"):
+        zoo.export(model, tmp_path / "model.tflite", images=exact_images(20, SIZE))
+    # The same binary layers, but another classifier.
+    for layer in model.layers:
+        if hasattr(layer, "kernel_quantizer"):
+            layer.set_weights(other.get_layer(layer.name).get_weights())
+    with pytest.raises(ValueError, match="predicts Keras' class for"):
+        zoo.export(model, tmp_path / "model.tflite", images=exact_images(20, SIZE))
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_wrong_sign_in_the_file_is_found():
+    model = convolution()
+    content = bytearray(export_module.convert_form(export_module.export_form(model), "binary"))
+    file = export_module.read_tflite(bytes(content))
+    assert not export_module.float_fallbacks(model, file)
+    file.binary_kernels[0][3, 1, 2, 0] ^= True
+    assert set(export_module.float_fallbacks(model, file)) == {"conv"}
+
+
+def test_real_activations_have_other_formats(tmp_path: Path):
+    model = zoo.load("wide_resnet_20_1", weights="cifar10")
+    with pytest.raises(ValueError, match=r"1-bit activations.*int8.*float16.*save_packed") as caught:
+        zoo.export(model, tmp_path / "model.tflite")
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+    images = export_module.default_images(model)
+    np.testing.assert_array_equal(images, zoo.sample_images().images[:200])
+    result = zoo.export(model, tmp_path / "model.tflite", precision="int8", images=images[:50])
+    assert result.agreement.images == 50 and result.agreement.same_class >= 96
+    assert not any(name.startswith("Lce") for name in result.operations)
+    assert result.file_bytes < 1.2 * model.count_params() + 32 * 1024
+
+
+BAD_MODELS = {
+    "fixed input shape": lambda: zoo.load("birealnet20", input_shape=(None, None, 3)),
+    "one input and one output, not 2 and 1": lambda: two_inputs(),
+    "image of 2 x 2 pixels": lambda: zoo.load("irnet_resnet20", input_shape=(8, 8, 3)),
+    "functional or sequential": lambda: Subclassed(),
+    "float32, not in bfloat16": lambda: half_precision(),
+    "cannot be run: .*Svd": lambda: unsupported(),
+    "cannot be copied for the export: .*Unconfigured": lambda: unconfigured(),
+}
+
+
+class Subclassed(tf.keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+class Unconfigured(tf.keras.layers.Layer):
+    def __init__(self, must_have, **kwargs):
+        super().__init__(**kwargs)
+
+    def get_config(self):
+        return tf.keras.layers.Layer.get_config(self)
+
+    def call(self, inputs):
+        return inputs
+
+
+def two_inputs() -> tf.keras.Model:
+    inputs = [tf.keras.Input((8, 8, 3)), tf.keras.Input((8, 8, 3))]
+    return tf.keras.Model(inputs, tf.keras.layers.Add()(inputs))
+
+
+def half_precision() -> tf.keras.Model:
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    return convolution()
+
+
+def unsupported() -> tf.keras.Model:
+    model = convolution()
+    x = tf.keras.layers.Lambda(lambda x: tf.linalg.svd(x, compute_uv=False))(model.get_layer("conv").output)
+    return tf.keras.Model(model.input, x)
+
+
+def unconfigured() -> tf.keras.Model:
+    model = convolution()
+    return tf.keras.Model(model.input, Unconfigured(1)(model.output))
+
+
+@pytest.mark.parametrize("message", BAD_MODELS)
+def test_a_model_that_cannot_be_exported(message: str, tmp_path: Path, shallow):
+    model = BAD_MODELS[message]()
+    with pytest.raises(ValueError, match=message):
+        zoo.export(model, tmp_path / "model.tflite", images=np.zeros((1, 8, 8, 3), np.float32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_arguments(tmp_path: Path):
+    model, path = convolution(), tmp_path / "model.tflite"
+    with pytest.raises(ValueError, match=r"precision must be one of 'binary', .*, not 'int4'"):
+        zoo.export(model, path, precision="int4")
+    with pytest.raises(ValueError, match=r"images must be of shape \(n, 8, 8, 3\).*, not \(2, 9, 8, 3\)"):
+        zoo.export(model, path, images=np.zeros((2, 9, 8, 3), np.float32))
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        zoo.export(model, tmp_path / "nowhere" / "model.tflite")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        zoo.export(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "model.tflite"
+    path.write_text("old")
+    monkeypatch.setattr(export_module, "compare", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        zoo.export(convolution(), path)
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "onebit-zoo\[export\]"'):
+        zoo.export(convolution(), tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_recorded_files_are_within_the_limit():
+    rows = zoo.recorded_exports()
+    for name, row in rows.items():
+        assert name in zoo.list_models()
+        assert row.binary_operations >= row.binary_layers > 0, name
+        if name != GROUPED:
+            assert row.file_bytes <= 1.1 * zoo.recorded_counts()[name].memory + 32 * 1024, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, row in zoo.recorded_exports().items()])
+def test_the_recorded_files_are_what_export_writes(name: str, tmp_path: Path):
+    if zoo.entry(name).native_shape != (32, 32, 3):
+        pytest.skip("takes minutes: benchmarks/exports.py does it")
+    model = zoo.load(name, classifier_activation=None)
+    assign_exact_weights(model)
+    result = zoo.export(model, tmp_path / "model.tflite", strict=False)
+    row = zoo.recorded_exports()[name]
+    assert (result.binary_operations, result.binary_layers) == (row.binary_operations, row.binary_layers)
+    assert not result.float_layers
+    assert result.file_bytes == pytest.approx(row.file_bytes, rel=0.02)  # constants that are equal are stored once

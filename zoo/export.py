@@ -1,0 +1,262 @@
+"""From a Keras model to a file for the device, and the proof that it is the same network.
+
+`export` converts a model with 1-bit weights and activations for the Larq Compute Engine, and any model with TensorFlow
+Lite's standard converter, then runs the file and compares it with Keras before it takes its place.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from .counts import count
+from .export_check import Agreement, binary_layers, compare, float_fallbacks
+from .export_form import export_form
+from .files import replacing
+from .images import get_preprocessing, usual_preprocessing
+from .interpreter import open_interpreter, require_engine
+from .registry import entry_of
+from .samples import sample_images
+from .scaffold import model_info
+from .stderr import captured_stderr
+from .tflite_file import BINARY_CONVOLUTION, read_tflite
+
+Precision = Literal["binary", "float32", "float16", "int8"]
+"""What the weights of an exported file are stored in.
+
+- ``"binary"``: 1 bit for each weight of a binary convolution, 32 for the others; needs the Larq Compute Engine.
+- ``"float32"``, ``"float16"``, ``"int8"``: all the same, by TensorFlow Lite's standard converter. With ``"int8"``
+  activations stay real and are quantized as the network runs (dynamic range); a kernel of ± one number for each
+  filter, like all binary ones, loses nothing by it.
+"""
+
+SAME_CLASS = 95.0
+"""Share of the images, in percent, whose predicted class must be Keras' own.
+
+It is not 100 because no two implementations round alike, and where the input of a sign is zero but for rounding, the
+sign may differ. With trained weights this changes single images; a layer that was converted wrongly changes most.
+"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote, and how it compares with the Keras model.
+
+    Attributes:
+        file: Its path.
+        precision: See `Precision`.
+        file_bytes: Its size.
+        memory: Bytes of the model by ``larq.models.summary``.
+        binary_layers: Layers whose multiplications that summary counts as 1-bit.
+        binary_operations: Binary convolutions in the file: a layer with groups has one for each.
+        float_layers: Binary layers that are not binary in the file, by name, with the reason.
+        operations: How many operations of each kind the file has.
+        agreement: The comparison of outputs.
+    """
+
+    file: str
+    precision: Precision
+    file_bytes: int
+    memory: int
+    binary_layers: int
+    binary_operations: int
+    float_layers: Mapping[str, str]
+    operations: Mapping[str, int]
+    agreement: Agreement
+
+
+def export(
+    model: tf.keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    precision: Precision = "binary",
+    images: np.ndarray | None = None,
+    strict: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Exported:
+    """Write a model as a TensorFlow Lite file for batches of one image, verify it, then put it in place in one step.
+
+    Args:
+        model: A functional Keras model of one input of fixed shape and one output, in float32.
+        path: The file to write, customarily ``.tflite``.
+        precision: See `Precision`. ``"binary"``, the default, needs ``pip install "onebit-zoo[export]"`` and a model
+            with binary convolutions of binary activations.
+        images: What to compare on, preprocessed, (n, height, width, channels). Default: 200 of the sample images of
+            CIFAR-10, brought to the model's size, with the model's usual preprocessing.
+        strict: Whether a binary layer that is not binary in the file, or outputs that do not agree, are an error.
+            Otherwise they are only reported.
+        progress: Called with 1 after each compared image.
+
+    Returns:
+        What was written, and how it compares.
+
+    Raises:
+        ValueError: An argument is not as described, the model cannot be converted, or, with ``strict``, the file is not
+            the same network. The message says what to do; nothing is written.
+        ModuleNotFoundError: The Larq Compute Engine is missing.
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, not {precision!r}.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file to write.")
+    with replacing(path) as temporary:
+        network = export_form(model)
+        layers = binary_layers(model)
+        if precision == "binary":
+            require_engine()
+            if not layers:
+                raise ValueError(_NOT_BINARY.format(model.name))
+        if images is None:
+            images = default_images(model)
+        elif images.ndim != 4 or images.shape[1:] != model.input_shape[1:] or not len(images):
+            raise ValueError(
+                f"images must be of shape (n, {', '.join(map(str, model.input_shape[1:]))}) with n at least 1, "
+                f"not {images.shape}."
+            )
+        content = convert_form(network, precision)
+        temporary.write_bytes(content)
+        result = _verify(model, path, content, precision, len(layers), images, progress)
+        if strict:
+            _insist(result)
+    return result
+
+
+_NOT_BINARY = (
+    "{} has no layer with both 1-bit weights and 1-bit activations, and the Larq Compute Engine has binary operations "
+    "for those only: export it with precision='int8' or 'float16' (--precision), or keep it packed (zoo.save_packed)."
+)
+
+
+def _verify(
+    model: tf.keras.Model,
+    path: Path,
+    content: bytes,
+    precision: Precision,
+    layers: int,
+    images: np.ndarray,
+    progress: Callable[[int], None] | None,
+) -> Exported:
+    file = read_tflite(content)
+    return Exported(
+        file=str(path),
+        precision=precision,
+        file_bytes=len(content),
+        memory=count(model).memory,
+        binary_layers=layers,
+        binary_operations=file.operations[BINARY_CONVOLUTION],
+        float_layers=float_fallbacks(model, file) if precision == "binary" else {},
+        operations=dict(file.operations),
+        agreement=compare(model, open_interpreter(content), images, progress),
+    )
+
+
+def _insist(result: Exported) -> None:
+    if result.float_layers:
+        named = "; ".join(f"{name}: {reason}" for name, reason in result.float_layers.items())
+        raise ValueError(
+            f"{len(result.float_layers)} of {result.binary_layers} binary layers would not be binary on the device: "
+            f"{named}. Without strict the file is written all the same."
+        )
+    agreement = result.agreement
+    if not agreement.same_class >= SAME_CLASS:
+        raise ValueError(
+            f"The file predicts Keras' class for {agreement.same_class:.1f} % of {agreement.images} images, and at "
+            f"least {SAME_CLASS:g} % are expected (largest difference {agreement.max_difference:.2g}). Networks that "
+            "were never trained may differ so much: many inputs of their signs are zero but for rounding. Without "
+            "strict the file is written all the same."
+        )
+
+
+def default_images(model: tf.keras.Model, count: int = 200) -> np.ndarray:
+    """Return ``count`` sample images of CIFAR-10 of the size and preprocessing that ``model`` takes, float32.
+
+    Raises:
+        ValueError: The model does not take images of three channels.
+    """
+    if len(model.input_shape) != 4 or model.input_shape[-1] != 3:
+        raise ValueError(
+            f"images must be given: the samples have three channels, and the model's input is {model.input_shape[1:]}."
+        )
+    info = model_info(model)
+    found = entry_of(info.function, info.arguments) if info else None
+    prepare = get_preprocessing(usual_preprocessing(found.name) if found else "imagenet")
+    return prepare(resized_sample(model.input_shape[1:3], count))
+
+
+def resized_sample(size: tuple[int, int], count: int) -> np.ndarray:
+    """Return the first ``count`` of `sample_images`, of (height, width) ``size``, uint8."""
+    from PIL import Image
+
+    images = sample_images().images[:count]
+    if images.shape[1:3] == tuple(size):
+        return images
+    height, width = size
+    resize = functools.partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BICUBIC)
+    return np.stack([np.asarray(resize(Image.fromarray(image))) for image in images])
+
+
+_PLAIN = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+
+
+def convert_to_tflite(model: tf.keras.Model, precision: Precision) -> bytes:
+    """Return a model as the content of a TensorFlow Lite file, without the verification of `export`.
+
+    Raises:
+        ValueError: The model cannot be converted.
+        ModuleNotFoundError: The Larq Compute Engine is needed and missing.
+    """
+    if precision == "binary":
+        require_engine()
+    return convert_form(export_form(model), precision)
+
+
+def convert_form(network: tf.keras.Model, precision: Precision) -> bytes:
+    """Return a model of `export_form` as the content of a TensorFlow Lite file.
+
+    Raises:
+        ValueError: The converter has no operation for something in it; the message has the converter's own words.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec(network.inputs[0].shape, tf.float32, name="image")], autograph=False)
+    def predict(image: tf.Tensor) -> tf.Tensor:
+        # Not `network(...)`, which puts its name before that of every tensor: small files have room for few long ones.
+        return network.call(image, training=False)
+
+    with tempfile.TemporaryDirectory() as folder, captured_stderr() as errors:
+        try:
+            # Without variables the file of the graph, and what is converted from it, takes a fifth of the time.
+            frozen = convert_variables_to_constants_v2(predict.get_concrete_function())
+            tf.saved_model.save(tf.Module(), folder, signatures=frozen, options=_PLAIN)
+            return _convert(folder, precision)
+        except Exception as error:  # whatever the converters raise
+            raise ValueError(f"The model cannot be converted: {_reason(errors()) or error}") from error
+
+
+def _convert(folder: str, precision: Precision) -> bytes:
+    if precision == "binary":
+        import larq_compute_engine
+
+        return larq_compute_engine.convert_saved_model(folder)
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()
+
+
+def _reason(text: str) -> str:
+    """Return the converter's errors out of what it wrote, without the places in the graph that it names."""
+    errors = [line.split("error:", 1)[1].strip() for line in text.splitlines() if "error:" in line]
+    return " ".join(list(dict.fromkeys(errors))[:3])

@@ -1,0 +1,84 @@
+"""What a TensorFlow Lite file holds: its operations, and the kernels of its binary convolutions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+BINARY_CONVOLUTION = "LceBconv2d"
+_FLOAT_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+@dataclass(frozen=True)
+class TFLiteFile:
+    """A parsed file.
+
+    Attributes:
+        input_shape: Of its input, (1, height, width, channels).
+        operations: How many there are of each kind, by TensorFlow Lite's name or the custom operation's.
+        binary_kernels: The signs of each binary convolution's kernel, bool, True for +1, (out, height, width, in).
+        float_kernels: The constant kernels of the other convolutions and fully connected layers, as they are stored.
+    """
+
+    input_shape: tuple[int, ...]
+    operations: Counter[str]
+    binary_kernels: list[np.ndarray]
+    float_kernels: list[np.ndarray]
+
+
+def read_tflite(content: bytes) -> TFLiteFile:
+    """Parse the content of a TensorFlow Lite file.
+
+    Raises:
+        ValueError: It is not such a file, or a binary convolution in it has no constant kernel.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    if content[4:8] != b"TFL3":
+        raise ValueError("This is not a TensorFlow Lite file.")
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    model = schema.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
+    operations: Counter[str] = Counter()
+    binary, real = [], []
+    for index in range(graph.OperatorsLength()):
+        operation = graph.Operators(index)
+        code = model.OperatorCodes(operation.OpcodeIndex())
+        # Old files have the code in a field of one byte.
+        name = (code.CustomCode() or b"").decode() or names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        operations[name] += 1
+        if name == BINARY_CONVOLUTION:
+            words = _constant(model, graph.Tensors(operation.Inputs(1)), np.dtype("<i4"))
+            if words is None:
+                raise ValueError("A binary convolution's kernel is not a constant of the file.")
+            binary.append(_signs(words, _options(operation)["channels_in"]))
+        elif name in _FLOAT_CONVOLUTIONS:
+            kernel = _constant(model, graph.Tensors(operation.Inputs(1)), np.dtype("<f4"))
+            if kernel is not None:
+                real.append(kernel)
+    shape = tuple(int(size) for size in graph.Tensors(graph.Inputs(0)).ShapeAsNumpy())
+    return TFLiteFile(shape, operations, binary, real)
+
+
+def _constant(model: Any, tensor: Any, dtype: np.dtype) -> np.ndarray | None:
+    """Return a constant tensor's values; ``None`` if it is computed, or of a type of another size."""
+    data = model.Buffers(tensor.Buffer()).DataAsNumpy()
+    shape = tensor.ShapeAsNumpy()
+    if isinstance(data, int) or data.nbytes != np.prod(shape) * dtype.itemsize:
+        return None
+    return data.view(dtype).reshape(shape)
+
+
+def _options(operation: Any) -> dict[str, Any]:
+    from flatbuffers import flexbuffers
+
+    return flexbuffers.Loads(bytes(operation.CustomOptionsAsNumpy()))
+
+
+def _signs(words: np.ndarray, channels: int) -> np.ndarray:
+    """Unpack 32 channels from each word, the first from its lowest bit, where 1 stands for -1."""
+    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
+    return bits[..., :channels] == 0
