@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import platform
 import shutil
@@ -57,7 +58,7 @@ def train(
         data: Training and test data instead of the recipe's dataset, each a pair of arrays, images (n, h, w, c) with
             pixels from 0 to 255 and integer labels (n,), or a ``tf.data.Dataset`` of such, see `as_images`.
         data_dir: Where TensorFlow Datasets finds the dataset.
-        limit: Use only so many training images and as many test images, for a trial.
+        limit: Use only so many training images and as many test images, for a trial. Larger batches shrink to it.
         seed: Decides initial weights, order and augmentation.
         precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``; ``"auto"`` is what a run
             was started with, and for a new one `fast_precision`.
@@ -79,8 +80,10 @@ def train(
         raise ValueError(f"Settings such as {next(iter(settings))!r} are for a recipe given by its name.")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
-    if limit is not None and limit < recipe.batch_size:
-        raise ValueError(f"limit={limit} is less than one batch of {recipe.batch_size} images.")
+    if limit is not None:
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}.")
+        recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, limit))
     output, chief = Path(output), is_chief(strategy)
     if precision == "auto":
         precision = _begun(output).get("precision") or fast_precision()

@@ -22,7 +22,6 @@ def run(*arguments):
         (("train", "irnet", "-o", "RUN", "--set", "epoch=3"), "no setting 'epoch'. Did you mean 'epochs'"),
         (("train", "irnet", "-o", "RUN", "--set", "epochs"), "--set wants KEY=VALUE"),
         (("train", "irnet", "-o", "RUN", "--data-dir", "EMPTY"), "is not prepared in"),
-        (("train", "irnet", "-o", "RUN", "--limit", "5"), "limit=5 is less than one batch of 128 images"),
         (("convert", "FILE", "-m", "irnet_resnet200", "-o", "OUT"), "Did you mean 'irnet_resnet20'"),
         (("convert", "FILE", "-m", "irnet_resnet20", "-o", "OUT"), "not a checkpoint of a known format"),
     ],

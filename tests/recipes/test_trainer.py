@@ -89,6 +89,13 @@ def test_a_run_keeps_the_precision_it_was_started_with(finished, monkeypatch):
         recipes.train(recipe(), output, data=DATA, precision="bf16")
 
 
+def test_a_trial_with_fewer_images_than_a_batch(tmp_path):
+    record = recipes.train(recipe(epochs=1, stages=1), tmp_path / "trial", data=DATA, limit=16, verbose=0)
+    assert (record["training_images"], record["test"]["images"]) == (16, 16)
+    with pytest.raises(ValueError, match="limit must be at least 1, not 0"):
+        recipes.train(recipe(), tmp_path / "none", data=DATA, limit=0)
+
+
 def test_another_run_s_folder_is_refused(finished, tmp_path):
     output, _ = finished
     with pytest.raises(ValueError, match=r"another run, with settings .* instead of"):

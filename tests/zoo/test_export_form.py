@@ -70,7 +70,7 @@ def test_rprelu_is_the_same_bit_for_bit():
 
 
 def test_the_model_stays_as_it_was(shallow):
-    model = zoo.load("reactnet20", input_shape=(8, 8, 3))
+    model = zoo.load("reactnet20", input_shape=(16, 16, 3))
     weights = model.get_weights()
     export_form(model)
     assert all(layer.output is not None for layer in model.layers)  # an error for a layer that was called again
