@@ -87,8 +87,11 @@ def test_output(name, model, expected):
     assert not any(isinstance(layer, tf.keras.layers.Lambda) or "Op" in type(layer).__name__ for layer in model.layers)
 
 
-def test_another_size_and_one_class(name):
-    """The native size where the other tests have a smaller one. In a graph nothing is computed or allocated."""
+def test_another_size_and_one_class(name, expected):
+    """The native size where the other tests have a smaller one. In a graph nothing is computed or allocated.
+
+    A model cannot be called directly any more once another was made in a graph: what is expected of it comes first.
+    """
     native = zoo.entry(name).native_shape
     shape = native if native != small_shape(name) else (native[0] + 32, native[1] + 64, native[2])
     with tf.Graph().as_default():
@@ -97,7 +100,7 @@ def test_another_size_and_one_class(name):
         assert model.input_shape == (None, *shape)
 
 
-def test_without_top(name, model):
+def test_without_top(name, model, expected):
     with tf.Graph().as_default():
         body = zoo.load(name, input_shape=small_shape(name), include_top=False, pooling="avg")
         names = set(named_variables(body))
