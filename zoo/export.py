@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from ..stderr import captured_stderr
 from .counts import count
 from .export_check import Agreement, binary_layers, compare, float_fallbacks
 from .export_form import export_form
@@ -27,7 +28,6 @@ from .interpreter import open_interpreter, require_engine
 from .registry import entry_of
 from .samples import sample_images
 from .scaffold import model_info
-from .stderr import captured_stderr
 from .tflite_file import BINARY_CONVOLUTION, read_tflite
 
 Precision = Literal["binary", "float32", "float16", "int8"]

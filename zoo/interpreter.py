@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from .stderr import captured_stderr
+from ..stderr import captured_stderr
 from .tflite_file import read_tflite
 
 

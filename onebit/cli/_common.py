@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from ..stderr import captured_stderr
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,18 +39,16 @@ def start() -> None:
     if "tensorflow" in sys.modules or _TALKATIVE:
         return
     sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        except BaseException:
-            file.seek(0)
-            os.write(terminal, file.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
+    written = ""
+    try:
+        with captured_stderr() as text:
+            try:
+                import tensorflow  # noqa: F401
+            finally:
+                written = text()
+    except BaseException:
+        os.write(2, written.encode())
+        raise
 
 
 class ModelName(click.ParamType):
@@ -88,6 +87,8 @@ weights_option = click.option(
     metavar="TAG|FILE",
     help="Registered weights ('onebit info MODEL' shows them) or a file. Default: the model's only ones.",
 )
+data_dir_option = click.option("--data-dir", type=click.Path(file_okay=False), help="Where TensorFlow datasets lie.")
+split_option = click.option("--split", default="test", show_default=True, help="Split of a TensorFlow dataset.")
 preprocessing_option = click.option(
     "--preprocessing", metavar="NAME", help="What the network expects at its input. Default: as its weights say."
 )

@@ -62,11 +62,12 @@ def _figures(content: bytes, runs: int, advance: Any) -> dict[str, Any]:
     import statistics
 
     from .. import zoo
+    from ..zoo.tflite_file import BINARY_CONVOLUTION
 
     seconds = zoo.latency(content, runs=runs, progress=advance)
     return {
         "bytes": len(content),
-        "binary_operations": zoo.read_tflite(content).operations["LceBconv2d"],
+        "binary_operations": zoo.read_tflite(content).operations[BINARY_CONVOLUTION],
         "median_seconds": statistics.median(seconds),
         "fastest_seconds": min(seconds),
     }

@@ -11,17 +11,21 @@ from ._common import (
     ModelName,
     classes_option,
     console,
+    data_dir_option,
     json_option,
     load,
     preprocessing_option,
     print_json,
     progress,
+    split_option,
     table,
     weights_option,
 )
 
 if TYPE_CHECKING:
-    from ..zoo import Weights
+    from ..sources import Dataset
+    from ..zoo import Evaluation, Weights
+    from ._common import Loaded
 
 TOLERANCE = 0.01  # percentage points, one image of 10,000
 
@@ -37,8 +41,8 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
     help="'sample' (1,000 CIFAR-10 test images in the package), a TensorFlow dataset such as cifar10, a folder with a "
     "sub-folder for each class, or an .npz file with 'images' and 'labels'.",
 )
-@click.option("--data-dir", type=click.Path(file_okay=False), help="Where TensorFlow datasets lie.")
-@click.option("--split", default="test", show_default=True, help="Split of a TensorFlow dataset.")
+@data_dir_option
+@split_option
 @click.option("--limit", type=click.IntRange(1), help="Evaluate on the first so many images only.")
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
@@ -89,10 +93,7 @@ def command(
         return
     loaded = load(model, weights, preprocessing, classes)
     dataset = open_dataset(data, split=split, data_dir=data_dir, names=loaded.class_names)
-    count = min(dataset.count, limit or dataset.count)
-    batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit)
-    with progress(f"{model} on {dataset.name}", count) as advance:
-        result = zoo.evaluate(loaded.model, batches, advance)
+    result = _measure(f"{model} on {dataset.name}", loaded, dataset, batch_size, limit)
     if as_json:
         figures = dataclasses.asdict(result)
         print_json({"model": model, "weights": loaded.weights, "data": dataset.name, "precision": precision, **figures})
@@ -113,24 +114,33 @@ def command(
     console().print(rows)
 
 
+def _measure(description: str, loaded: Loaded, dataset: Dataset, batch_size: int, limit: int | None) -> Evaluation:
+    """Evaluate with a progress bar."""
+    from .. import zoo
+
+    batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit)
+    with progress(description, min(dataset.count, limit or dataset.count)) as advance:
+        return zoo.evaluate(loaded.model, batches, advance)
+
+
 def _reproduce(data_dir: str | None, batch_size: int, limit: int | None, as_json: bool) -> None:
     """Measure all weights of the package for CIFAR-10, and fail where a figure is not the registered one."""
-    from .. import zoo
     from ..sources import open_dataset
 
     dataset = open_dataset("cifar10", split="test", data_dir=data_dir)
-    count = min(dataset.count, limit or dataset.count)
     results = []
     for row in _shipped():
-        loaded = load(row.model, row.tag)
-        batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit)
-        with progress(f"{row.model}", count) as advance:
-            top1 = zoo.evaluate(loaded.model, batches, advance).top1
+        found = _measure(row.model, load(row.model, row.tag), dataset, batch_size, limit)
         registered = row.metrics["top1"]
-        same = limit is not None or abs(top1 - registered) <= TOLERANCE + 1e-9
         results.append(
-            {"model": row.model, "weights": row.tag, "images": count, "registered": registered, "top1": top1}
-            | {"reproduced": same}
+            {
+                "model": row.model,
+                "weights": row.tag,
+                "images": found.images,
+                "registered": registered,
+                "top1": found.top1,
+                "reproduced": limit is not None or abs(found.top1 - registered) <= TOLERANCE + 1e-9,
+            }
         )
     if as_json:
         print_json(results)

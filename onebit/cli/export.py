@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from ._common import (
     console,
+    data_dir_option,
     json_option,
     load,
     model_argument,
@@ -17,6 +18,7 @@ from ._common import (
     print_json,
     progress,
     size,
+    split_option,
     table,
     weights_option,
 )
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
     metavar="SOURCE",
     help="Images to compare on: 'sample' (CIFAR-10, of the model's size) or as for 'onebit evaluate'.",
 )
-@click.option("--data-dir", type=click.Path(file_okay=False), help="Where TensorFlow datasets lie.")
-@click.option("--split", default="test", show_default=True, help="Split of a TensorFlow dataset.")
+@data_dir_option
+@split_option
 @click.option("--images", type=click.IntRange(1), default=200, show_default=True, help="How many to compare on.")
 @preprocessing_option
 @click.option(
