@@ -4,7 +4,7 @@
 
 Measures the run's packed file on all test images, in float32, then writes into ``zoo/data``: the packed file, the run's
 record (settings, seed, versions, wall time) and history, and its row in ``weights.json``. Afterwards
-``benchmarks/readme_tables.py --table`` renews the README.
+``benchmarks/report.py`` renews the README.
 """
 
 from __future__ import annotations

@@ -88,7 +88,6 @@ def load_dataset(name: str, data_dir: str | Path | None = None, limit: int | Non
     def part(split: str) -> Images:
         if known.streamed:
             return open_tfds(known.tfds, split, known.image_shape[:2], known.num_classes, data_dir, limit)
-        images, labels = load_arrays(known.tfds, split, data_dir)
-        return ArrayImages(images[:limit], labels[:limit], known.num_classes)
+        return ArrayImages(*load_arrays(known.tfds, split, data_dir, limit), known.num_classes)
 
     return part(known.train), part(known.test)

@@ -93,19 +93,27 @@ def cut(encoded: tf.Tensor, crop: Crop, size: tuple[int, int], seed: tf.Tensor) 
     return tf.ensure_shape(image, (*size, 3))
 
 
-def load_arrays(dataset: str, split: str, data_dir: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+def load_arrays(
+    dataset: str, split: str, data_dir: str | Path | None = None, limit: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the images (n, height, width, channels), uint8, and labels (n,), int64, of a TensorFlow dataset.
 
     Args:
         dataset: A name that `tensorflow_datasets` knows, such as ``"cifar10"``.
         split: ``"train"``, ``"test"`` or any TFDS split expression.
         data_dir: Where the prepared dataset lies; TFDS' default if ``None``. Nothing is downloaded.
+        limit: The first images only; the others are not read.
 
     Raises:
         FileNotFoundError: The dataset is not there; the message says how to get it.
     """
     builder = prepared(dataset, data_dir)
-    images, labels = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+    if limit is None:
+        images, labels = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+    else:
+        images, labels = (
+            builder.as_dataset(split=split, as_supervised=True).take(limit).batch(limit).get_single_element()
+        )
     return images.numpy(), labels.numpy()
 
 

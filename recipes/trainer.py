@@ -223,7 +223,8 @@ class _Run:
                 training = teacher_logits(teacher, self._batches(stage, 0, 1)).repeat()
             trained = Distiller(model, None if stage.repeats else teacher)
             synchronise(trained)
-        trained.compile(optimizer, stage.loss, metrics=["accuracy"])
+        # An object, not "accuracy", which would make variables in the first batch and have all of it traced twice.
+        trained.compile(optimizer, stage.loss, metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")])
         trained.fit(
             share(training, self.recipe.batch_size),
             epochs=stage.epochs,
@@ -234,8 +235,8 @@ class _Run:
                 *stage.callbacks(),
                 StopWhenDiverged(),
                 FlipRatio(),
-                TestAccuracy(self.test, stage.milestones),
                 _Finish(stage, model, self),
+                TestAccuracy(self.test, stage.milestones),
                 history,
                 checkpoint,
                 tf.keras.callbacks.TensorBoard(str(self.output / "tensorboard" / stage.name), write_graph=False),
@@ -256,14 +257,16 @@ class _Run:
         )
 
     def conclude(self, model: tf.keras.Model, plan: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """Evaluate and save the trained network, and write the record."""
-        last = self.recipe.stages[-1]
-        model.compile(loss=last.loss, metrics=["accuracy"])
-        figures = model.evaluate(self.test, verbose=0, return_dict=True)
+        """Save the trained network, and write the record."""
+        model.compile(loss=self.recipe.stages[-1].loss, metrics=["accuracy"])
         rows = read_history(self.output / "history.csv")
+        if "val_loss" not in rows[-1]:
+            figures = model.evaluate(self.test, verbose=0, return_dict=True)
+            rows[-1] |= {f"val_{name}": value for name, value in figures.items()}
+        last = rows[-1]
         record = {
             **plan,
-            "test": {"top1": 100 * figures["accuracy"], "loss": figures["loss"], "images": self.test_images},
+            "test": {"top1": 100 * last["val_accuracy"], "loss": last["val_loss"], "images": self.test_images},
             "parameters": model.count_params(),
             "training_images": self.training.count,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
@@ -286,7 +289,7 @@ class _Run:
 
 
 class _Finish(tf.keras.callbacks.Callback):
-    """Does what a stage asks for after its last epoch, before that is checkpointed."""
+    """Does what a stage asks for after its last epoch, before the network is evaluated and checkpointed."""
 
     def __init__(self, stage: Stage, model: tf.keras.Model, run: _Run) -> None:
         super().__init__()

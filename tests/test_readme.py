@@ -1,43 +1,48 @@
-"""The README's table and the recorded counts are what the registry says today."""
+"""The documents' figures and the recorded counts are what the registry and the runs' records say today."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
+import pareto
 import pytest
+import report
 
 from onebit import zoo
 
-ROOT = Path(__file__).resolve().parents[1]
-REMEDY = "run python benchmarks/readme_tables.py"
-
-
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "benchmarks" / "readme_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+REMEDY = "run python benchmarks/report.py"
 
 
 def test_every_model_is_counted():
-    assert set(zoo.recorded_counts()) == set(zoo.list_models()), REMEDY
+    assert set(zoo.recorded_counts()) == set(zoo.list_models()), f"{REMEDY} --count"
 
 
-def test_the_table_is_up_to_date(tables: ModuleType):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert tables.insert(readme, tables.table(zoo.recorded_counts())) == readme, REMEDY
+@pytest.mark.parametrize("path", report.documents(), ids=lambda path: path.name)
+def test_documents_are_up_to_date(path):
+    assert path.read_text(encoding="utf-8") == report.documents()[path], REMEDY
 
 
-def test_insert_replaces_what_is_between_the_marks(tables: ModuleType):
-    readme = f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n"
-    assert tables.insert(readme, "new\n") == f"before\n{tables.BEGIN}\nnew\n{tables.END}\nafter\n"
+def test_there_are_no_other_cards():
+    assert set(report.CARDS.iterdir()) == set(report.documents()) - {report.README}, REMEDY
 
 
-def test_a_model_with_weights_has_a_row_for_each(tables: ModuleType):
-    rows = [line for line in tables.table(zoo.recorded_counts()).splitlines() if "`wide_resnet_20_10`" in line]
+def test_the_picture_is_up_to_date():
+    assert pareto.drawn(report.PICTURE) == pareto.points(), REMEDY
+
+
+def test_every_result_has_a_row_and_a_point():
+    table = report.results_table()
+    rows = [row for row in zoo.list_weights() if row.source == "onebit" and row.dataset == "cifar10"]
+    assert rows and len(pareto.points()) == len(rows) == table.count("\n") - 2
+    for row in rows:
+        assert f"`{row.model}`" in table and f"{row.metrics['top1']:.2f} %" in table
+
+
+def test_insert_replaces_what_is_between_the_marks():
+    document = "before\n<!-- a:begin -->\nold\n<!-- a:end -->\nafter\n"
+    assert report.insert(document, "a", "new\n") == "before\n<!-- a:begin -->\nnew\n<!-- a:end -->\nafter\n"
+
+
+def test_a_model_with_weights_has_a_row_for_each():
+    rows = [line for line in report.models_table(zoo.recorded_counts()).splitlines() if "`wide_resnet_20_10`" in line]
     assert len(rows) == len(zoo.list_weights("wide_resnet_20_10"))
     assert any("`cifar10`" in row and "96.25 %" in row for row in rows)
 

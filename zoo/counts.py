@@ -53,6 +53,6 @@ def count(model: tf.keras.Model) -> Counts:
 def recorded_counts() -> dict[str, Counts]:
     """Return the counts of the registered models at their native shape, by name, without building them.
 
-    The file is written by ``benchmarks/readme_tables.py``; a model too new for it is absent.
+    The file is written by ``benchmarks/report.py --count``; a model too new for it is absent.
     """
     return {name: Counts(**row) for name, row in json.loads(_FILE.read_text(encoding="utf-8")).items()}

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -230,17 +230,31 @@ def convert_form(network: tf.keras.Model, precision: Precision) -> bytes:
 
     @tf.function(input_signature=[tf.TensorSpec(network.inputs[0].shape, tf.float32, name="image")], autograph=False)
     def predict(image: tf.Tensor) -> tf.Tensor:
-        # Not `network(...)`, which puts its name before that of every tensor: small files have room for few long ones.
-        return network.call(image, training=False)
+        return network(image, training=False)
 
     with tempfile.TemporaryDirectory() as folder, captured_stderr() as errors:
         try:
             # Without variables the file of the graph, and what is converted from it, takes a fifth of the time.
-            frozen = convert_variables_to_constants_v2(predict.get_concrete_function())
+            frozen = _with_short_names(convert_variables_to_constants_v2(predict.get_concrete_function()))
             tf.saved_model.save(tf.Module(), folder, signatures=frozen, options=_PLAIN)
             return _convert(folder, precision)
         except Exception as error:  # whatever the converters raise
             raise ValueError(f"The model cannot be converted: {_reason(errors()) or error}") from error
+
+
+def _with_short_names(function: Any) -> Any:
+    """Return a frozen function with numbers for names of all operations but its inputs: in small files they count."""
+    graph = function.graph.as_graph_def()
+    names = {node.name: np.base_repr(number, 36) for number, node in enumerate(graph.node)}
+    names.update((tensor.op.name, tensor.op.name) for tensor in function.inputs)
+    for node in graph.node:
+        node.name = names[node.name]
+        # Without those that only order ("^..."): a frozen function has no side effects.
+        inputs = [name.split(":") for name in node.input if not name.startswith("^")]
+        node.input[:] = [":".join([names[operation], *output]) for operation, *output in inputs]
+    outputs = [f"{names[tensor.op.name]}:{tensor.value_index}" for tensor in function.outputs]
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
+    return wrapped.prune([tensor.name for tensor in function.inputs], outputs)
 
 
 def _convert(folder: str, precision: Precision) -> bytes:

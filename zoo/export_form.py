@@ -8,22 +8,25 @@ What a model of the zoo has besides is put into these terms here, with the same 
   ``same`` is symmetric; the rows and columns that this adds to the output are cut off. Where one of those that stay
   would see the enlargement, as with 5x5 kernels of stride 2, it is every second pixel of a convolution of stride 1,
   which takes four times as many operations.
-- **Groups** are one convolution each: the engine refuses groups.
+- **Groups** are one convolution each: the engine refuses groups. A batch normalisation behind them, and an FPReLU's
+  positive slopes, are done for each, where they become the convolution's own multiplier. A shuffle is one operation.
 - **RSign** is a subtraction and a sign.
 - **RPReLU** is two additions around TensorFlow Lite's own PReLU.
+- **FPReLU** is that PReLU of the positive slopes' multiple, if all of them are positive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from ..quantizers import RPReLU, RSign
+from ..quantizers import FPReLU, RPReLU, RSign
 from . import latents
+from .layers import ShuffleChannels
 from .naming import BinaryKernel
 
 _SIGN_PROBE = np.array([-2.0, -0.5, -1e-7, 0.0, 1e-7, 0.5, 2.0], np.float32)
@@ -40,8 +43,19 @@ def export_form(model: tf.keras.Model) -> tf.keras.Model:
     """
     _check(model)
     image = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")
+    folded: dict[str, _Affine] = {}
+    done: set[str] = set()  # norms and positive slopes that the convolutions before them take over
+    for layer in model.layers:
+        behind = _behind_groups(layer)
+        if behind:
+            folded[layer.name] = _affine(layer, *behind)
+            done.update(each.name for each in behind)
+
+    def copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+        return _export_layer(layer, folded.get(layer.name), layer.name in done)
+
     try:
-        clone = tf.keras.models.clone_model(model, image, clone_function=_export_layer)
+        clone = tf.keras.models.clone_model(model, image, clone_function=copy_layer)
     except (NotImplementedError, TypeError) as error:
         raise ValueError(f"A layer of the model {model.name!r} cannot be copied for the export: {error}") from error
     copies = {layer.name: layer for layer in clone.layers}
@@ -74,15 +88,72 @@ def _check(model: tf.keras.Model) -> None:
         )
 
 
-def _export_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-    if isinstance(layer, lq.layers.QuantConv2D):
-        threshold, kernel = sign_threshold(layer.input_quantizer), binary_kernel(layer)
-        if threshold is not None and kernel is not None and layer.data_format == "channels_last":
-            _check_size(layer)
-            return BinaryConvolution(layer, threshold, kernel)
-    if type(layer) is RPReLU and layer.axis % len(layer.input_shape) == len(layer.input_shape) - 1:
+class _Affine(NamedTuple):
+    """A factor and an offset for each output channel."""
+
+    scale: np.ndarray
+    offset: np.ndarray
+
+
+def _behind_groups(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:
+    """Return the batch normalisation behind a convolution in groups, and the FPReLU behind that, if they can be its."""
+    if not isinstance(layer, lq.layers.QuantConv2D) or layer.groups == 1 or _binary(layer) is None:
+        return []
+    norm = _only_consumer(layer)
+    linear = layer.activation in (None, tf.keras.activations.linear)
+    if not linear or not isinstance(norm, tf.keras.layers.BatchNormalization):
+        return []
+    act = _only_consumer(norm)
+    return [norm, act] if _is_scaled_prelu(act) else [norm]
+
+
+def _only_consumer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer | None:
+    return layer.outbound_nodes[0].layer if len(layer.outbound_nodes) == 1 else None
+
+
+def _affine(
+    layer: lq.layers.QuantConv2D, norm: tf.keras.layers.BatchNormalization, act: FPReLU | None = None
+) -> _Affine:
+    """Return what a convolution has to be multiplied by, and then increased by, to do the others' part as well."""
+    gamma = norm.gamma.numpy() if norm.scale else 1
+    beta = norm.beta.numpy() if norm.center else 0
+    bias = layer.bias.numpy() if layer.use_bias else 0
+    scale = gamma / np.sqrt(norm.moving_variance.numpy() + np.float32(norm.epsilon))
+    offset = (bias - norm.moving_mean.numpy()) * scale + beta
+    slope = 1 if act is None else act.positive_slope.numpy()
+    return _Affine(scale * slope, offset * slope)
+
+
+def _export_layer(layer: tf.keras.layers.Layer, affine: _Affine | None, done: bool) -> tf.keras.layers.Layer:
+    binary = _binary(layer)
+    if binary is not None:
+        _check_size(layer)
+        return BinaryConvolution(layer, *binary, affine)
+    if isinstance(layer, RPReLU) and _channels_last(layer):
         return _ShiftedPReLU(layer)
+    if _is_scaled_prelu(layer):
+        return _ScaledPReLU(layer, scaled=done)
+    if done:
+        return tf.keras.layers.Activation("linear", name=layer.name)
+    if type(layer) is ShuffleChannels:
+        return _GatherChannels(layer)
     return type(layer).from_config(layer.get_config())
+
+
+def _channels_last(layer: RPReLU | FPReLU) -> bool:
+    return layer.axis % len(layer.input_shape) == len(layer.input_shape) - 1
+
+
+def _is_scaled_prelu(layer: tf.keras.layers.Layer | None) -> bool:
+    return type(layer) is FPReLU and _channels_last(layer) and bool((layer.positive_slope.numpy() > 0).all())
+
+
+def _binary(layer: tf.keras.layers.Layer) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the threshold and the kernel of a convolution that the engine can compute, ``None`` for other layers."""
+    if not isinstance(layer, lq.layers.QuantConv2D) or layer.data_format != "channels_last":
+        return None
+    threshold, kernel = sign_threshold(layer.input_quantizer), binary_kernel(layer)
+    return None if threshold is None or kernel is None else (threshold, kernel)
 
 
 def _check_size(layer: lq.layers.QuantConv2D) -> None:
@@ -130,12 +201,19 @@ class BinaryConvolution(tf.keras.layers.Layer):
         layer: The layer to copy.
         threshold: What to subtract before the sign, one number or one for each channel.
         kernel: Its quantized kernel, (height, width, in, out).
+        affine: What is done to the result of each group.
     """
 
-    def __init__(self, layer: lq.layers.QuantConv2D, threshold: np.ndarray, kernel: np.ndarray) -> None:
+    def __init__(
+        self,
+        layer: lq.layers.QuantConv2D,
+        threshold: np.ndarray,
+        kernel: np.ndarray,
+        affine: _Affine | None = None,
+    ) -> None:
         super().__init__(name=layer.name, trainable=False)
-        self._of, self._threshold, self._kernel_value = layer, threshold, kernel
-        self._bias = layer.bias.numpy() if layer.use_bias else None
+        self._of, self._threshold, self._kernel_value, self._affine = layer, threshold, kernel, affine
+        self._bias = layer.bias.numpy() if layer.use_bias and affine is None else None
 
     def build(self, input_shape: Any) -> None:
         self.kernel = self.add_weight(
@@ -172,7 +250,11 @@ class BinaryConvolution(tf.keras.layers.Layer):
         if groups == 1:
             return self._convolve(x, self.kernel, strides)
         parts = zip(tf.split(x, groups, -1), tf.split(self.kernel, groups, -1), strict=True)
-        return tf.concat([self._convolve(part, kernel, strides) for part, kernel in parts], -1)
+        results = [self._convolve(part, kernel, strides) for part, kernel in parts]
+        if self._affine is not None:
+            affine = (np.split(value, groups) for value in self._affine)
+            results = [y * scale + offset for y, scale, offset in zip(results, *affine, strict=True)]
+        return tf.concat(results, -1)
 
     def _convolve(self, x: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
         layer, padding = self._of, self._of.padding.upper()
@@ -188,16 +270,47 @@ class BinaryConvolution(tf.keras.layers.Layer):
         return tf.nn.conv2d(x, kernel, strides, padding, dilations=layer.dilation_rate)
 
 
+class _GatherChannels(tf.keras.layers.Layer):
+    """A channel shuffle as one operation, where a reshape, a transposition and a reshape would be three."""
+
+    def __init__(self, layer: ShuffleChannels) -> None:
+        super().__init__(name=layer.name, trainable=False)
+        self._index = np.arange(layer.input_shape[-1], dtype=np.int32).reshape(layer.groups, -1).T.ravel()
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.gather(inputs, self._index, axis=-1)
+
+
 class _ShiftedPReLU(tf.keras.layers.Layer):
-    """RPReLU, as two rectifiers that the converter knows to be a PReLU; the same bits."""
+    """RPReLU around the PReLU that the converter knows; the same bits."""
 
     def __init__(self, layer: RPReLU) -> None:
         super().__init__(name=layer.name, trainable=False)
         self._shift_in, slope, self._shift_out = layer.get_weights()
-        # In the shape that the converter recognises, that of an image less its batch.
-        self._slope = slope.reshape((1,) * (len(layer.input_shape) - 2) + (-1,))
+        self._slope = _as_alpha(slope, layer)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        # Short names: in ReActNet-20's file, of 64 kB of weights, these many additions' names count.
-        x = tf.add(inputs, self._shift_in, name="x")
-        return tf.add(tf.nn.relu(x) + -self._slope * tf.nn.relu(-x), self._shift_out, name="y")
+        return _prelu(inputs + self._shift_in, self._slope) + self._shift_out
+
+
+class _ScaledPReLU(tf.keras.layers.Layer):
+    """FPReLU with positive slopes p above zero and q below, as p x and a PReLU of slope q / p; ``scaled`` has p x."""
+
+    def __init__(self, layer: FPReLU, scaled: bool) -> None:
+        super().__init__(name=layer.name, trainable=False)
+        positive, negative = layer.positive_slope.numpy(), layer.negative_slope.numpy()
+        self._scale = None if scaled else positive
+        self._slope = _as_alpha(negative / positive, layer)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return _prelu(inputs if self._scale is None else inputs * self._scale, self._slope)
+
+
+def _as_alpha(slope: np.ndarray, layer: tf.keras.layers.Layer) -> np.ndarray:
+    """Return slopes in the shape that the converter recognises, that of an image less its batch."""
+    return slope.reshape((1,) * (len(layer.input_shape) - 2) + (-1,))
+
+
+def _prelu(x: tf.Tensor, slope: np.ndarray) -> tf.Tensor:
+    """Return a PReLU as the two rectifiers in which the converter sees one."""
+    return tf.nn.relu(x) + -slope * tf.nn.relu(-x)

@@ -1,8 +1,9 @@
 """Weights with which a network computes without rounding, so that two implementations must agree to the last bit.
 
 All numbers are small multiples of powers of two: kernels of ± 1/16, thresholds and shifts of odd multiples of 1/16,
-slopes of 0 and ± 1, batch normalisations with a variance of 1 and a scale that is a power of two. In float32 every sum
-of such numbers is exact in any order, until a network is so deep that they need more than 24 bits.
+slopes of 0 and ± 1 (FPReLU's positive ones 1/2 and 1), batch normalisations with a variance of 1 and a scale that is a
+power of two. In float32 every sum of such numbers is exact in any order, until a network is so deep that they need more
+than 24 bits.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def assign_exact_weights(model: tf.keras.Model, seed: int = 0) -> None:
             value = np.full(shape, np.float32(1) - np.float32(epsilons[layer]))
         elif kind == "gamma":
             value = rng.choice([0.25, 0.5], shape)
+        elif kind == "positive_slope":
+            value = rng.choice([0.5, 1], shape)
         elif kind.endswith("slope"):
             value = rng.choice([-1, 0, 1], shape)
         elif kind in ("k_bias", "t_bias"):

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
-from onebit.quantizers import EDE, LibraPB, RPReLU, RSign, ScaledSign
+from onebit.quantizers import EDE, FPReLU, LibraPB, RPReLU, RSign, ScaledSign
 from onebit.zoo.export_form import BinaryConvolution, binary_kernel, export_form, sign_threshold
+from onebit.zoo.layers import ShuffleChannels
 
 
 def network(size, filters=8, kernel_size=3, **options) -> tf.keras.Model:
@@ -67,6 +68,36 @@ def test_rprelu_is_the_same_bit_for_bit():
     model.set_weights([rng.standard_normal(value.shape) for value in model.get_weights()])
     x = rng.standard_normal((1, 4, 4, 6)).astype(np.float32)
     np.testing.assert_array_equal(export_form(model)(x), model(x))
+
+
+@pytest.mark.parametrize("positive", [0.5, -0.5])
+@pytest.mark.parametrize("between", [False, True])
+def test_what_is_behind_groups_becomes_theirs(positive: float, between: bool):
+    """Batch normalisation and FPReLU, with a bias before them; not where another layer sees what is between."""
+    image = tf.keras.Input((8, 8, 8))
+    conv = zoo.BinaryConv2D(
+        12,
+        3,
+        groups=2,
+        padding="same",
+        use_bias=True,
+        input_quantizer="ste_sign",
+        kernel_quantizer="ste_sign",
+        name="conv",
+    )(image)
+    norm = tf.keras.layers.BatchNormalization(name="norm")(conv)
+    act = FPReLU(positive_initializer=positive, name="act")(norm)
+    outputs = ShuffleChannels(2)(act)
+    model = tf.keras.Model(image, outputs + norm if between else outputs)
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if "slope" not in variable.name:
+            variable.assign(rng.uniform(0.5, 2, variable.shape))
+    form = export_form(model)
+    assert isinstance(form.get_layer("norm"), tf.keras.layers.Activation)
+    assert (type(form.get_layer("act")) is FPReLU) == (positive < 0)
+    x = rng.standard_normal((1, 8, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(form(x, training=False), model(x, training=False), rtol=1e-5, atol=1e-4)
 
 
 def test_the_model_stays_as_it_was(shallow):

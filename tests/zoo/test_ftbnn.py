@@ -80,10 +80,10 @@ def test_a_block_by_its_formula(x, float64):
             for j in range(3):
                 window = signs[:, i : i + 8, j : j + 8, 8 * g : 8 * g + 8]
                 y[..., 8 * g : 8 * g + 8] += window @ kernel[i, j, :, 8 * g : 8 * g + 8]
-    # Shuffled: the first channels of all groups, then the second ones.
-    y = y.reshape(2, 8, 8, 4, 8).swapaxes(-1, -2).reshape(2, 8, 8, 32)
     y = (y - v["bn/moving_mean"]) / np.sqrt(v["bn/moving_variance"] + 1e-5) * v["bn/gamma"] + v["bn/beta"]
     y = y * np.where(y > 0, v["fprelu/positive_slope"], v["fprelu/negative_slope"])
+    # Shuffled: the first channels of all groups, then the second ones.
+    y = y.reshape(2, 8, 8, 4, 8).swapaxes(-1, -2).reshape(2, 8, 8, 32)
     assert_golden(b, a + y)
 
 

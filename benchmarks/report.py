@@ -1,0 +1,150 @@
+"""Write what the documentation says in figures: the README's tables, the Pareto picture and the model cards.
+
+python benchmarks/report.py            # from the registry and the records of the runs
+python benchmarks/report.py --count    # count every model again before (zoo/data/models.json)
+
+A test fails where a document is not what this writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import model_cards
+import pareto
+from results import epochs_of, paper_epochs, record_of, results
+
+from onebit import zoo
+from onebit.cli._common import natural, quantity, size
+from onebit.zoo.files import replacing
+
+ROOT = Path(__file__).resolve().parents[1]
+README, COUNTS, CARDS = ROOT / "README.md", ROOT / "zoo" / "data" / "models.json", ROOT / "docs" / "models"
+PICTURE = ROOT / "docs" / "pareto.svg"
+
+
+def count_all() -> dict[str, dict[str, int]]:
+    """Build every registered model and count it."""
+    import tensorflow as tf
+
+    counts = {}
+    for name in zoo.list_models():
+        tf.keras.backend.clear_session()
+        counts[name] = dataclasses.asdict(zoo.count(zoo.load(name)))
+    return counts
+
+
+def models_table(counts: Mapping[str, zoo.Counts]) -> str:
+    """Return the table of all models in Markdown: a row for each set of weights, or for a model without any."""
+    header = (
+        "| model | paper | parameters | 1-bit | memory | MACs 1-bit / other | file on device | binary ops / layers "
+        "| paper's | weights | their source's | ours |\n"
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|\n"
+    )
+    names = sorted(zoo.list_models(), key=natural)
+    return header + "".join(_row(name, counts[name], row) for name in names for row in zoo.list_weights(name) or [None])
+
+
+def _row(name: str, count: zoo.Counts, weights: zoo.Weights | None) -> str:
+    paper, exported = zoo.entry(name).paper, zoo.recorded_exports().get(name)
+    return _line(
+        f"`{name}`",
+        f"[{paper.venue}](https://arxiv.org/abs/{paper.arxiv})",
+        quantity(count.parameters),
+        quantity(count.binary_parameters),
+        size(count.memory),
+        f"{quantity(count.binary_macs)} / {quantity(count.float_macs)}",
+        size(exported.file_bytes) if exported else "",
+        f"{exported.binary_operations} / {exported.binary_layers}" if exported else "",
+        f"{paper.top1[name]:g} %" if name in paper.top1 and not _has_other_classes(weights) else "",
+        f"[`{weights.tag}`]({model_cards.path(weights, CARDS).relative_to(ROOT).as_posix()})" if weights else "",
+        _percent(weights.published) if weights else "",
+        _percent(weights.metrics) if weights else "",
+    )
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _has_other_classes(weights: zoo.Weights | None) -> bool:
+    """Return whether weights are for another dataset than the paper's figure, such as CIFAR-100."""
+    return weights is not None and weights.num_classes not in (10, 1000)
+
+
+def _percent(metrics: Mapping[str, Any]) -> str:
+    return f"{metrics['top1']:.2f} %" if "top1" in metrics else ""
+
+
+def results_table() -> str:
+    """Return the table of what we trained, in Markdown, the most accurate first."""
+    lines = [
+        "| model | top-1 | top-5 | epochs | hours | paper's top-1 | its epochs | file | memory | MACs 1-bit / other |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+    ]
+    for row in results():
+        count, record, paper = zoo.recorded_counts()[row.model], record_of(row), zoo.entry(row.model).paper
+        published = paper.top1.get(row.model)
+        lines.append(
+            _line(
+                f"[`{row.model}`]({model_cards.path(row, CARDS).relative_to(ROOT).as_posix()})",
+                f"{row.metrics['top1']:.2f} %",
+                f"{row.metrics['top5']:.2f} %",
+                epochs_of(record),
+                f"{record['seconds'] / 3600:.1f}",
+                f"{published:g} %" if published else "",
+                paper_epochs(record) if published else "",
+                size(row.size or 0),
+                size(count.memory),
+                f"{quantity(count.binary_macs)} / {quantity(count.float_macs)}",
+            )
+        )
+    return "".join(lines)
+
+
+def insert(document: str, name: str, content: str) -> str:
+    """Return a document with new content between the marks of this name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, rest = document.split(begin)
+    return f"{before}{begin}\n{content}{end}{rest.split(end)[1]}"
+
+
+def documents() -> dict[Path, str]:
+    """Return all that is written here, but for the picture."""
+    readme = README.read_text(encoding="utf-8")
+    for name, table in (("models", models_table(zoo.recorded_counts())), ("results", results_table())):
+        readme = insert(readme, name, table)
+    cards = {model_cards.path(row, CARDS): model_cards.card(row) for row in zoo.list_weights()}
+    return {README: readme, **cards}
+
+
+def main() -> None:
+    """Write everything, and remove the cards of weights that are no longer registered."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", action="store_true", help="count every model again before")
+    if parser.parse_args().count:
+        rows = (f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in count_all().items())
+        _write(COUNTS, "{\n" + ",\n".join(rows) + "\n}\n")
+        zoo.recorded_counts.cache_clear()
+    CARDS.mkdir(exist_ok=True)
+    written = documents()
+    for path, text in written.items():
+        _write(path, text)
+    for old in set(CARDS.glob("*.md")) - set(written):
+        old.unlink()
+    with replacing(PICTURE) as temporary:
+        pareto.draw(temporary, pareto.points())
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""What our own training runs reached, from the registry and the records that lie beside the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from onebit import recipes, zoo
+
+DATA = Path(zoo.__file__).resolve().parent / "data"
+
+
+def results() -> list[zoo.Weights]:
+    """Return the weights for CIFAR-10 that we trained, the most accurate first."""
+    ours = [row for row in zoo.list_weights() if row.dataset == "cifar10" and row.recipe is not None]
+    return sorted(ours, key=lambda row: -row.metrics["top1"])
+
+
+def record_of(row: zoo.Weights) -> dict[str, Any]:
+    """Return the record of the run that trained weights of ours."""
+    return json.loads((DATA / f"{row.model}_{row.tag}.json").read_text(encoding="utf-8"))
+
+
+def epochs_of(record: dict[str, Any]) -> str:
+    """Return how long a run was, such as ``30``, or ``2 x 30`` for one of two stages."""
+    return _epochs(recipes.get_recipe(record["recipe"], **record["settings"]))
+
+
+def paper_epochs(record: dict[str, Any]) -> str:
+    """Return how long the paper's run is, which is the recipe's default."""
+    return _epochs(recipes.get_recipe(record["recipe"]))
+
+
+def _epochs(recipe: recipes.Recipe) -> str:
+    lengths = [stage.epochs for stage in recipe.stages]
+    if len(lengths) > 1 and len(set(lengths)) == 1:
+        return f"{len(lengths)} x {lengths[0]}"
+    return " + ".join(map(str, lengths))
