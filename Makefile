@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but Python 3.10, 3.11 or 3.12: each first creates .venv, if there is none, from the
 # versions that constraints.txt pins. Another interpreter: make test PYTHON=/path/to/python3.12
 
-VERSIONS := 3.11 3.12 3.10
+VERSIONS := 3.10 3.11 3.12
 PYTHON ?=
 BIN := .venv/bin
 READY := .venv/.ready

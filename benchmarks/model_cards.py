@@ -18,8 +18,8 @@ _CLASSES = {
 _USE = (
     "Teaching, research on 1-bit networks, and a start for fine-tuning on other images. It tells {} apart, and gives "
     "one of them for every image, whatever it shows. Its accuracy is known for that data set's test images only; on "
-    "others, also such that are blurred or cut differently, it is lower by an unknown amount. Its probabilities are not "
-    "calibrated. It was not tested for, and must not be used for, decisions about people or where errors do harm."
+    "others, also such that are blurred or cut differently, it is lower by an unknown amount. Its probabilities are "
+    "not calibrated. It was not tested for, and must not be used for, decisions about people or where errors do harm."
 )
 
 
@@ -68,7 +68,8 @@ def _load(row: zoo.Weights) -> str:
     return (
         f"{where}\n\n```python\nfrom onebit import zoo\n\n"
         f'model = zoo.load("{row.model}", weights="{weights}")\n'
-        f'images = zoo.get_preprocessing("{row.preprocessing}")(images)  # (n, height, width, 3), pixels from 0 to 255\n'
+        "# images: (n, height, width, 3), pixels from 0 to 255\n"
+        f'images = zoo.get_preprocessing("{row.preprocessing}")(images)\n'
         "model.predict(images)\n```"
     )
 
