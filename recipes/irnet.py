@@ -26,7 +26,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ..quantizers import EDESchedule
-from ..zoo import load
+from ..zoo import entry, load
 from .augmentation import flip_and_jitter
 from .datasets import usual_augmentation
 from .optimizers import SGD, every
@@ -50,7 +50,8 @@ def irnet(
     """SGD with a cosine schedule while EDE narrows, from scratch.
 
     Args:
-        model: A registered IR-Net for CIFAR.
+        model: A registered IR-Net for CIFAR; with ``"irnet_resnet20_real"``, the teacher of other networks, EDE has
+            nothing to do.
         dataset: ``"cifar10"`` in the paper.
         epochs: Length of the training, and of the EDE schedule.
         batch_size: Partial batches are dropped.
@@ -122,5 +123,5 @@ def _stage(
         build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape),
         optimizer=optimizer,
         augment=usual_augmentation(dataset, imagenet=flip_and_jitter),
-        callbacks=lambda: [ede],
+        callbacks=lambda: [ede] if entry(model).arguments.get("quantized", True) else [],
     )

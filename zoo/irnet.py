@@ -67,6 +67,7 @@ Structure = Literal["bireal", "normal"]
 @register("irnet_resnet20", PAPER, CIFAR, activation_bits=1, structure="bireal")
 @register("irnet_resnet20_normal", PAPER, CIFAR, activation_bits=1, structure="normal")
 @register("irnet_resnet20_1w32a", PAPER, CIFAR, activation_bits=32, structure="normal")
+@register("irnet_resnet20_real", PAPER, CIFAR, activation_bits=32, structure="normal", quantized=False)
 @architecture
 def IRNetResNet20(
     *,

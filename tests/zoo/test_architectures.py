@@ -49,6 +49,7 @@ ROWS = {
     "reactnet20_step1": Row(275_114, 0, 8.8, 0, 40.8),
     "irnet_resnet20": Row(269_850, 267_264, 0.4, 40, 0.4),
     "irnet_resnet20_normal": Row(269_850, 267_264, 0.4, 40, 0.4),
+    "irnet_resnet20_real": Row(269_850, 0, 8.6, 0, 40.6),
     "irnet_resnet20_1w32a": Row(269_850, 267_264, 0.4, 0, 40.6),
     "irnet_resnet18_cifar": Row(11_174_986, 10_985_472, 17.1, 547, 8.1),
     "irnet_vgg_small": Row(4_660_106, 4_571_136, 7.4, 604, 3.6),
