@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ablations
 import model_cards
 import pareto
 from results import epochs_of, paper_epochs, record_of, results
@@ -25,7 +27,7 @@ from onebit.zoo.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 README, COUNTS, CARDS = ROOT / "README.md", ROOT / "zoo" / "data" / "models.json", ROOT / "docs" / "models"
-PICTURE = ROOT / "docs" / "pareto.svg"
+PICTURE, ABLATIONS = ROOT / "docs" / "pareto.svg", ROOT / "docs" / "ablations.md"
 
 
 def count_all() -> dict[str, dict[str, int]]:
@@ -107,6 +109,32 @@ def results_table() -> str:
     return "".join(lines)
 
 
+def ablations_page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the page of the studies: for each variant the mean accuracy of its seeds, and the range of several."""
+    lines = [_ABLATIONS]
+    for study in dict.fromkeys(row["study"] for row in rows):
+        lines.append(
+            f"\n## {study}\n\n| variant | top-1 | lowest to highest | seeds | epochs |\n|---|--:|--:|--:|--:|\n"
+        )
+        of_study = [row for row in rows if row["study"] == study]
+        for variant in dict.fromkeys(row["variant"] for row in of_study):
+            runs = [row for row in of_study if row["variant"] == variant]
+            top1 = [row["top1"] for row in runs]
+            spread = f"{min(top1):.2f} to {max(top1):.2f} %" if len(top1) > 1 else ""
+            epochs = "/".join(map(str, sorted({row["epochs"] for row in runs})))
+            lines.append(_line(variant, f"{statistics.mean(top1):.2f} %", spread, str(len(top1)), epochs))
+    return "".join(lines)
+
+
+_ABLATIONS = """# What each idea brings
+
+The comparisons that the papers are known for, on CIFAR-10, all at one short schedule (of each stage, where a recipe has
+several) and with all else as in the recipe. Accuracy of the last epoch on the 10,000 test images. With one seed a
+difference of less than about a point says nothing; the papers train ten times as long. `python benchmarks/ablations.py`
+trains them, `python benchmarks/report.py` writes this page.
+"""
+
+
 def insert(document: str, name: str, content: str) -> str:
     """Return a document with new content between the marks of this name."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -120,7 +148,10 @@ def documents() -> dict[Path, str]:
     for name, table in (("models", models_table(zoo.recorded_counts())), ("results", results_table())):
         readme = insert(readme, name, table)
     cards = {model_cards.path(row, CARDS): model_cards.card(row) for row in zoo.list_weights()}
-    return {README: readme, **cards}
+    pages = {}
+    if ablations.FILE.exists():
+        pages[ABLATIONS] = ablations_page(json.loads(ablations.FILE.read_text(encoding="utf-8")))
+    return {README: readme, **pages, **cards}
 
 
 def main() -> None:

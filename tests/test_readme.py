@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ablations
 import pareto
 import pytest
 import report
@@ -21,7 +22,7 @@ def test_documents_are_up_to_date(path):
 
 
 def test_there_are_no_other_cards():
-    assert set(report.CARDS.iterdir()) == set(report.documents()) - {report.README}, REMEDY
+    assert set(report.CARDS.iterdir()) == {path for path in report.documents() if path.parent == report.CARDS}, REMEDY
 
 
 def test_the_picture_is_up_to_date():
@@ -39,6 +40,19 @@ def test_every_result_has_a_row_and_a_point():
 def test_insert_replaces_what_is_between_the_marks():
     document = "before\n<!-- a:begin -->\nold\n<!-- a:end -->\nafter\n"
     assert report.insert(document, "a", "new\n") == "before\n<!-- a:begin -->\nnew\n<!-- a:end -->\nafter\n"
+
+
+def test_ablations_page():
+    row = {"study": "S", "variant": "a", "epochs": 5, "seconds": 1.0}
+    page = report.ablations_page([row | {"seed": 1, "top1": 50.0}, row | {"seed": 2, "top1": 52.0}])
+    assert "## S\n" in page and "| a | 51.00 % | 50.00 to 52.00 % | 2 | 5 |" in page
+
+
+def test_every_ablation_study_has_its_variants():
+    """The ones that the papers are known for; changes exist for those that need them."""
+    studies = [variant.study for variant in ablations.VARIANTS]
+    assert [studies.count(study) for study in dict.fromkeys(studies)] == [4, 3, 4, 4]
+    assert {variant.change for variant in ablations.VARIANTS} - {None} == set(ablations.changes())
 
 
 def test_a_model_with_weights_has_a_row_for_each():
