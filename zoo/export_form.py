@@ -17,7 +17,8 @@ What a model of the zoo has besides is put into these terms here, with the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -45,8 +46,9 @@ def export_form(model: tf.keras.Model) -> tf.keras.Model:
     image = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")
     folded: dict[str, _Affine] = {}
     done: set[str] = set()  # norms and positive slopes that the convolutions before them take over
+    consumers = _consumers(model)
     for layer in model.layers:
-        behind = _behind_groups(layer)
+        behind = _behind_groups(layer, consumers)
         if behind:
             folded[layer.name] = _affine(layer, *behind)
             done.update(each.name for each in behind)
@@ -95,20 +97,28 @@ class _Affine(NamedTuple):
     offset: np.ndarray
 
 
-def _behind_groups(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:
+def _consumers(model: tf.keras.Model) -> dict[str, list[tf.keras.layers.Layer | None]]:
+    """Return for each layer, by name, the layers that take its output, ``None`` standing for the model's caller."""
+    consumers = defaultdict(list, {model.output_names[0]: [None]})
+    for layer in model.layers:
+        for node in layer.inbound_nodes:
+            for parent in tf.nest.flatten(node.parent_nodes):
+                consumers[parent.layer.name].append(layer)
+    return consumers
+
+
+def _behind_groups(
+    layer: tf.keras.layers.Layer, consumers: Mapping[str, list[tf.keras.layers.Layer | None]]
+) -> list[tf.keras.layers.Layer]:
     """Return the batch normalisation behind a convolution in groups, and the FPReLU behind that, if they can be its."""
     if not isinstance(layer, lq.layers.QuantConv2D) or layer.groups == 1 or _binary(layer) is None:
         return []
-    norm = _only_consumer(layer)
     linear = layer.activation in (None, tf.keras.activations.linear)
-    if not linear or not isinstance(norm, tf.keras.layers.BatchNormalization):
+    norms = consumers[layer.name]
+    if not linear or len(norms) != 1 or not isinstance(norms[0], tf.keras.layers.BatchNormalization):
         return []
-    act = _only_consumer(norm)
-    return [norm, act] if _is_scaled_prelu(act) else [norm]
-
-
-def _only_consumer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer | None:
-    return layer.outbound_nodes[0].layer if len(layer.outbound_nodes) == 1 else None
+    acts = consumers[norms[0].name]
+    return [*norms, *acts] if len(acts) == 1 and _is_scaled_prelu(acts[0]) else norms
 
 
 def _affine(
