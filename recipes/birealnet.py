@@ -81,7 +81,7 @@ def birealnet_staged(
     model: str = "birealnet20",
     dataset: str = "cifar10",
     epochs: int = 20,
-    pretraining_epochs: int = 20,
+    pretraining_epochs: int | None = None,
     batch_size: int = 128,
     lr: float = 0.01,
     pretraining_lr: float = 0.1,
@@ -97,19 +97,20 @@ def birealnet_staged(
     3. ``clip``: slope 0 outside; likewise.
     4. ``binary``: signs and binary weights, no decay.
     5. ``unit_weights``: the weights become ±1 without their scales, and the normalisations' statistics, scales and
-    offsets
-       are trained for one epoch, so that they absorb the scales. The kernels stand still.
+       offsets are trained for one epoch, so that they absorb the scales. The kernels stand still.
 
     Args:
         model, dataset: As in `birealnet`.
         epochs: Of the binary stage: 20 in the README for 18 layers (40 for 34).
-        pretraining_epochs: Of each of the three stages before; not given in the sources.
+        pretraining_epochs: Of each of the three stages before; not given in the sources. Default: as many.
         batch_size: 128 in the README for 18 layers (1024 for 34).
         lr: Rate of the binary stage, a tenth after a half and after three quarters of it. 0.08 for 34 layers.
         pretraining_lr: Rate of the first stage.
         momentum: Of SGD, not Nesterov's.
         pretraining_weight_decay: L2 on the kernels in the real-valued stages.
     """
+
+    pretraining = epochs if pretraining_epochs is None else pretraining_epochs
 
     def stage(name: str, length: int, rate: float, decay: float, **changes: Any) -> Stage:
         arguments = {} if name == "binary" else {"quantized": False, "activation": name}
@@ -137,9 +138,9 @@ def birealnet_staged(
         return network
 
     stages = [
-        stage("relu", pretraining_epochs, pretraining_lr, pretraining_weight_decay, inherit=None),
-        stage("leaky_clip", pretraining_epochs, pretraining_lr / 10, pretraining_weight_decay),
-        stage("clip", pretraining_epochs, pretraining_lr / 10, pretraining_weight_decay),
+        stage("relu", pretraining, pretraining_lr, pretraining_weight_decay, inherit=None),
+        stage("leaky_clip", pretraining, pretraining_lr / 10, pretraining_weight_decay),
+        stage("clip", pretraining, pretraining_lr / 10, pretraining_weight_decay),
         stage("binary", epochs, lr, 0.0),
         stage("unit_weights", 1, lr / 100, 0.0, build=frozen, inherit=inherit_signs, finish=average_batch_moments),
     ]
