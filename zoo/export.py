@@ -20,7 +20,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from ..stderr import captured_stderr
 from .counts import count
-from .export_check import Agreement, binary_layers, compare, float_fallbacks
+from .export_check import Agreement, binary_layers, compare, float_fallbacks, shifted_convolutions
 from .export_form import export_form
 from .files import replacing
 from .images import get_preprocessing, usual_preprocessing
@@ -59,6 +59,7 @@ class Exported:
         binary_layers: Layers whose multiplications that summary counts as 1-bit.
         binary_operations: Binary convolutions in the file: a layer with groups has one for each.
         float_layers: Binary layers that are not binary in the file, by name, with the reason.
+        shifted: How many real convolutions with strides begin at another pixel than in Keras.
         operations: How many operations of each kind the file has.
         agreement: The comparison of outputs.
     """
@@ -70,6 +71,7 @@ class Exported:
     binary_layers: int
     binary_operations: int
     float_layers: Mapping[str, str]
+    shifted: int
     operations: Mapping[str, int]
     agreement: Agreement
 
@@ -126,7 +128,7 @@ def export(
             )
         content = convert_form(network, precision)
         temporary.write_bytes(content)
-        result = _verify(model, path, content, precision, len(layers), images, progress)
+        result = _verify(model, network, path, content, precision, len(layers), images, progress)
         if strict:
             _insist(result)
     return result
@@ -140,6 +142,7 @@ _NOT_BINARY = (
 
 def _verify(
     model: tf.keras.Model,
+    network: tf.keras.Model,
     path: Path,
     content: bytes,
     precision: Precision,
@@ -156,6 +159,7 @@ def _verify(
         binary_layers=layers,
         binary_operations=file.operations[BINARY_CONVOLUTION],
         float_layers=float_fallbacks(model, file) if precision == "binary" else {},
+        shifted=shifted_convolutions(network, file) if precision == "binary" else 0,
         operations=dict(file.operations),
         agreement=compare(model, open_interpreter(content), images, progress),
     )
@@ -167,6 +171,13 @@ def _insist(result: Exported) -> None:
         raise ValueError(
             f"{len(result.float_layers)} of {result.binary_layers} binary layers would not be binary on the device: "
             f"{named}. Without strict the file is written all the same."
+        )
+    if result.shifted:
+        raise ValueError(
+            f"{result.shifted} convolutions with strides begin at another pixel in the file than in Keras: the "
+            "converter took zeros before them for padding='same'. Pad with a ZeroPadding2D layer directly before the "
+            "convolution, which the export knows, or build the convolution with padding='same'. Without strict the "
+            "file is written all the same."
         )
     agreement = result.agreement
     if not agreement.same_class >= SAME_CLASS:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import latents
-from .export_form import binary_kernel, sign_threshold
+from .export_form import binary_kernel, has_strides, sign_threshold
 from .tflite_file import TFLiteFile
 
 
@@ -118,3 +118,17 @@ def _reason(layer: tf.keras.layers.Layer) -> str:
 
 def _name(quantizer: Any) -> str:
     return getattr(quantizer, "name", None) or type(quantizer).__name__
+
+
+def shifted_convolutions(form: tf.keras.Model, file: TFLiteFile) -> int:
+    """Return how many convolutions with strides are padded as ``same`` in the file, but not in the network.
+
+    They begin at another pixel than they should: the converter takes zeros before a convolution for ``same`` wherever
+    that returns as many pixels.
+
+    Args:
+        form: The network that was converted, of `export_form`.
+        file: What came of it.
+    """
+    same = [layer for layer in form.layers if has_strides(layer) and layer.padding == "same"]
+    return max(file.strided_same - sum(not getattr(layer, "symmetric", False) for layer in same), 0)

@@ -10,6 +10,8 @@ What a model of the zoo has besides is put into these terms here, with the same 
   which takes four times as many operations.
 - **Groups** are one convolution each: the engine refuses groups. A batch normalisation behind them, and an FPReLU's
   positive slopes, are done for each, where they become the convolution's own multiplier. A shuffle is one operation.
+- **Zeros before a convolution with strides** are one row and column too many, which are cut off again: the converter
+  (version 0.16) would take them for ``same`` wherever the output has the same size, though it begins at another pixel.
 - **RSign** is a subtraction and a sign.
 - **RPReLU** is two additions around TensorFlow Lite's own PReLU.
 - **FPReLU** is that PReLU of the positive slopes' multiple, if all of them are positive.
@@ -54,6 +56,8 @@ def export_form(model: tf.keras.Model) -> tf.keras.Model:
             done.update(each.name for each in behind)
 
     def copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+        if type(layer) is tf.keras.layers.ZeroPadding2D and any(map(has_strides, consumers[layer.name])):
+            return _CutPadding(layer)
         return _export_layer(layer, folded.get(layer.name), layer.name in done)
 
     try:
@@ -119,6 +123,12 @@ def _behind_groups(
         return []
     acts = consumers[norms[0].name]
     return [*norms, *acts] if len(acts) == 1 and _is_scaled_prelu(acts[0]) else norms
+
+
+def has_strides(layer: tf.keras.layers.Layer | None) -> bool:
+    """Return whether a layer is a convolution, of all channels or of each, with strides."""
+    convolutions = (tf.keras.layers.Conv2D, tf.keras.layers.DepthwiseConv2D)
+    return isinstance(layer, convolutions) and layer.strides != (1, 1)
 
 
 def _affine(
@@ -278,6 +288,18 @@ class BinaryConvolution(tf.keras.layers.Layer):
             edges = [(n // 2, n - n // 2) for n in total]
             x, padding = tf.pad(x, [(0, 0), *edges, (0, 0)], constant_values=layer.pad_values), "VALID"
         return tf.nn.conv2d(x, kernel, strides, padding, dilations=layer.dilation_rate)
+
+
+class _CutPadding(tf.keras.layers.Layer):
+    """Zeros around an image, some of which are cut off again."""
+
+    def __init__(self, layer: tf.keras.layers.ZeroPadding2D) -> None:
+        super().__init__(name=layer.name, trainable=False)
+        self._padding = layer.padding
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        (top, bottom), (left, right) = self._padding
+        return tf.pad(inputs, [(0, 0), (top, bottom + 1), (left, right + 1), (0, 0)])[:, :-1, :-1]
 
 
 class _GatherChannels(tf.keras.layers.Layer):

@@ -21,12 +21,14 @@ class TFLiteFile:
         operations: How many there are of each kind, by TensorFlow Lite's name or the custom operation's.
         binary_kernels: The signs of each binary convolution's kernel, bool, True for +1, (out, height, width, in).
         float_kernels: The constant kernels of the other convolutions and fully connected layers, as they are stored.
+        strided_same: How many of these convolutions have strides and TensorFlow's ``same`` padding.
     """
 
     input_shape: tuple[int, ...]
     operations: Counter[str]
     binary_kernels: list[np.ndarray]
     float_kernels: list[np.ndarray]
+    strided_same: int
 
 
 def read_tflite(content: bytes) -> TFLiteFile:
@@ -43,7 +45,7 @@ def read_tflite(content: bytes) -> TFLiteFile:
     model = schema.Model.GetRootAs(content, 0)
     graph = model.Subgraphs(0)
     operations: Counter[str] = Counter()
-    binary, real = [], []
+    binary, real, strided_same = [], [], 0
     for index in range(graph.OperatorsLength()):
         operation = graph.Operators(index)
         code = model.OperatorCodes(operation.OpcodeIndex())
@@ -59,8 +61,9 @@ def read_tflite(content: bytes) -> TFLiteFile:
             kernel = _constant(model, graph.Tensors(operation.Inputs(1)), np.dtype("<f4"))
             if kernel is not None:
                 real.append(kernel)
+            strided_same += _is_strided_same(operation, name)
     shape = tuple(int(size) for size in graph.Tensors(graph.Inputs(0)).ShapeAsNumpy())
-    return TFLiteFile(shape, operations, binary, real)
+    return TFLiteFile(shape, operations, binary, real, strided_same)
 
 
 def _constant(model: Any, tensor: Any, dtype: np.dtype) -> np.ndarray | None:
@@ -70,6 +73,18 @@ def _constant(model: Any, tensor: Any, dtype: np.dtype) -> np.ndarray | None:
     if isinstance(data, int) or data.nbytes != np.prod(shape) * dtype.itemsize:
         return None
     return data.view(dtype).reshape(shape)
+
+
+def _is_strided_same(operation: Any, name: str) -> bool:
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    kinds = {"CONV_2D": schema.Conv2DOptions, "DEPTHWISE_CONV_2D": schema.DepthwiseConv2DOptions}
+    table = operation.BuiltinOptions()
+    if name not in kinds or table is None:
+        return False
+    options = kinds[name]()
+    options.Init(table.Bytes, table.Pos)
+    return options.Padding() == schema.Padding.SAME and (options.StrideH(), options.StrideW()) != (1, 1)
 
 
 def _options(operation: Any) -> dict[str, Any]:

@@ -122,3 +122,5 @@ def _print(result: Exported) -> None:
         for name, reason in result.float_layers.items():
             rows.add_row(name, escape(reason))
         out.print(rows)
+    if result.shifted:
+        out.print(f"[bold]{result.shifted}[/] convolutions with strides begin at another pixel than in Keras.")

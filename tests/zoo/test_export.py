@@ -93,6 +93,36 @@ def test_a_layer_that_would_be_float_is_named_and_refused(tmp_path: Path):
     assert all(name in str(caught.value) for name in result.float_layers)
 
 
+@pytest.mark.parametrize("name", ["birealnet18", "reactnet_a", "irnet_resnet18", "ftbnn18_grouped"])
+def test_the_stem_of_networks_for_imagenet(name: str, tmp_path: Path):
+    """Up to the end of the first stage, where sums are still exact."""
+    model = exact(name, input_shape=(48, 64, 3))
+    start = tf.keras.Model(model.input, zoo.stage_outputs(model)["stage1"])
+    result = zoo.export(start, tmp_path / "model.tflite", images=exact_images(2, (48, 64, 3)))
+    assert result.agreement.max_difference < 1e-5 and result.binary_operations >= result.binary_layers > 0
+
+
+@pytest.mark.parametrize("kind", [tf.keras.layers.Conv2D, tf.keras.layers.DepthwiseConv2D])
+def test_zeros_before_a_convolution_with_strides(kind: type, tmp_path: Path):
+    """The converter takes them for 'same', and so begins at another pixel, unless they come in another form."""
+
+    def network(pad: tf.keras.layers.Layer) -> tf.keras.Model:
+        image = tf.keras.Input((16, 16, 8))
+        x = zoo.BinaryConv2D(8, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign", padding="same")(image)
+        options = {"kernel_size": 3, "strides": 2} | ({"filters": 4} if kind is tf.keras.layers.Conv2D else {})
+        x = kind(**options)(pad(x))
+        return tf.keras.Model(image, kind(**options, padding="same")(x))
+
+    images, path = np.random.default_rng(0).standard_normal((20, 16, 16, 8)).astype(np.float32), tmp_path / "a.tflite"
+    result = zoo.export(network(tf.keras.layers.ZeroPadding2D(1)), path, images=images)
+    assert result.agreement.max_difference < 1e-4 and result.shifted == 0
+    hidden = tf.keras.layers.Lambda(lambda x: tf.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]))
+    with pytest.raises(ValueError, match="1 convolutions with strides begin at another pixel"):
+        zoo.export(network(hidden), tmp_path / "b.tflite", images=images)
+    result = zoo.export(network(hidden), path, images=images, strict=False)
+    assert result.shifted == 1 and result.agreement.max_difference > 1e-2
+
+
 def test_a_file_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow):
     model, other = exact("birealnet20"), exact("birealnet20")
     assign_exact_weights(other, seed=1)
