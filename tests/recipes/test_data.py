@@ -196,6 +196,12 @@ def test_load_arrays():
     assert (labels.shape, labels.dtype) == ((20,), np.int64)
 
 
+def test_load_arrays_of_the_first_images_only():
+    some, all_of_them = (load_arrays("cifar10", "test[:40]", shared("tfds"), limit=limit) for limit in (7, None))
+    for part, whole in zip(some, all_of_them, strict=True):
+        np.testing.assert_array_equal(part, whole[:7])
+
+
 def test_load_arrays_that_are_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"'cifar10' is not prepared in .*tensorflow_datasets\.load"):
         load_arrays("cifar10", "test", tmp_path)

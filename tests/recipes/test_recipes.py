@@ -190,6 +190,15 @@ def test_the_released_code_of_reactnet_forgets_the_kernels():
         assert set(fresh) <= set(after)
 
 
+def test_the_length_of_bi_real_nets_pretraining():
+    """It is that of the binary stage, unless given."""
+    for settings, lengths in (
+        ({"epochs": 2}, [2, 2, 2, 2, 1]),
+        ({"epochs": 2, "pretraining_epochs": 5}, [5, 5, 5, 2, 1]),
+    ):
+        assert [stage.epochs for stage in recipes.get_recipe("birealnet_staged", **settings).stages] == lengths
+
+
 def test_networks_that_do_not_fit_hand_nothing_over():
     small, large = zoo.load("wide_resnet_20_1", num_classes=10), zoo.load("wide_resnet_20_1", num_classes=11)
     before = [weight.copy() for weight in large.get_weights()]
