@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rows import write_rows
+
 FILE = Path(__file__).with_suffix(".json")
 
 Change = Callable[[Any], Any]
@@ -33,7 +35,7 @@ class Variant:
         name: What this one has.
         recipe: Name of the recipe.
         settings: Of the recipe.
-        change: What becomes of the network's layers: a name in `_CHANGES`.
+        change: What becomes of the network's layers: a name in `changes`.
     """
 
     study: str
@@ -80,25 +82,28 @@ def changes() -> dict[str, Change]:
         def sign(self, x: tf.Tensor) -> tf.Tensor:
             return lq.quantizers.ste_sign(x)
 
+    def rebuilt(layer: Any, **new: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), **new})
+
     def quantizers(kernel: Callable[[], Any] | None, activation: Callable[[], Any]) -> Change:
         def change(layer: Any) -> Any:
             if not isinstance(layer, lq.layers.QuantConv2D) or layer.input_quantizer is None:
                 return None
-            new = {"input_quantizer": activation()} | ({"kernel_quantizer": kernel()} if kernel else {})
-            return type(layer).from_config({**layer.get_config(), **new})
+            new = {"kernel_quantizer": kernel()} if kernel else {}
+            return rebuilt(layer, input_quantizer=activation(), **new)
 
         return change
 
-    def without(rsign: bool, rprelu: bool) -> Change:
-        def change(layer: Any) -> Any:
-            if rprelu and isinstance(layer, RPReLU):
-                start = tf.keras.initializers.Constant(0.25)
-                return tf.keras.layers.PReLU(start, shared_axes=[1, 2], name=layer.name)
-            if rsign and isinstance(getattr(layer, "input_quantizer", None), RSign):
-                return type(layer).from_config({**layer.get_config(), "input_quantizer": ApproxSign()})
+    def without_rprelu(layer: Any) -> Any:
+        if not isinstance(layer, RPReLU):
             return None
+        start = tf.keras.initializers.Constant(0.25)
+        return tf.keras.layers.PReLU(start, shared_axes=[1, 2], name=layer.name)
 
-        return change
+    def without_both(layer: Any) -> Any:
+        if isinstance(getattr(layer, "input_quantizer", None), RSign):
+            return rebuilt(layer, input_quantizer=ApproxSign())
+        return without_rprelu(layer)
 
     ste = lq.quantizers.SteSign
     return {
@@ -107,16 +112,14 @@ def changes() -> dict[str, Change]:
         "ede_ede": quantizers(EDE, EDE),
         "ste": quantizers(None, ste),
         "approx": quantizers(None, ApproxSign),
-        "no_rsign_no_rprelu": without(rsign=True, rprelu=True),
-        "no_rprelu": without(rsign=False, rprelu=True),
+        "no_rsign_no_rprelu": without_both,
+        "no_rprelu": without_rprelu,
     }
 
 
 def changed(recipe: Any, name: str) -> Any:
     """Return a recipe whose networks have another quantizer or activation."""
     import tensorflow as tf
-
-    from onebit.quantizers.ede import EDEState
 
     change = changes()[name]
 
@@ -127,12 +130,7 @@ def changed(recipe: Any, name: str) -> Any:
                 model, clone_function=lambda layer: change(layer) or type(layer).from_config(layer.get_config())
             )
 
-        def callbacks() -> list[tf.keras.callbacks.Callback]:
-            # EDE's schedule has nothing to move where EDE is gone.
-            narrows = any(isinstance(module, EDEState) for module in build(10, (32, 32, 3)).submodules)
-            return stage.callbacks() if narrows else []
-
-        return dataclasses.replace(stage, build=build, callbacks=callbacks)
+        return dataclasses.replace(stage, build=build)
 
     return dataclasses.replace(
         recipe, stages=[stage_of(each) for each in recipe.stages], settings={**recipe.settings, "change": name}
@@ -192,10 +190,10 @@ def main() -> None:
                 same = ["--epochs", options.epochs, "--output", options.output, "--seeds", seed, "--run", number]
                 given = [("--data-dir", options.data_dir), ("--limit", options.limit)]
                 same += [word for pair in given if pair[1] is not None for word in pair]
+                # A process each: TensorFlow keeps what one training made until the process ends.
                 subprocess.run([sys.executable, __file__, *map(str, same)], check=True)
     if options.limit is None:
-        rows = collect(options.output, options.epochs, options.seeds)
-        FILE.write_text("[\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n]\n", encoding="utf-8")
+        write_rows(FILE, collect(options.output, options.epochs, options.seeds))
 
 
 if __name__ == "__main__":

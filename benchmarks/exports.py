@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from rows import write_rows
 
 from onebit import zoo
 from onebit.zoo.export import default_images
-from onebit.zoo.files import replacing
 from onebit.zoo.naming import named_variables
 
 FILE = Path(__file__).resolve().parents[1] / "zoo" / "data" / "exports.json"
@@ -38,9 +37,7 @@ def main(names: list[str]) -> None:
         tf.keras.backend.clear_session()
         gc.collect()
         rows[name] = export(name)
-        lines = (f"  {json.dumps(name)}: {json.dumps(rows[name])}" for name in sorted(rows))
-        with replacing(FILE) as temporary:
-            temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        write_rows(FILE, dict(sorted(rows.items())))
 
 
 def export(name: str) -> dict[str, int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from results import epochs_of, paper_epochs, record_of
+from results import epochs_of, paper_epochs, paper_top1, record_of
 
 from onebit import zoo
 from onebit.cli._common import quantity, size
 
 _CLASSES = {
-    "cifar10": "the ten classes of CIFAR-10 (airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck)",
+    "cifar10": f"the ten classes of CIFAR-10 ({', '.join(zoo.class_names('cifar10') or ())})",
     "cifar100": "the hundred classes of CIFAR-100",
     "imagenet2012": "the thousand classes of ImageNet-2012",
 }
@@ -44,9 +44,9 @@ def card(row: zoo.Weights) -> str:
 
 def _what(row: zoo.Weights) -> str:
     entry = zoo.entry(row.model)
-    paper, arguments = entry.paper, ", ".join(f"{name}={value!r}" for name, value in entry.arguments.items())
+    paper = entry.paper
     sentences = [
-        f"`zoo.{entry.build.__name__}({arguments})` of {paper.authors}, *{paper.title}*, {paper.venue}, "
+        f"`{entry.call}` of {paper.authors}, *{paper.title}*, {paper.venue}, "
         f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}),",
         f"trained on {row.dataset} with {row.num_classes} classes.",
         f"It takes images of {' x '.join(map(str, entry.native_shape))} with the preprocessing",
@@ -59,7 +59,7 @@ def _what(row: zoo.Weights) -> str:
 def _load(row: zoo.Weights) -> str:
     where = (
         "The file is in the package: no network is needed."
-        if row.url is None and row.page is None
+        if row.shipped
         else "The file is fetched once, checked and cached."
         if row.url
         else f"Download [`{row.file}`]({row.page}) and give its path as `weights`."
@@ -76,14 +76,14 @@ def _load(row: zoo.Weights) -> str:
 
 def _figures(row: zoo.Weights) -> str:
     lines = ["| | top-1 | top-5 | how |\n|---|--:|--:|---|"]
-    paper, ours = zoo.entry(row.model).paper, row.metrics
+    paper, ours = paper_top1(row.model, row), row.metrics
     if "top1" in ours:
         how = f"{ours['images']:,} images of the {ours['split']} split: `{ours['command']}`"
         lines.append(f"| measured here | {_both(ours)} | {how} |")
     if "top1" in row.published:
         lines.append(f"| their source | {_both(row.published)} | {row.published.get('where', '')} |")
-    if row.model in paper.top1 and row.num_classes in (10, 1000):
-        lines.append(f"| the paper | {paper.top1[row.model]:g} % | | {paper.venue} |")
+    if paper is not None:
+        lines.append(f"| the paper | {paper:g} % | | {zoo.entry(row.model).paper.venue} |")
     return "\n".join(lines)
 
 
@@ -107,7 +107,7 @@ def _size(row: zoo.Weights) -> str:
 def _training(row: zoo.Weights) -> str:
     if row.recipe is None:
         return ""
-    record, data = record_of(row), f"../../zoo/data/{row.model}_{row.tag}"
+    record, data = record_of(row), f"../../zoo/data/{Path(row.file).stem}"
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     sentences = [
         f"{epochs_of(record)} epochs (the paper: {paper_epochs(record)}), seed {record['seed']},",

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from results import results
+from results import paper_top1, results
 
 from onebit import zoo
 
@@ -34,40 +34,44 @@ class Point(NamedTuple):
 
 def points() -> list[Point]:
     """Return a point for each network that we trained."""
+    counted = ((row, zoo.recorded_counts()[row.model]) for row in results())
     return [
         Point(
             row.model,
             row.metrics["top1"],
-            zoo.entry(row.model).paper.top1.get(row.model),
-            (count := zoo.recorded_counts()[row.model]).memory,
+            paper_top1(row.model, row),
+            count.memory,
             count.binary_macs,
             count.float_macs,
         )
-        for row in results()
+        for row, count in counted
     ]
 
 
 def draw(path: Path, points: list[Point]) -> None:
     """Write an SVG with the points' figures in its description, from which `drawn` reads them again."""
     import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    settings = {"svg.hashsalt": "onebit", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
-    with plt.rc_context(settings):
-        figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, constrained_layout=True)
-        for point in points:
-            mark = {"color": f"C{points.index(point) % 10}", "s": 45, "zorder": 3}
+    settings = {
+        "svg.hashsalt": "onebit",
+        "svg.fonttype": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.size": 9,
+    }
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        for number, point in enumerate(points):
+            color = f"C{number % 10}"
             places = (point.memory / 1e3, (point.binary_macs or point.float_macs) / 1e6)
             for axis, x, filled in zip(axes, places, (True, point.binary_macs > 0), strict=True):
-                axis.scatter(
-                    x, point.top1, **(mark if filled else mark | {"facecolors": "none", "edgecolors": mark["color"]})
-                )
+                axis.scatter(x, point.top1, s=45, zorder=3, edgecolors=color, facecolors=color if filled else "none")
                 axis.annotate(point.model, (x, point.top1), xytext=(6, 4), textcoords="offset points")
                 if point.paper is not None:
-                    axis.plot([x, x], [point.top1, point.paper], ":", color=mark["color"], lw=1)
-                    axis.scatter(x, point.paper, marker="_", **mark)
+                    axis.plot([x, x], [point.top1, point.paper], ":", color=color, lw=1)
+                    axis.scatter(x, point.paper, s=45, zorder=3, marker="_", color=color)
         axes[0].set(xscale="log", xlabel="memory, kB", ylabel="top-1 on CIFAR-10, %")
         axes[1].set(xscale="log", xlabel="multiply-accumulates, million: 1-bit (filled), real activations (hollow)")
         axes[0].set_title("dots: this package; dashes: the papers, after their full schedules", loc="left")
@@ -76,7 +80,6 @@ def draw(path: Path, points: list[Point]) -> None:
             axis.grid(alpha=0.3)
         metadata = {"Date": None, "Title": "Accuracy over size", "Description": json.dumps(points)}
         figure.savefig(path, format="svg", metadata=metadata)
-        plt.close(figure)
 
 
 def drawn(path: Path) -> list[Point]:

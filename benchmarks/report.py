@@ -19,7 +19,8 @@ from typing import Any
 import ablations
 import model_cards
 import pareto
-from results import epochs_of, paper_epochs, record_of, results
+from results import epochs_of, paper_epochs, paper_top1, record_of, results
+from rows import write_rows
 
 from onebit import zoo
 from onebit.cli._common import natural, quantity, size
@@ -54,17 +55,18 @@ def models_table(counts: Mapping[str, zoo.Counts]) -> str:
 
 def _row(name: str, count: zoo.Counts, weights: zoo.Weights | None) -> str:
     paper, exported = zoo.entry(name).paper, zoo.recorded_exports().get(name)
+    published = paper_top1(name, weights)
     return _line(
         f"`{name}`",
         f"[{paper.venue}](https://arxiv.org/abs/{paper.arxiv})",
         quantity(count.parameters),
         quantity(count.binary_parameters),
         size(count.memory),
-        f"{quantity(count.binary_macs)} / {quantity(count.float_macs)}",
+        _macs(count),
         size(exported.file_bytes) if exported else "",
         f"{exported.binary_operations} / {exported.binary_layers}" if exported else "",
-        f"{paper.top1[name]:g} %" if name in paper.top1 and not _has_other_classes(weights) else "",
-        f"[`{weights.tag}`]({model_cards.path(weights, CARDS).relative_to(ROOT).as_posix()})" if weights else "",
+        f"{published:g} %" if published is not None else "",
+        _card_link(weights.tag, weights) if weights else "",
         _percent(weights.published) if weights else "",
         _percent(weights.metrics) if weights else "",
     )
@@ -74,9 +76,12 @@ def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _has_other_classes(weights: zoo.Weights | None) -> bool:
-    """Return whether weights are for another dataset than the paper's figure, such as CIFAR-100."""
-    return weights is not None and weights.num_classes not in (10, 1000)
+def _card_link(text: str, row: zoo.Weights) -> str:
+    return f"[`{text}`]({model_cards.path(row, CARDS).relative_to(ROOT).as_posix()})"
+
+
+def _macs(count: zoo.Counts) -> str:
+    return f"{quantity(count.binary_macs)} / {quantity(count.float_macs)}"
 
 
 def _percent(metrics: Mapping[str, Any]) -> str:
@@ -90,20 +95,20 @@ def results_table() -> str:
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     ]
     for row in results():
-        count, record, paper = zoo.recorded_counts()[row.model], record_of(row), zoo.entry(row.model).paper
-        published = paper.top1.get(row.model)
+        count, record = zoo.recorded_counts()[row.model], record_of(row)
+        published = paper_top1(row.model, row)
         lines.append(
             _line(
-                f"[`{row.model}`]({model_cards.path(row, CARDS).relative_to(ROOT).as_posix()})",
+                _card_link(row.model, row),
                 f"{row.metrics['top1']:.2f} %",
                 f"{row.metrics['top5']:.2f} %",
                 epochs_of(record),
                 f"{record['seconds'] / 3600:.1f}",
-                f"{published:g} %" if published else "",
-                paper_epochs(record) if published else "",
+                f"{published:g} %" if published is not None else "",
+                paper_epochs(record) if published is not None else "",
                 size(row.size or 0),
                 size(count.memory),
-                f"{quantity(count.binary_macs)} / {quantity(count.float_macs)}",
+                _macs(count),
             )
         )
     return "".join(lines)
@@ -159,22 +164,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", action="store_true", help="count every model again before")
     if parser.parse_args().count:
-        rows = (f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in count_all().items())
-        _write(COUNTS, "{\n" + ",\n".join(rows) + "\n}\n")
+        write_rows(COUNTS, count_all())
         zoo.recorded_counts.cache_clear()
     CARDS.mkdir(exist_ok=True)
     written = documents()
     for path, text in written.items():
-        _write(path, text)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     for old in set(CARDS.glob("*.md")) - set(written):
         old.unlink()
     with replacing(PICTURE) as temporary:
         pareto.draw(temporary, pareto.points())
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

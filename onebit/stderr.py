@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def captured_stderr() -> Iterator[Callable[[], str]]:
+def captured_stderr(*, shown_on_error: bool = False) -> Iterator[Callable[[], str]]:
     """Keep what is written to the process' standard error in this block; yields a function that returns it.
 
-    Unlike ``contextlib.redirect_stderr`` it reaches C++ code, and all threads.
+    Unlike ``contextlib.redirect_stderr`` it reaches C++ code, and all threads. With ``shown_on_error`` it is written
+    after all where the block fails.
     """
     original = os.dup(2)
     with tempfile.TemporaryFile() as file:
@@ -24,6 +25,10 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
 
         try:
             yield text
+        except BaseException:
+            if shown_on_error:
+                os.write(original, text().encode())
+            raise
         finally:
             os.dup2(original, 2)
             os.close(original)

@@ -112,6 +112,11 @@ def ede_schedule(epoch: float, *, epochs: int, t_min: float = 1e-1, t_max: float
     return max(1 / t, 1.0), t
 
 
+def ede_quantizers(model: tf.keras.Model) -> list[EDEState]:
+    """Return every `EDE` and `LibraPB` in a model."""
+    return [module for module in model.submodules if isinstance(module, EDEState)]
+
+
 class EDESchedule(tf.keras.callbacks.Callback):
     """Moves (k, t) of every `EDE` and `LibraPB` in the model at the start of each epoch, by `ede_schedule`.
 
@@ -132,7 +137,7 @@ class EDESchedule(tf.keras.callbacks.Callback):
         self.epochs, self.t_min, self.t_max = epochs, t_min, t_max
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._quantizers = [module for module in self.model.submodules if isinstance(module, EDEState)]
+        self._quantizers = ede_quantizers(self.model)
         if not self._quantizers:
             raise ValueError(f"EDESchedule found no EDE or LibraPB quantizer in the model {self.model.name!r}.")
 

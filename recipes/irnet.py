@@ -26,7 +26,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ..quantizers import EDESchedule
-from ..zoo import entry, load
+from ..quantizers.ede import ede_quantizers
+from ..zoo import load
 from .augmentation import flip_and_jitter
 from .datasets import usual_augmentation
 from .optimizers import SGD, every
@@ -123,5 +124,5 @@ def _stage(
         build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape),
         optimizer=optimizer,
         augment=usual_augmentation(dataset, imagenet=flip_and_jitter),
-        callbacks=lambda: [ede] if entry(model).arguments.get("quantized", True) else [],
+        callbacks=lambda network: [ede] if ede_quantizers(network) else [],
     )

@@ -32,7 +32,7 @@ class Stage:
         loss: A Keras loss of integer labels and probabilities.
         teacher: Returns the teacher of a distillation; ``None`` trains on the labels.
         repeats: Whether every epoch repeats the first one's batches, so that the teacher sees each only once.
-        callbacks: Returns what else happens while training.
+        callbacks: Gets the network; returns what else happens while training.
         inherit: Gets the trained network of the stage before and this stage's, and hands the weights over. ``None``
             starts afresh.
         finish: Gets the trained network and the training batches of one epoch, after the last epoch.
@@ -48,7 +48,7 @@ class Stage:
     loss: tf.keras.losses.Loss | str = "sparse_categorical_crossentropy"
     teacher: Build | None = None
     repeats: bool = False
-    callbacks: Callable[[], list[tf.keras.callbacks.Callback]] = list
+    callbacks: Callable[[tf.keras.Model], list[tf.keras.callbacks.Callback]] = lambda network: []
     inherit: Callable[[tf.keras.Model, tf.keras.Model], None] | None = None
     finish: Callable[[tf.keras.Model, tf.data.Dataset], None] | None = None
     milestones: Sequence[int] | None = None

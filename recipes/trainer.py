@@ -232,7 +232,7 @@ class _Run:
             steps_per_epoch=steps,
             verbose=self.verbose,
             callbacks=[
-                *stage.callbacks(),
+                *stage.callbacks(model),
                 StopWhenDiverged(),
                 FlipRatio(),
                 _Finish(stage, model, self),

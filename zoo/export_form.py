@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import larq as lq
 import numpy as np
@@ -29,6 +29,7 @@ import tensorflow as tf
 
 from ..quantizers import FPReLU, RPReLU, RSign
 from . import latents
+from .export_layers import Affine, BinaryConvolution, CutPadding, GatherChannels, ScaledPReLU, ShiftedPReLU
 from .layers import ShuffleChannels
 from .naming import BinaryKernel
 
@@ -46,7 +47,7 @@ def export_form(model: tf.keras.Model) -> tf.keras.Model:
     """
     _check(model)
     image = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")
-    folded: dict[str, _Affine] = {}
+    folded: dict[str, Affine] = {}
     done: set[str] = set()  # norms and positive slopes that the convolutions before them take over
     consumers = _consumers(model)
     for layer in model.layers:
@@ -57,7 +58,7 @@ def export_form(model: tf.keras.Model) -> tf.keras.Model:
 
     def copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
         if type(layer) is tf.keras.layers.ZeroPadding2D and any(map(has_strides, consumers[layer.name])):
-            return _CutPadding(layer)
+            return CutPadding(layer)
         return _export_layer(layer, folded.get(layer.name), layer.name in done)
 
     try:
@@ -94,13 +95,6 @@ def _check(model: tf.keras.Model) -> None:
         )
 
 
-class _Affine(NamedTuple):
-    """A factor and an offset for each output channel."""
-
-    scale: np.ndarray
-    offset: np.ndarray
-
-
 def _consumers(model: tf.keras.Model) -> dict[str, list[tf.keras.layers.Layer | None]]:
     """Return for each layer, by name, the layers that take its output, ``None`` standing for the model's caller."""
     consumers = defaultdict(list, {model.output_names[0]: [None]})
@@ -133,7 +127,7 @@ def has_strides(layer: tf.keras.layers.Layer | None) -> bool:
 
 def _affine(
     layer: lq.layers.QuantConv2D, norm: tf.keras.layers.BatchNormalization, act: FPReLU | None = None
-) -> _Affine:
+) -> Affine:
     """Return what a convolution has to be multiplied by, and then increased by, to do the others' part as well."""
     gamma = norm.gamma.numpy() if norm.scale else 1
     beta = norm.beta.numpy() if norm.center else 0
@@ -141,22 +135,22 @@ def _affine(
     scale = gamma / np.sqrt(norm.moving_variance.numpy() + np.float32(norm.epsilon))
     offset = (bias - norm.moving_mean.numpy()) * scale + beta
     slope = 1 if act is None else act.positive_slope.numpy()
-    return _Affine(scale * slope, offset * slope)
+    return Affine(scale * slope, offset * slope)
 
 
-def _export_layer(layer: tf.keras.layers.Layer, affine: _Affine | None, done: bool) -> tf.keras.layers.Layer:
+def _export_layer(layer: tf.keras.layers.Layer, affine: Affine | None, done: bool) -> tf.keras.layers.Layer:
     binary = _binary(layer)
     if binary is not None:
         _check_size(layer)
         return BinaryConvolution(layer, *binary, affine)
     if isinstance(layer, RPReLU) and _channels_last(layer):
-        return _ShiftedPReLU(layer)
+        return ShiftedPReLU(layer)
     if _is_scaled_prelu(layer):
-        return _ScaledPReLU(layer, scaled=done)
+        return ScaledPReLU(layer, scaled=done)
     if done:
         return tf.keras.layers.Activation("linear", name=layer.name)
     if type(layer) is ShuffleChannels:
-        return _GatherChannels(layer)
+        return GatherChannels(layer)
     return type(layer).from_config(layer.get_config())
 
 
@@ -212,137 +206,3 @@ def binary_kernel(layer: tf.keras.layers.Layer) -> np.ndarray | None:
     latent = tf.convert_to_tensor(layer.kernel).numpy()
     kernel = BinaryKernel(layer, layer.kernel, layer.kernel_quantizer).quantized(latent)
     return kernel if latents.split(latents.as_filters(kernel, [0, 1, 2])) else None
-
-
-class BinaryConvolution(tf.keras.layers.Layer):
-    """What a ``QuantConv2D`` with a binary kernel computes for the sign of its input, as the converter wants it.
-
-    Args:
-        layer: The layer to copy.
-        threshold: What to subtract before the sign, one number or one for each channel.
-        kernel: Its quantized kernel, (height, width, in, out).
-        affine: What is done to the result of each group.
-    """
-
-    def __init__(
-        self,
-        layer: lq.layers.QuantConv2D,
-        threshold: np.ndarray,
-        kernel: np.ndarray,
-        affine: _Affine | None = None,
-    ) -> None:
-        super().__init__(name=layer.name, trainable=False)
-        self._of, self._threshold, self._kernel_value, self._affine = layer, threshold, kernel, affine
-        self._bias = layer.bias.numpy() if layer.use_bias and affine is None else None
-
-    def build(self, input_shape: Any) -> None:
-        self.kernel = self.add_weight(
-            "kernel", self._kernel_value.shape, initializer=tf.keras.initializers.Constant(self._kernel_value)
-        )
-        super().build(input_shape)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        layer = self._of
-        x = inputs - self._threshold if self._threshold.any() else inputs
-        if layer.padding == "same" and getattr(layer, "symmetric", False):
-            y = self._convolve_symmetric(x)
-        else:
-            y = self._convolve_groups(x, layer.strides)
-        if self._bias is not None:
-            y += self._bias
-        return layer.activation(y) if layer.activation else y
-
-    def _convolve_symmetric(self, x: tf.Tensor) -> tf.Tensor:
-        layer, size = self._of, x.shape[1:3]
-        axes = list(zip(size, layer.strides, layer.kernel_size, strict=True))
-        added = [(1 - n) % stride for n, stride, _ in axes]
-        kept = [-(-n // stride) for n, stride, _ in axes]
-        seen = [(out - 1) * stride + k // 2 for out, (_, stride, k) in zip(kept, axes, strict=True)]
-        if any(more and last >= n for more, last, n in zip(added, seen, size, strict=True)):
-            return self._convolve_groups(x, (1, 1))[:, :: layer.strides[0], :: layer.strides[1]]
-        if not any(added):
-            return self._convolve_groups(x, layer.strides)
-        x = tf.pad(x, [(0, 0), *((0, more) for more in added), (0, 0)])
-        return self._convolve_groups(x, layer.strides)[:, : kept[0], : kept[1]]
-
-    def _convolve_groups(self, x: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
-        groups = self._of.groups
-        if groups == 1:
-            return self._convolve(x, self.kernel, strides)
-        parts = zip(tf.split(x, groups, -1), tf.split(self.kernel, groups, -1), strict=True)
-        results = [self._convolve(part, kernel, strides) for part, kernel in parts]
-        if self._affine is not None:
-            affine = (np.split(value, groups) for value in self._affine)
-            results = [y * scale + offset for y, scale, offset in zip(results, *affine, strict=True)]
-        return tf.concat(results, -1)
-
-    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int]) -> tf.Tensor:
-        layer, padding = self._of, self._of.padding.upper()
-        size, x = x.shape[1:3], lq.math.sign(x)
-        if padding == "SAME" and layer.pad_values != 0:
-            reach = [rate * (k - 1) + 1 for k, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
-            total = [
-                max((-(-n // stride) - 1) * stride + k - n, 0)
-                for n, stride, k in zip(size, strides, reach, strict=True)
-            ]
-            edges = [(n // 2, n - n // 2) for n in total]
-            x, padding = tf.pad(x, [(0, 0), *edges, (0, 0)], constant_values=layer.pad_values), "VALID"
-        return tf.nn.conv2d(x, kernel, strides, padding, dilations=layer.dilation_rate)
-
-
-class _CutPadding(tf.keras.layers.Layer):
-    """Zeros around an image, some of which are cut off again."""
-
-    def __init__(self, layer: tf.keras.layers.ZeroPadding2D) -> None:
-        super().__init__(name=layer.name, trainable=False)
-        self._padding = layer.padding
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        (top, bottom), (left, right) = self._padding
-        return tf.pad(inputs, [(0, 0), (top, bottom + 1), (left, right + 1), (0, 0)])[:, :-1, :-1]
-
-
-class _GatherChannels(tf.keras.layers.Layer):
-    """A channel shuffle as one operation, where a reshape, a transposition and a reshape would be three."""
-
-    def __init__(self, layer: ShuffleChannels) -> None:
-        super().__init__(name=layer.name, trainable=False)
-        self._index = np.arange(layer.input_shape[-1], dtype=np.int32).reshape(layer.groups, -1).T.ravel()
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.gather(inputs, self._index, axis=-1)
-
-
-class _ShiftedPReLU(tf.keras.layers.Layer):
-    """RPReLU around the PReLU that the converter knows; the same bits."""
-
-    def __init__(self, layer: RPReLU) -> None:
-        super().__init__(name=layer.name, trainable=False)
-        self._shift_in, slope, self._shift_out = layer.get_weights()
-        self._slope = _as_alpha(slope, layer)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return _prelu(inputs + self._shift_in, self._slope) + self._shift_out
-
-
-class _ScaledPReLU(tf.keras.layers.Layer):
-    """FPReLU with positive slopes p above zero and q below, as p x and a PReLU of slope q / p; ``scaled`` has p x."""
-
-    def __init__(self, layer: FPReLU, scaled: bool) -> None:
-        super().__init__(name=layer.name, trainable=False)
-        positive, negative = layer.positive_slope.numpy(), layer.negative_slope.numpy()
-        self._scale = None if scaled else positive
-        self._slope = _as_alpha(negative / positive, layer)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return _prelu(inputs if self._scale is None else inputs * self._scale, self._slope)
-
-
-def _as_alpha(slope: np.ndarray, layer: tf.keras.layers.Layer) -> np.ndarray:
-    """Return slopes in the shape that the converter recognises, that of an image less its batch."""
-    return slope.reshape((1,) * (len(layer.input_shape) - 2) + (-1,))
-
-
-def _prelu(x: tf.Tensor, slope: np.ndarray) -> tf.Tensor:
-    """Return a PReLU as the two rectifiers in which the converter sees one."""
-    return tf.nn.relu(x) + -slope * tf.nn.relu(-x)

@@ -46,6 +46,12 @@ class Entry:
     native_shape: tuple[int, int, int]
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def call(self) -> str:
+        """The call that builds it, such as ``"zoo.WideResNet(depth=20, width=10)"``."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"zoo.{self.build.__name__}({arguments})"
+
 
 _ENTRIES: dict[str, Entry] = {}
 

@@ -57,6 +57,11 @@ class Weights:
     note: str | None = None
     page: str | None = None
 
+    @property
+    def shipped(self) -> bool:
+        """Whether the file is in the package."""
+        return self.url is None and self.page is None
+
     def path(self) -> Path:
         """Return the file, fetched and checked.
 

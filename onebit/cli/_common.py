@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import re
@@ -39,16 +40,8 @@ def start() -> None:
     if "tensorflow" in sys.modules or _TALKATIVE:
         return
     sys.stderr.flush()
-    written = ""
-    try:
-        with captured_stderr() as text:
-            try:
-                import tensorflow  # noqa: F401
-            finally:
-                written = text()
-    except BaseException:
-        os.write(2, written.encode())
-        raise
+    with captured_stderr(shown_on_error=True):
+        importlib.import_module("tensorflow")
 
 
 class ModelName(click.ParamType):

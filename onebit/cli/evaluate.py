@@ -160,4 +160,4 @@ def _shipped() -> list[Weights]:
     """Return the registered weights for CIFAR-10 that need no download."""
     from .. import zoo
 
-    return [row for row in zoo.list_weights() if row.dataset == "cifar10" and row.url is None and row.page is None]
+    return [row for row in zoo.list_weights() if row.dataset == "cifar10" and row.shipped]

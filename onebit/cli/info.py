@@ -39,10 +39,10 @@ def command(model: str, as_json: bool) -> None:
         )
         return
     out = console()
-    paper, arguments = entry.paper, ", ".join(f"{name}={value!r}" for name, value in entry.arguments.items())
+    paper = entry.paper
     facts = table("", "", title=f"[bold]{model}")
     facts.show_header = False
-    facts.add_row("call", f"zoo.{entry.build.__name__}({arguments})")
+    facts.add_row("call", entry.call)
     facts.add_row("paper", f"{paper.authors}, {paper.title}, {paper.venue}, arXiv {paper.arxiv}")
     facts.add_row("input", " x ".join(map(str, entry.native_shape)))
     facts.add_row("parameters", f"{quantity(counts.parameters)}, {quantity(counts.binary_parameters)} of them 1-bit")

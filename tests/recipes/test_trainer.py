@@ -35,7 +35,7 @@ def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
             build=tiny_network,
             optimizer=lambda steps: SGD(CosineEpochs(steps, epochs, lr), momentum=0.9, l2=1e-4),
             augment=flip_and_shift,
-            callbacks=lambda: [EDESchedule(epochs)],
+            callbacks=lambda network: [EDESchedule(epochs)],
             inherit=inherit_all if number > 1 else None,
             teacher=tiny_network if number > 1 else None,
         )

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import EDE, FPReLU, LibraPB, RPReLU, RSign, ScaledSign
-from onebit.zoo.export_form import BinaryConvolution, binary_kernel, export_form, sign_threshold
+from onebit.zoo.export_form import binary_kernel, export_form, sign_threshold
+from onebit.zoo.export_layers import BinaryConvolution
 from onebit.zoo.layers import ShuffleChannels
 
 
