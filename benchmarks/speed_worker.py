@@ -43,6 +43,10 @@ def keras_step(case: dict[str, Any]) -> Step:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
     else:
         from onebit import zoo  # before TensorFlow: it selects Keras 2
+        from onebit.malloc import keep_freed_memory
+
+        if case["source"] == "onebit" and case["task"] == "train":
+            keep_freed_memory()  # as `onebit train` does
     import tensorflow as tf
 
     tf.keras.mixed_precision.set_global_policy(case["precision"])

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from .base import ChannelParameters
 from .fused import fused
+from .stated import Stated
 
 Formula = Callable[..., Any]
 
@@ -154,7 +155,7 @@ class FPReLU(ChannelParameters):
 
 
 @lq.utils.register_keras_custom_object
-class ShiftedReLU(tf.keras.layers.Layer):
+class ShiftedReLU(Stated, tf.keras.layers.Layer):
     r"""McDonnell's shifted ReLU, \(f(x) = \max(-1, x)\), which replaces batch normalisation and ReLU.
 
     Backward: slope 1 above -1, and 0 at and below it. Input and output: any shape.
@@ -172,7 +173,7 @@ class ShiftedReLU(tf.keras.layers.Layer):
 
 
 @lq.utils.register_keras_custom_object
-class LeakyClip(tf.keras.layers.Layer):
+class LeakyClip(Stated, tf.keras.layers.Layer):
     r"""Identity on [-1, 1], slope 0.1 outside: Bi-Real Net's stand-in for the sign while pre-training.
 
     \[ f(x) = \begin{cases} x & |x| \le 1 \\ 0.1 x + 0.9 \, \mathrm{sign}(x) & |x| > 1 \end{cases} \]

@@ -8,6 +8,7 @@ import larq as lq
 import tensorflow as tf
 
 from .fused import fused
+from .stated import Stated
 
 
 @fused
@@ -23,7 +24,7 @@ def approx_sign(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
 
 @lq.utils.register_alias("approx_sign")
 @lq.utils.register_keras_custom_object
-class ApproxSign(lq.quantizers.ApproxSign):
+class ApproxSign(Stated, lq.quantizers.ApproxSign):
     r"""The sign, with a gradient that is the closer to the sign's the nearer the value is to 0.
 
     Forward:

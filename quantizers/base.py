@@ -9,11 +9,13 @@ import larq as lq
 import tensorflow as tf
 from tf_keras.src.engine.base_layer_utils import call_context
 
+from .stated import Stated
+
 INPUT, KERNEL = "input_quantizer", "kernel_quantizer"
 DEPTHWISE, POINTWISE = "depthwise_quantizer", "pointwise_quantizer"
 
 
-class BinaryQuantizer(lq.quantizers.Quantizer):
+class BinaryQuantizer(Stated, lq.quantizers.Quantizer):
     """A 1-bit quantizer that takes tensors of any float dtype, and learns which layer calls it and for what.
 
     The names of its own variables end in ``bias``: `larq.models.summary` takes every other weight that a convolution
@@ -32,18 +34,21 @@ class BinaryQuantizer(lq.quantizers.Quantizer):
 
     def __call__(self, inputs: tf.Tensor, *args: Any, **kwargs: Any) -> tf.Tensor:
         # Larq hands a quantizer the bare tensor; the layer in whose call we are is the only one to tell what it means.
-        layer = call_context().layer
+        self.serve(call_context().layer)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def serve(self, layer: tf.keras.layers.Layer | None) -> None:
+        """Learn what this object is for in ``layer``, if it is that layer's; raise where that has no meaning."""
         roles = [role for role in (INPUT, KERNEL, DEPTHWISE, POINTWISE) if getattr(layer, role, None) is self]
         if roles:
             self._serve(layer, roles)
-        return super().__call__(inputs, *args, **kwargs)
 
     def _serve(self, layer: tf.keras.layers.Layer, roles: Sequence[str]) -> None:
         """Prepare for a call by ``layer``, which holds this object as ``roles``; raise where that has no meaning."""
         return
 
 
-class ChannelParameters(tf.keras.layers.Layer):
+class ChannelParameters(Stated, tf.keras.layers.Layer):
     """A layer of unchanged shape with learned parameters that each hold one value per channel.
 
     Args:

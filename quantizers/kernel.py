@@ -74,14 +74,18 @@ class KernelQuantizer(BinaryQuantizer):
         else:
             self._channel_axes = (-2,) if isinstance(layer, _TRANSPOSED) else (-1,)
 
-    def filter_axes(self, kernel: tf.Tensor) -> list[int]:
-        """Return the axes of ``kernel`` that lie inside one filter.
+    def build(self, input_shape: Any) -> None:
+        self.filter_axes(input_shape)
+        super().build(input_shape)
+
+    def filter_axes(self, shape: Any) -> list[int]:
+        """Return the axes of a kernel of this shape that lie inside one filter.
 
         Raises:
-            ValueError: ``kernel`` is not a kernel (fewer than two axes, or axes of unknown length, as activations
+            ValueError: It is not a kernel's shape (fewer than two axes, or axes of unknown length, as activations
                 have), or ``channel_axis`` names axes it does not have, or all of them.
         """
-        shape = kernel.shape
+        shape = tf.TensorShape(shape)
         if shape.rank is None or shape.rank < 2 or not shape.is_fully_defined():
             raise ValueError(
                 f"{type(self).__name__} quantizes kernels: its input must have at least 2 axes, all of known length, "

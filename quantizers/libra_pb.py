@@ -44,7 +44,7 @@ class LibraPB(KernelQuantizer, EDEState):
         super().__init__(k=k, t=t, **kwargs)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        axes = self.filter_axes(inputs)
+        axes = self.filter_axes(inputs.shape)
         w = standardise(wide(inputs), axes)
         magnitude = tf.reduce_mean(tf.abs(w), axis=axes, keepdims=True)
         shift = tf.round(tf.math.log(magnitude) / tf.math.log(tf.constant(2, w.dtype)))

@@ -45,7 +45,7 @@ class McDonnellSign(KernelQuantizer):
         self.gain = gain
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        weights_per_filter = math.prod(inputs.shape[axis] for axis in self.filter_axes(inputs))
+        weights_per_filter = math.prod(inputs.shape[axis] for axis in self.filter_axes(inputs.shape))
         scale = self.gain / math.sqrt(weights_per_filter)
 
         @tf.custom_gradient

@@ -33,7 +33,7 @@ class ScaledSign(KernelQuantizer):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        axes = self.filter_axes(inputs)
+        axes = self.filter_axes(inputs.shape)
 
         @tf.custom_gradient
         def quantize(w: tf.Tensor) -> tuple[tf.Tensor, object]:

@@ -18,7 +18,7 @@ from ..quantizers import LibraPB
 def filter_axes(quantizer: tf.keras.layers.Layer, shape: tuple[int, ...]) -> list[int]:
     """Return the axes of a kernel of this shape that lie inside one filter of ``quantizer``."""
     if hasattr(quantizer, "filter_axes"):
-        return quantizer.filter_axes(tf.TensorSpec(shape))
+        return quantizer.filter_axes(shape)
     return list(range(len(shape) - 1))
 
 

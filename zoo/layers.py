@@ -10,6 +10,9 @@ from typing import Any, Literal, get_args
 import larq as lq
 import tensorflow as tf
 
+from ..quantizers.base import BinaryQuantizer
+from ..quantizers.stated import Stated, build_nested
+
 Padding = Literal["symmetric", "same", "same_one"]
 """How a binary convolution treats the image's border.
 
@@ -21,7 +24,7 @@ Padding = Literal["symmetric", "same", "same_one"]
 
 
 @lq.utils.register_keras_custom_object
-class BinaryConv2D(lq.layers.QuantConv2D):
+class BinaryConv2D(Stated, lq.layers.QuantConv2D):
     """Larq's ``QuantConv2D`` with the choice of `Padding`, and with a gradient for groups on CPUs.
 
     Args:
@@ -46,6 +49,14 @@ class BinaryConv2D(lq.layers.QuantConv2D):
                 "symmetric padding needs a kernel of odd size, pad_values=0 and channels last, not "
                 f"kernel_size={self.kernel_size}, pad_values={self.pad_values} and {self.data_format}."
             )
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        for quantizer, shape in ((self.input_quantizer, input_shape), (self.kernel_quantizer, self.kernel.shape)):
+            if isinstance(quantizer, BinaryQuantizer):
+                quantizer.serve(self)
+            if isinstance(quantizer, tf.keras.layers.Layer):
+                build_nested(quantizer, shape)
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         # Larq's kernel quantizes itself anew at each reading: read it once.
@@ -133,7 +144,7 @@ def binary_conv(
 
 
 @lq.utils.register_keras_custom_object
-class PadChannels(tf.keras.layers.Layer):
+class PadChannels(Stated, tf.keras.layers.Layer):
     """Append channels of zeros: (..., c) becomes (..., before + c + after)."""
 
     def __init__(self, before: int = 0, after: int = 0, **kwargs: Any) -> None:
@@ -152,7 +163,7 @@ class PadChannels(tf.keras.layers.Layer):
 
 
 @lq.utils.register_keras_custom_object
-class DuplicateChannels(tf.keras.layers.Layer):
+class DuplicateChannels(Stated, tf.keras.layers.Layer):
     """Repeat the channels in order until there are ``channels``: (..., c) becomes (..., channels)."""
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
@@ -170,7 +181,7 @@ class DuplicateChannels(tf.keras.layers.Layer):
 
 
 @lq.utils.register_keras_custom_object
-class ShuffleChannels(tf.keras.layers.Layer):
+class ShuffleChannels(Stated, tf.keras.layers.Layer):
     """Deal the channels of each of ``groups`` groups out to all groups: channel g n + i becomes i groups + g."""
 
     def __init__(self, groups: int, **kwargs: Any) -> None:
@@ -190,7 +201,7 @@ class ShuffleChannels(tf.keras.layers.Layer):
 
 
 @lq.utils.register_keras_custom_object
-class Subsample(tf.keras.layers.Layer):
+class Subsample(Stated, tf.keras.layers.Layer):
     """Keep every ``stride``-th pixel, the first included: (b, h, w, c) becomes (b, ceil(h / s), ceil(w / s), c)."""
 
     def __init__(self, stride: int = 2, **kwargs: Any) -> None:
@@ -209,7 +220,7 @@ class Subsample(tf.keras.layers.Layer):
 
 
 @lq.utils.register_keras_custom_object
-class Temperature(tf.keras.layers.Layer):
+class Temperature(Stated, tf.keras.layers.Layer):
     """Divide by a constant, to soften logits (McDonnell's shifted-ReLU networks)."""
 
     def __init__(self, temperature: float, **kwargs: Any) -> None:

@@ -8,10 +8,11 @@ import larq as lq
 import tensorflow as tf
 
 from ..quantizers.fused import fused
+from ..quantizers.stated import Stated
 
 
 @lq.utils.register_keras_custom_object
-class ExactBatchNormalization(tf.keras.layers.BatchNormalization):
+class ExactBatchNormalization(Stated, tf.keras.layers.BatchNormalization):
     """Keras' batch normalisation over the last axis, whose moving statistics are as exact as its dtype.
 
     Where TensorFlow's fused kernel does not serve (vectors, float64), Keras rounds 1 - momentum to float32.
@@ -63,7 +64,7 @@ class UnbiasedBatchNormalization(ExactBatchNormalization):
 
 
 @lq.utils.register_keras_custom_object
-class SymmetricMaxPool2D(tf.keras.layers.MaxPooling2D):
+class SymmetricMaxPool2D(Stated, tf.keras.layers.MaxPooling2D):
     """Max pooling of a window of odd size, padded with minus infinity by half of it on each side.
 
     (b, h, w, c) becomes (b, ceil(h / s), ceil(w / s), c), as with ``same``, which at stride 2 pads even sizes at the
@@ -82,7 +83,7 @@ class SymmetricMaxPool2D(tf.keras.layers.MaxPooling2D):
 
 
 @lq.utils.register_keras_custom_object
-class HardTanh(tf.keras.layers.Layer):
+class HardTanh(Stated, tf.keras.layers.Layer):
     """max(-1, min(1, x)), of any shape. The gradient is 0 at -1 and 1 as well, as in PyTorch."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

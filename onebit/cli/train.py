@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..malloc import keep_freed_memory
 from ._common import console, json_option, print_json, start, table
 
 
@@ -53,6 +54,7 @@ def command(
 
     A run that was stopped goes on after its last completed epoch when the same command is given again.
     """
+    keep_freed_memory()
     start()
     from .. import recipes
 

@@ -11,6 +11,14 @@ from onebit.cli import main
 from tests.conftest import shared
 
 
+@pytest.fixture(autouse=True)
+def kept(monkeypatch):
+    """This process goes on after a training: its memory stays as it is."""
+    calls = []
+    monkeypatch.setattr("onebit.cli.train.keep_freed_memory", lambda: calls.append(True))
+    return calls
+
+
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
