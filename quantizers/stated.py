@@ -1,7 +1,7 @@
 """Layers that state what they return, so that Keras need not run them to find out.
 
-Keras 2 builds a network by running each layer in a scratch graph of its own, after AutoGraph has rewritten its code. For
-a network of this zoo that was two thirds of the time between the imports and the model.
+Keras 2 builds a network by running each layer in a scratch graph of its own, after AutoGraph has rewritten its code.
+For a network of this zoo that was two thirds of the time between the imports and the model.
 """
 
 from __future__ import annotations
