@@ -38,6 +38,8 @@ class Stated:
 
 
 def build_nested(layer: tf.keras.layers.Layer, shape: Any) -> None:
-    """Build a layer that is an attribute of the one being built, as its first call would."""
+    """Build a layer that is an attribute of the one being built, and check its input, as its first call would."""
+    inputs = tf.TensorSpec(shape, layer.compute_dtype)
     with tf.name_scope(layer._name_scope()):
-        layer._maybe_build(tf.TensorSpec(shape, layer.compute_dtype))
+        layer._maybe_build(inputs)
+    assert_input_compatibility(layer.input_spec, inputs, layer.name)

@@ -91,6 +91,13 @@ def test_a_quantizer_without_meaning_is_refused_at_once():
         BinaryConv2D(6, 3, input_quantizer=ScaledSign())(tf.keras.Input((9, 6, 4)))
 
 
+def test_a_shared_quantizer_that_does_not_fit():
+    rsign = RSign()
+    BinaryConv2D(6, 3, input_quantizer=rsign)(tf.keras.Input((9, 6, 4)))
+    with pytest.raises(ValueError, match="expected axis"):
+        BinaryConv2D(6, 3, input_quantizer=rsign)(tf.keras.Input((9, 6, 5)))
+
+
 def test_what_cannot_be_stated_is_computed():
     """Integers, which a layer does not cast, and layers with a loss on their output."""
     assert PadChannels(0, 1)(tf.keras.Input((9, 6, 4), dtype=tf.int32)).dtype == tf.int32
