@@ -63,12 +63,11 @@ def latent_filters(
     """
     deviation = math.sqrt(2 / signs.shape[1])
     if magnitudes is None:
-        filters = deviation * np.where(signs, 1.0, -1.0)
-    elif isinstance(quantizer, LibraPB):
-        filters = deviation * _standardising_to(signs, magnitudes.astype(np.float64))
-    else:
-        filters = np.where(signs, 1.0, -1.0) * _averaging_to(magnitudes, signs.shape[1])
-    return filters.astype(np.float32 if magnitudes is None else magnitudes.dtype)
+        return np.where(signs, np.float32(deviation), np.float32(-deviation))
+    if isinstance(quantizer, LibraPB):
+        return (deviation * _standardising_to(signs, magnitudes.astype(np.float64))).astype(magnitudes.dtype)
+    sizes = _averaging_to(magnitudes, signs.shape[1])
+    return np.where(signs, sizes, -sizes)
 
 
 def _averaging_to(means: np.ndarray, count: int) -> np.ndarray:
@@ -87,7 +86,7 @@ def _averaging_to(means: np.ndarray, count: int) -> np.ndarray:
     fits = (sums / kind(count) == means[:, None]) & (sums == candidates * unit)
     units = np.take_along_axis(candidates, np.argmax(fits, axis=1)[:, None], axis=1)
     each, rest = np.divmod(units, count)
-    return (each + (np.arange(count) < rest)) * unit
+    return np.where(np.arange(count) < rest, ((each + 1) * unit).astype(kind), (each * unit).astype(kind))
 
 
 def _standardising_to(signs: np.ndarray, scales: np.ndarray) -> np.ndarray:
