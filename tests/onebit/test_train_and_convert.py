@@ -56,7 +56,7 @@ def test_convert(tmp_path, goldens, reference):
 
 
 @pytest.mark.slow
-def test_a_recipe_runs_as_a_smoke_test(tmp_path):
+def test_a_recipe_runs_as_a_smoke_test(tmp_path, kept):
     data = shared("tfds")
     arguments = ("--data-dir", data, "--epochs", 1, "--limit", 256, "--set", "width=1")
     result = run("train", "mcdonnell", "-o", tmp_path / "run", *arguments, "--json")
@@ -64,3 +64,4 @@ def test_a_recipe_runs_as_a_smoke_test(tmp_path):
     record = json.loads(result.output)
     assert record["test"]["images"] == 256
     assert len(record["history"]) == 1
+    assert kept, "freed memory is kept for the next step"
