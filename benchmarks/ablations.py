@@ -3,8 +3,8 @@
     python benchmarks/ablations.py --data-dir DATA --output RUNS [--epochs 20] [--seeds 1 2 3] [--only TEXT]
 
 Trains one network after the other, each as ``onebit train`` does, in a folder of its own: stopped and started again, it
-goes on where it was. Whatever is finished goes into ``benchmarks/ablations.json``, from which ``benchmarks/report.py``
-writes the table in ``docs/ablations.md``.
+goes on where it was; one that fails does not keep the others from their turn. Whatever is finished goes into
+``benchmarks/ablations.json``, from which ``benchmarks/report.py`` writes the table in ``docs/ablations.md``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,24 +147,32 @@ def train(variant: Variant, folder: Path, data_dir: str | None, epochs: int, see
     recipes.train(recipe, folder, data_dir=data_dir, seed=seed, limit=limit)
 
 
-def collect(output: Path, epochs: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the figures of all runs that are finished."""
-    rows = []
+def collect(output: Path, epochs: int, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return earlier figures of this length, and those of all runs that are finished, in the order of the studies."""
+    found = {(row["study"], row["variant"], row["seed"]): row for row in rows if row["epochs"] == epochs}
     for number, variant in enumerate(VARIANTS):
         for seed in seeds:
-            record = folder_of(output, number, epochs, seed) / "record.json"
+            record = folder_of(output, number, epochs, seed, None) / "record.json"
             if record.exists():
-                found = json.loads(record.read_text(encoding="utf-8"))
-                figures = {"seed": seed, "epochs": epochs, "top1": round(found["test"]["top1"], 2)}
-                rows.append({"study": variant.study, "variant": variant.name, **figures, "seconds": found["seconds"]})
-    return rows
+                run = json.loads(record.read_text(encoding="utf-8"))
+                found[variant.study, variant.name, seed] = {
+                    "study": variant.study,
+                    "variant": variant.name,
+                    "seed": seed,
+                    "epochs": epochs,
+                    "top1": round(run["test"]["top1"], 2),
+                    "seconds": run["seconds"],
+                }
+    places = {(variant.study, variant.name): place for place, variant in enumerate(VARIANTS)}
+    return [found[key] for key in sorted(found, key=lambda key: (places[key[:2]], key[2]))]
 
 
-def folder_of(output: Path, number: int, epochs: int, seed: int) -> Path:
+def folder_of(output: Path, number: int, epochs: int, seed: int, limit: int | None) -> Path:
     """Return the folder of a run; a variant that two studies share has one."""
     same = [(each.recipe, each.settings, each.change) for each in VARIANTS]
     first = same.index(same[number])
-    return output / f"{VARIANTS[first].recipe}-{first}-{epochs}-{seed}"
+    parts = (VARIANTS[first].recipe, first, epochs, seed, *([limit] if limit else []))
+    return output / "-".join(map(str, parts))
 
 
 def main() -> None:
@@ -179,21 +187,24 @@ def main() -> None:
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run is not None:
-        folder = folder_of(options.output, options.run, options.epochs, options.seeds[0])
+        folder = folder_of(options.output, options.run, options.epochs, options.seeds[0], options.limit)
         train(VARIANTS[options.run], folder, options.data_dir, options.epochs, options.seeds[0], options.limit)
         return
+    failed = 0
     for seed in options.seeds:
         for number, variant in enumerate(VARIANTS):
-            folder = folder_of(options.output, number, options.epochs, seed)
+            folder = folder_of(options.output, number, options.epochs, seed, options.limit)
             if options.only in variant.study and not (folder / "record.json").exists():
                 print(f"{variant.study}: {variant.name}, seed {seed}", flush=True)
                 same = ["--epochs", options.epochs, "--output", options.output, "--seeds", seed, "--run", number]
                 given = [("--data-dir", options.data_dir), ("--limit", options.limit)]
                 same += [word for pair in given if pair[1] is not None for word in pair]
                 # A process each: TensorFlow keeps what one training made until the process ends.
-                subprocess.run([sys.executable, __file__, *map(str, same)], check=True)
-    if options.limit is None:
-        write_rows(FILE, collect(options.output, options.epochs, options.seeds))
+                failed += subprocess.run([sys.executable, __file__, *map(str, same)], check=False).returncode != 0
+            if options.limit is None:
+                before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
+                write_rows(FILE, collect(options.output, options.epochs, options.seeds, before))
+    sys.exit(f"{failed} runs failed." if failed else 0)
 
 
 if __name__ == "__main__":

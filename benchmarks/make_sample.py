@@ -10,10 +10,11 @@ of each in that file. The same data gives the same bytes.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
+
+from onebit.zoo.files import replacing
 
 OUTPUT = Path(__file__).resolve().parents[1] / "zoo" / "data" / "cifar10_sample.npz"
 
@@ -38,8 +39,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where TFDS keeps the prepared dataset")
     arrays = make(parser.parse_args().data_dir)
-    temporary = OUTPUT.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with replacing(OUTPUT) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(temporary, OUTPUT)
     print(f"{OUTPUT}: {OUTPUT.stat().st_size:,} bytes, {len(arrays['labels'])} images")

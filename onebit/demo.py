@@ -67,7 +67,7 @@ def run(
 
     Args:
         output: Folder for the packed file and the picture; made if absent.
-        weights: Weights of the 1-bit Wide ResNet 20-1 with ten classes.
+        weights: Weights of `MODEL` with ten classes.
         images: How many of the 1,000 sample images to use, at least 100.
         epochs: Of the fine-tuning.
         seed: Of the new classifier, the split and the order of training. Threads may still add in another order.
@@ -142,7 +142,7 @@ def run(
         labels=labels,
         probabilities=probabilities,
         class_names=sample.class_names,
-        title=f"A 1-bit Wide ResNet 20-1 on CIFAR-10: {accuracy:.1f} % of {images:,} test images correct",
+        title=f"A 1-bit {picture.display_name(MODEL)} on CIFAR-10: {accuracy:.1f} % of {images:,} test images correct",
         caption=f"Fine-tuned in {training_seconds:.0f} s to tell animals from vehicles:\n"
         f"{after:.1f} % of {split} images kept aside are right.\n"
         f"Its packed file has {packed_bytes / 1e3:,.0f} kB instead of {float32_bytes / 1e3:,.0f} kB.",

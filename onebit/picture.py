@@ -97,7 +97,7 @@ def _sizes(figure: Any, models: Sequence[str]) -> None:
             text = f"{value / 1e6:.1f} MB" if value >= 1e6 else f"{value / 1e3:.0f} kB"
             ax.text(value * 1.12, y + offset, text, va="center", fontsize=11.5, color=INK)
         ratio = f"{count.float32_memory / count.memory:.0f} times smaller"
-        ax.text(SMALLEST, y + 0.4, f"{_title(name)}", fontsize=11.5, fontweight="bold", color=INK)
+        ax.text(SMALLEST, y + 0.4, f"{display_name(name)}", fontsize=11.5, fontweight="bold", color=INK)
         ax.text(LARGEST, y + 0.4, ratio, fontsize=10.5, color=FAINT, ha="right")
     ax.set(xscale="log", xlim=(SMALLEST, LARGEST), ylim=(-0.5, rows[0] + 0.65), yticks=[])
     ax.set_xticks([1e4, 1e5, 1e6, 1e7, 1e8], ["10 kB", "100 kB", "1 MB", "10 MB", "100 MB"], color=FAINT)
@@ -113,7 +113,7 @@ def _sizes(figure: Any, models: Sequence[str]) -> None:
     figure.text(0.56, 0.842, "(logarithmic)", fontsize=11, color=FAINT)
 
 
-def _title(name: str) -> str:
+def display_name(name: str) -> str:
     """Return ``wide_resnet_20_1`` as Wide ResNet 20-1."""
     *words, depth, width = name.split("_")
     return f"{' '.join(words).title().replace('Resnet', 'ResNet')} {depth}-{width}"

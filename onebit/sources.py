@@ -23,11 +23,13 @@ class Dataset:
         count: How many.
         read: Returns batches (images, labels), uint8 of shape (batch, height, width, 3) and int64, given the (height,
             width) and the crop to bring images of any size to, the batch's size and the number of images to read.
+        num_classes: How many classes they are of, where that is known.
     """
 
     name: str
     count: int
     read: Callable[[tuple[int, int], float, int, int], Iterator[tuple[np.ndarray, np.ndarray]]]
+    num_classes: int | None = None
 
     def batches(
         self, size: tuple[int, int], preprocessing: str = "raw", batch_size: int = 100, limit: int | None = None
@@ -45,7 +47,7 @@ class Dataset:
         """
         prepare = get_preprocessing(preprocessing)
         count = min(self.count, limit or self.count)
-        for images, labels in self.read(size, prepare.crop, batch_size, count):
+        for images, labels in self.read(size, prepare.crop_for(size), batch_size, count):
             if images.shape[1:3] != tuple(size):
                 raise ValueError(
                     f"The images of {self.name} are {images.shape[1]} x {images.shape[2]} pixels, but the model takes "
@@ -55,7 +57,7 @@ class Dataset:
 
 
 def open_dataset(
-    source: str, *, split: str = "test", data_dir: str | None = None, names: Sequence[str] | None = None
+    source: str, *, split: str | None = None, data_dir: str | None = None, names: Sequence[str] | None = None
 ) -> Dataset:
     """Open labelled images.
 
@@ -63,7 +65,7 @@ def open_dataset(
         source: ``"sample"``, the 1,000 images that ship with the package; a folder with a sub-folder of image files for
             each class; an ``.npz`` file with ``images`` (n, height, width, 3), uint8, and ``labels`` (n,); or the name
             of a TensorFlow dataset.
-        split: Of a TensorFlow dataset.
+        split: Of a TensorFlow dataset. ``None`` is the one to test on.
         data_dir: Where TensorFlow datasets lie.
         names: The model's class names, if known. Sub-folders that are all named like classes get their labels;
             otherwise there must be one for each class, and they are labelled 0, 1, ... in the order of their names.
@@ -75,7 +77,7 @@ def open_dataset(
     path = Path(source)
     if source == "sample":
         sample = sample_images()
-        return _in_memory("the sample", sample.images, sample.labels)
+        return _in_memory("the sample", sample.images, sample.labels, len(sample.class_names))
     if path.is_dir():
         return _folder(path, names)
     if path.is_file():
@@ -85,30 +87,43 @@ def open_dataset(
     return _tfds(source, split, data_dir)
 
 
-def _tfds(name: str, split: str, data_dir: str | None) -> Dataset:
+def _tfds(name: str, split: str | None, data_dir: str | None) -> Dataset:
     from .recipes.augmentation import centre
+    from .recipes.datasets import DATASETS
     from .recipes.tfds import load_arrays, open_tfds, prepared
 
     info = prepared(name, data_dir).info
+    if split is None:
+        # ImageNet's images of the split "test" have no labels.
+        known = {dataset.tfds: dataset.test for dataset in DATASETS.values()}
+        split = known.get(name, "test")
+    if not {"image", "label"} <= set(info.features):
+        raise ValueError(f"The dataset {name!r} is not one of labelled images: it has {', '.join(info.features)}.")
+    classes = getattr(info.features["label"], "num_classes", None)
     if split not in info.splits and "[" not in split and "+" not in split:
         raise ValueError(f"The dataset {name!r} has no split {split!r}; it has {', '.join(sorted(info.splits))}.")
     if info.features["image"].shape[0] is not None:
-        return _in_memory(f"{name}, {split}", *load_arrays(name, split, data_dir))
+        return _in_memory(f"{name}, {split}", *load_arrays(name, split, data_dir), classes)
 
     def read(
         size: tuple[int, int], crop: float, batch_size: int, count: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        images = open_tfds(name, split, size, info.features["label"].num_classes, data_dir, count)
+        images = open_tfds(name, split, size, classes or 0, data_dir, count)  # nothing here asks for the classes
         return images.in_order(batch_size, functools.partial(centre, share=crop)).as_numpy_iterator()
 
-    return Dataset(f"{name}, {split}", info.splits[split].num_examples, read)
+    return Dataset(f"{name}, {split}", info.splits[split].num_examples, read, classes)
 
 
-def _in_memory(name: str, images: np.ndarray, labels: np.ndarray) -> Dataset:
-    return _sliced(name, labels, lambda part, size, crop: images[part])
+def _in_memory(name: str, images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> Dataset:
+    return _sliced(name, labels, lambda part, size, crop: images[part], num_classes)
 
 
-def _sliced(name: str, labels: np.ndarray, images: Callable[[slice, tuple[int, int], float], np.ndarray]) -> Dataset:
+def _sliced(
+    name: str,
+    labels: np.ndarray,
+    images: Callable[[slice, tuple[int, int], float], np.ndarray],
+    num_classes: int | None = None,
+) -> Dataset:
     """Return a dataset of which any part can be read."""
     labels = labels.astype(np.int64)
 
@@ -119,7 +134,7 @@ def _sliced(name: str, labels: np.ndarray, images: Callable[[slice, tuple[int, i
             part = slice(start, min(start + batch_size, count))
             yield images(part, size, crop), labels[part]
 
-    return Dataset(name, len(labels), read)
+    return Dataset(name, len(labels), read, num_classes)
 
 
 def _npz(path: Path) -> Dataset:

@@ -97,7 +97,7 @@ def birealnet_staged(
     3. ``clip``: slope 0 outside; likewise.
     4. ``binary``: signs and binary weights, no decay.
     5. ``unit_weights``: the weights become ±1 without their scales, and the normalisations' statistics, scales and
-       offsets are trained for one epoch, so that they absorb the scales. The kernels stand still.
+       offsets, and the classifier, are trained for one epoch, so that they absorb the scales. No convolution changes.
 
     Args:
         model, dataset: As in `birealnet`.
@@ -133,8 +133,8 @@ def birealnet_staged(
 
     def frozen(classes: int, shape: tuple[int, ...]) -> tf.keras.Model:
         network = load(model, num_classes=classes, input_shape=shape)
-        for kernel in binary_kernels(network).values():
-            kernel.layer.trainable = False
+        for layer in network.layers:
+            layer.trainable = not isinstance(layer, tf.keras.layers.Conv2D)
         return network
 
     stages = [

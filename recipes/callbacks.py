@@ -34,7 +34,7 @@ class StopWhenDiverged(tf.keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise DivergedError(
                 f"The loss is {loss} at batch {batch + 1} of epoch {self._epoch + 1}. The last completed epoch "
-                "is kept; try a lower learning rate."
+                "is kept; try a lower learning rate, in another folder."
             )
 
 
@@ -126,7 +126,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 class EpochCheckpoint(tf.keras.callbacks.Callback):
-    """Checkpoints network, optimizer and epoch after each epoch, and keeps the best network by test accuracy apart.
+    """Checkpoints network, optimizer and epoch after each epoch, and apart the stage's best network by test accuracy.
 
     A checkpoint counts from the moment that its last file is written, so that a run which is killed meanwhile goes on
     from the one before.
@@ -174,7 +174,9 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         accuracy = (logs or {}).get("val_accuracy")
-        before = [row["val_accuracy"] for row in self._history.rows[:-1] if "val_accuracy" in row]
+        # Of this stage alone: the networks of the stages before are other ones, real-valued and better.
+        stage = [row for row in self._history.rows[:-1] if row["stage"] == self._history.stage]
+        before = [row["val_accuracy"] for row in stage if "val_accuracy" in row]
         if accuracy is not None and accuracy >= max(before, default=0.0):
             with replacing(self._best) as temporary:
                 self._network.save_weights(str(temporary))

@@ -6,13 +6,15 @@ and one that is continued at an epoch sees what it would have seen.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ..zoo.images import Preprocessing
 from .augmentation import Augmentation, Crop, centre, random_area
 
 BUFFER = 4096
@@ -27,6 +29,10 @@ class Images(ABC):
         shape: (height, width, channels) of what the network gets.
         num_classes: Labels are integers from 0 to this - 1.
     """
+
+    def describe(self) -> dict[str, Any]:
+        """Return what tells these images from others, as JSON can hold it."""
+        return {"count": self.count, "shape": list(self.shape), "num_classes": self.num_classes}
 
     def __init__(self, count: int, shape: tuple[int, ...], num_classes: int) -> None:
         self.count, self.shape, self.num_classes = count, shape, num_classes
@@ -67,6 +73,12 @@ class ArrayImages(Images):
             raise ValueError("labels must be at least one, and from 0 on.")
         super().__init__(len(images), images.shape[1:], num_classes or int(labels.max()) + 1)
         self._images, self._labels = tf.constant(images), tf.constant(labels.astype(np.int64))
+
+    def describe(self) -> dict[str, Any]:
+        """See `Images`; also the digest of what they hold."""
+        digest = hashlib.sha256(self._images.numpy())
+        digest.update(self._labels.numpy())
+        return {**super().describe(), "sha256": digest.hexdigest()}
 
     def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
         steps = self.count // batch_size
@@ -220,13 +232,9 @@ def batches(
     return numbers.map(augmented, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def normalised(dataset: tf.data.Dataset, mean: Sequence[float], std: Sequence[float]) -> tf.data.Dataset:
-    """Map the images of a dataset of (images, labels) to float32, (image - mean) / std channel by channel.
-
-    Images in grey get the average of the channels' means and deviations.
-    """
-    if dataset.element_spec[0].shape[-1] == 1:
-        mean, std = [float(np.mean(mean))], [float(np.mean(std))]
+def normalised(dataset: tf.data.Dataset, preprocessing: Preprocessing) -> tf.data.Dataset:
+    """Map the images of a dataset of (images, labels) to float32, (image - mean) / std channel by channel."""
+    mean, std = preprocessing.constants(dataset.element_spec[0].shape[-1])
     trivial = not any(mean) and all(s == 1 for s in std)
 
     def normalise(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -79,14 +79,21 @@ class Distiller(tf.keras.Model):
 
 
 def logits_model(model: tf.keras.Model) -> tf.keras.Model:
-    """Return a model that shares ``model``'s layers and stops before its final softmax, or ``model`` if it has none."""
+    """Return a model that shares ``model``'s layers and has no final softmax, or ``model`` if it has none.
+
+    Where the last layer does more than the softmax, as ``Dense(10, activation="softmax")``, the logits are the
+    logarithms of the probabilities, whose softmax is the same.
+    """
     if not model.layers:
         return model
     last = model.layers[-1]
-    softmax = isinstance(last, tf.keras.layers.Softmax) or (
-        isinstance(last, tf.keras.layers.Activation) and last.activation is tf.keras.activations.softmax
-    )
-    return tf.keras.Model(model.inputs, last.input) if softmax else model
+    softmax = getattr(last, "activation", None) is tf.keras.activations.softmax
+    if isinstance(last, tf.keras.layers.Softmax) or (softmax and isinstance(last, tf.keras.layers.Activation)):
+        return tf.keras.Model(model.inputs, last.input)
+    if softmax:
+        probabilities = tf.cast(model.output, tf.float32)
+        return tf.keras.Model(model.inputs, tf.math.log(tf.maximum(probabilities, np.finfo(np.float32).tiny)))
+    return model
 
 
 def teacher_logits(teacher: tf.keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -100,13 +107,15 @@ def teacher_logits(teacher: tf.keras.Model, batches: tf.data.Dataset) -> tf.data
         batches: Finite batches (images, labels).
     """
     logits = logits_model(teacher)
-    cached = np.concatenate([logits(images, training=False).numpy() for images, _ in batches])
-    sizes = np.array([len(labels) for _, labels in batches])
+    found = [logits(images, training=False).numpy() for images, _ in batches]
+    sizes = np.array([len(part) for part in found])
+    # Made here, it is no constant of the dataset's graph, which holds no more than 2 GB.
+    cached = tf.constant(np.concatenate(found))
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
 
     def attach(place: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         images, labels = batch
-        return images, (labels, tf.constant(cached)[place[0] : place[0] + place[1]])
+        return images, (labels, cached[place[0] : place[0] + place[1]])
 
     places = tf.data.Dataset.from_tensor_slices(np.stack([offsets, sizes], axis=1))
     return tf.data.Dataset.zip((places, batches)).map(attach)

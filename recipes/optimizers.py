@@ -24,8 +24,9 @@ class _CoupledL2(tf.keras.optimizers.Optimizer):
         self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
     ) -> Any:
         if self.l2:
-            # The gradients of all replicas are added up.
-            l2 = self.l2 / tf.distribute.get_strategy().num_replicas_in_sync
+            # The gradients of all replicas are added up, unless that is done (LossScaleOptimizer does it before).
+            added = kwargs.get("skip_gradients_aggregation", False)
+            l2 = self.l2 / (1 if added else tf.distribute.get_strategy().num_replicas_in_sync)
             grads_and_vars = [
                 (g + tf.cast(l2, g.dtype) * v if g is not None and self.decays(v.name) else g, v)
                 for g, v in grads_and_vars

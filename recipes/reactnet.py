@@ -26,16 +26,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
-from ..zoo import entry, load, load_packed
+from ..zoo import entry, get_preprocessing, load, load_packed, preprocessing_of
 from ..zoo.naming import binary_kernels
 from .augmentation import flip_and_light
 from .birealnet import inherit_all
 from .datasets import usual_augmentation
+from .distiller import logits_model
 from .optimizers import Adam
 from .recipe import Recipe, Stage, register
 from .schedules import LinearEpochs
+
+PREPROCESSING = "imagenet"
 
 
 @register
@@ -57,7 +61,8 @@ def reactnet(
         model: A registered ReActNet of step 2.
         dataset: What to train on.
         teacher: ``"MODEL:TAG"``, registered weights of the zoo; or the path of a packed file or of a whole Keras
-            model. It gets the student's input. Empty trains on the labels instead, which the paper compares with.
+            model. It sees the student's images, normalised as its weights say (a Keras model: as the student's). Empty
+            trains on the labels instead, which the paper compares with.
         epochs: Of each step.
         batch_size: Partial batches are dropped.
         lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one.
@@ -77,20 +82,31 @@ def reactnet(
                 LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=_is_convolution
             ),
             augment=usual_augmentation(dataset, imagenet=flip_and_light),
-            teacher=(lambda classes, shape: load_teacher(teacher)) if teacher else None,
+            teacher=(lambda classes, shape: load_teacher(teacher, PREPROCESSING)) if teacher else None,
             repeats=cache_teacher,
             inherit=_inherit_but_kernels if released else inherit_all,
         )
 
-    return Recipe("reactnet", dataset, batch_size, "imagenet", [step(1), step(2)])
+    return Recipe("reactnet", dataset, batch_size, PREPROCESSING, [step(1), step(2)])
 
 
-def load_teacher(teacher: str) -> tf.keras.Model:
-    """Return a teacher from ``"MODEL:TAG"``, a packed file or a whole Keras model.
+def load_teacher(teacher: str, preprocessing: str) -> tf.keras.Model:
+    """Return a teacher for images of a preprocessing, from ``"MODEL:TAG"``, a packed file or a whole Keras model.
 
     Raises:
         ValueError: It is none of these.
     """
+    model = _open_teacher(teacher)
+    own, given = (get_preprocessing(name) for name in (preprocessing_of(model) or preprocessing, preprocessing))
+    if (own.mean, own.std) == (given.mean, given.std):
+        return model
+    mean, std, own_mean, own_std = map(np.array, (given.mean, given.std, own.mean, own.std))
+    again = tf.keras.layers.Rescaling(std / own_std, (mean - own_mean) / own_std, dtype="float32")
+    images = tf.keras.Input(model.input_shape[1:])
+    return tf.keras.Model(images, logits_model(model)(again(images)))
+
+
+def _open_teacher(teacher: str) -> tf.keras.Model:
     if Path(teacher).exists():
         if Path(teacher).suffix in (".keras", ".h5") or Path(teacher).is_dir():
             return tf.keras.models.load_model(teacher, compile=False)

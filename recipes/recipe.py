@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import tensorflow as tf
 
@@ -117,26 +118,25 @@ def _defaults(function: Callable[..., Recipe]) -> dict[str, Any]:
 
 
 def _checked(function: Callable[..., Recipe], settings: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = _defaults(function)
+    defaults, hints = _defaults(function), get_type_hints(function)
     checked = {}
     for name, value in settings.items():
         if name not in defaults:
             raise ValueError(f"The recipe {function.__name__!r} has no setting {name!r}.{suggest(name, defaults)}")
-        checked[name] = _convert(name, value, defaults[name]) if isinstance(value, str) else value
+        kinds = get_args(hints[name]) or (hints[name],)
+        checked[name] = _read(value, kinds)
+        if type(checked[name]) not in kinds:
+            wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise ValueError(f"The setting {name} must be {wanted}, such as {defaults[name]!r}, not {value!r}.")
     return checked
 
 
-def _convert(name: str, text: str, default: Any) -> Any:
-    """Read a setting given as text as a value of the default's type."""
-    if isinstance(default, str):
-        return text
-    try:
-        value = json.loads(text.lower() if text.lower() in ("true", "false", "none") else text)
-    except ValueError:
-        value = None if text.lower() == "none" else text
-    wanted = type(default)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if default is not None and type(value) is not wanted:
-        raise ValueError(f"The setting {name} must be a {wanted.__name__}, such as {default!r}, not {text!r}.")
-    return value
+def _read(value: Any, kinds: Sequence[type]) -> Any:
+    """Return a setting's value, text read as one of these types if it can be."""
+    if isinstance(value, str) and str not in kinds:
+        with contextlib.suppress(ValueError):
+            value = _WORDS[value.lower()] if value.lower() in _WORDS else json.loads(value)
+    return float(value) if float in kinds and type(value) is int else value
+
+
+_WORDS = {"true": True, "false": False, "none": None}

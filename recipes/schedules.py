@@ -131,11 +131,12 @@ class LinearEpochs(_PerEpoch):
     r"""Bi-Real Net's and ReActNet's schedule: epoch \(e\) of \(E\), from 0, has the factor \(1 - (e + 1) / E\).
 
     The official scripts step the schedule before each epoch, so that the first epoch is already reduced and the last
-    has rate 0 and changes nothing but the statistics of batch normalisation.
+    has rate 0 and changes nothing but the statistics of batch normalisation. A training of one epoch, which would learn
+    nothing, has the factor 1.
     """
 
     def _factor(self, epoch: tf.Tensor) -> tf.Tensor:
-        return 1 - (epoch + 1) / self.epochs
+        return 1 - (epoch + 1) / self.epochs if self.epochs > 1 else tf.ones_like(epoch)
 
 
 @lq.utils.register_keras_custom_object

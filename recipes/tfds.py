@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,18 @@ def prepared(dataset: str, data_dir: str | Path | None = None) -> Any:
     """Return the builder of a TensorFlow dataset.
 
     Raises:
-        FileNotFoundError: The dataset is not there; the message says how to get it.
+        ValueError: There is no such dataset; the message suggests the nearest names.
+        FileNotFoundError: It is not there; the message says how to get it.
     """
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(dataset, data_dir=data_dir)
         there = builder.info.splits.total_num_examples > 0
+    except tfds.core.DatasetNotFoundError:
+        near = difflib.get_close_matches(dataset, tfds.list_builders(), n=3)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"TensorFlow Datasets has no dataset {dataset!r}.{hint}") from None
     except (AssertionError, FileNotFoundError):
         there = False
     if there:

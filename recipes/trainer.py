@@ -87,10 +87,14 @@ def train(
     output, chief = Path(output), is_chief(strategy)
     if precision == "auto":
         precision = _begun(output).get("precision") or fast_precision()
+    started = time.perf_counter()
+    scope = get_strategy(strategy).scope()  # before any tensor is made
+    given = _open(recipe, data, None, limit) if data is not None else None
     plan = {
         "recipe": recipe.name,
         "settings": dict(recipe.settings),
-        "data": "given" if data is not None else recipe.dataset,
+        "data": "given" if given else recipe.dataset,
+        **({"given": [images.describe() for images in given]} if given else {}),
         "limit": limit,
         "seed": seed,
         "precision": precision,
@@ -101,9 +105,8 @@ def train(
         return json.loads((output / "record.json").read_text(encoding="utf-8"))
     if verbose and chief:
         print(f"{recipe.name} on {plan['data']} in {precision}, to {output}", flush=True)
-    started = time.perf_counter()
-    scope = get_strategy(strategy).scope()
-    training, test = _open(recipe, data, data_dir, limit)
+    training, test = given or _open(recipe, None, data_dir, limit)
+    _check_lengths(recipe, training.count)
     before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
     with _workplace(output, chief) as folder, scope:
         _write_json(folder / "run.json", plan)
@@ -148,26 +151,44 @@ def _workplace(output: Path, chief: bool) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
         if output.exists():
-            shutil.copytree(output, folder, ignore=shutil.ignore_patterns("run.json*"))
+            shutil.copytree(output, folder, ignore=shutil.ignore_patterns("run.json", ".*"))
         folder.mkdir(exist_ok=True)
         yield folder
 
 
 def _check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
-    """Check that a run's folder is this run's, empty or absent."""
-    there = _begun(output)
-    if there:
-        wanted = json.loads(json.dumps(plan))
-        different = [
-            f"{name} {there.get(name)!r} instead of {value!r}"
-            for name, value in wanted.items()
-            if there.get(name) != value
-        ]
-        if different:
+    """Check that a run's folder is this run's, empty or absent. One whose first epoch never ended counts as empty."""
+    there, wanted = _begun(output), json.loads(json.dumps(plan))
+    if there and there != wanted:
+        if any(output.glob("checkpoints/*/*.index")):
+            found, asked = _flat(there), _flat(wanted)
+            different = [
+                f"{name} {found.get(name)!r} instead of {asked.get(name)!r}"
+                for name in {**asked, **found}
+                if found.get(name) != asked.get(name)
+            ]
             raise ValueError(f"{output} holds another run, with {'; '.join(different)}. Choose another output folder.")
-        return
-    if chief and output.exists() and any(output.iterdir()):
+        if chief:
+            (output / "history.csv").unlink(missing_ok=True)
+            shutil.rmtree(output / "tensorboard", ignore_errors=True)
+    # Not counting what `replacing` leaves behind when it is killed.
+    if chief and not there and any(path.name[0] != "." for path in output.glob("*")):
         raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
+
+
+def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan with its settings among the rest."""
+    return {**{name: value for name, value in plan.items() if name != "settings"}, **plan["settings"]}
+
+
+def _check_lengths(recipe: Recipe, images: int) -> None:
+    if not 1 <= recipe.batch_size <= images:
+        raise ValueError(
+            f"batch_size must be at least 1, and at most the {images} training images, not {recipe.batch_size}."
+        )
+    for stage in recipe.stages:
+        if stage.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, not {stage.epochs} (stage {stage.name!r}).")
 
 
 def _begun(output: Path) -> dict[str, Any]:
@@ -187,7 +208,7 @@ class _Run:
         self.classes = max(training.num_classes, test.num_classes)
         self.shape = training.shape
         preprocessing = get_preprocessing(recipe.preprocessing)
-        self.normalise = lambda dataset: normalised(dataset, preprocessing.mean, preprocessing.std)
+        self.normalise = lambda dataset: normalised(dataset, preprocessing)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         self.test = self.normalise(test.in_order(250)).prefetch(2).with_options(options)
@@ -198,7 +219,10 @@ class _Run:
         for index, stage in enumerate(self.recipe.stages):
             # Not only fit must be deterministic, but also what a stage that is already complete leaves behind.
             tf.keras.utils.set_random_seed(self.seed + index)
-            previous, model = model, stage.build(self.classes, self.shape)
+            try:
+                previous, model = model, stage.build(self.classes, self.shape)
+            except TypeError as error:  # an argument that the network's function does not take
+                raise ValueError(f"The recipe {self.recipe.name!r} is not for this network: {error}") from error
             self._run(stage, index, model, previous)
         return model
 
@@ -206,6 +230,9 @@ class _Run:
         synchronise(model)
         steps = self.training.count // self.recipe.batch_size
         optimizer = stage.optimizer(steps)
+        if tf.keras.mixed_precision.global_policy().name == "mixed_float16":
+            # Keras would do so, but then only itself know of the loss' scale, which belongs into the checkpoints.
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         optimizer.build(model.trainable_variables)
         history = History(self.output / "history.csv", stage.name)
         folder = self.output / "checkpoints" / f"{index + 1}-{stage.name}"
@@ -282,7 +309,13 @@ class _Run:
         with replacing(self.output / "model.keras") as temporary:
             model.save(temporary)
         test = {"top1": record["test"]["top1"], "dataset": plan["data"]}
-        save_packed(model, self.output / "model.onebit", source=f"onebit train {plan['recipe']}", metrics=test)
+        save_packed(
+            model,
+            self.output / "model.onebit",
+            source=f"onebit train {plan['recipe']}",
+            metrics=test,
+            preprocessing=self.recipe.preprocessing,
+        )
         plot_history(rows, self.output / "curves.png", self.recipe.name)
         _write_json(self.output / "record.json", record)
         return record

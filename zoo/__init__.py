@@ -11,7 +11,7 @@ from .export import Exported, convert_to_tflite, export, resized_sample
 from .export_record import ExportRecord, recorded_exports
 from .ftbnn import FTBNN18, FTBNN20
 from .imagenet import decode_predictions
-from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images, usual_preprocessing
+from .images import PREPROCESSING, Preprocessing, get_preprocessing, preprocessing_of, read_images
 from .interpreter import latency
 from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
 from .layers import BinaryConv2D
@@ -84,6 +84,7 @@ __all__ = [
     "load_packed",
     "load_weights",
     "model_info",
+    "preprocessing_of",
     "read_images",
     "read_tflite",
     "recorded_counts",
@@ -92,5 +93,4 @@ __all__ = [
     "sample_images",
     "save_packed",
     "stage_outputs",
-    "usual_preprocessing",
 ]

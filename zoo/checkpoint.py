@@ -22,6 +22,8 @@ class Checkpoint(ABC):
         input_shape: The input it was made for, or ``None``.
         has_top: Whether it holds a classifier.
         sizes: How many values each of its variables has, where the arguments are a claim of the file; else ``None``.
+        preprocessing: What its network expects at its input, a name of `zoo.PREPROCESSING`; ``None`` where it does not
+            tell.
     """
 
     source: str
@@ -30,6 +32,7 @@ class Checkpoint(ABC):
     input_shape: tuple[int, int, int] | None = None
     has_top: bool = True
     sizes: Mapping[str, int] | None = None
+    preprocessing: str | None = None
 
     @abstractmethod
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:

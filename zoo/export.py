@@ -23,11 +23,9 @@ from .counts import count
 from .export_check import Agreement, binary_layers, compare, float_fallbacks, shifted_convolutions
 from .export_form import export_form
 from .files import replacing
-from .images import get_preprocessing, usual_preprocessing
+from .images import get_preprocessing, preprocessing_of
 from .interpreter import open_interpreter, require_engine
-from .registry import entry_of
 from .samples import sample_images
-from .scaffold import model_info
 from .tflite_file import BINARY_CONVOLUTION, read_tflite
 
 Precision = Literal["binary", "float32", "float16", "int8"]
@@ -199,9 +197,7 @@ def default_images(model: tf.keras.Model, count: int = 200) -> np.ndarray:
         raise ValueError(
             f"images must be given: the samples have three channels, and the model's input is {model.input_shape[1:]}."
         )
-    info = model_info(model)
-    found = entry_of(info.function, info.arguments) if info else None
-    prepare = get_preprocessing(usual_preprocessing(found.name) if found else "imagenet")
+    prepare = get_preprocessing(preprocessing_of(model) or "imagenet")
     return prepare(resized_sample(model.input_shape[1:3], count))
 
 

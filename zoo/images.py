@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import tensorflow as tf
 
-from .registry import entry
-from .weights import list_weights
+from .scaffold import model_info
+
+SMALLEST_CROPPED = 64
+"""Height and width from which on networks are for images that are customarily cut."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Preprocessing:
     Attributes:
         mean, std: One number for each of the channels red, green and blue, in units of a pixel's value.
         crop: Share of the image's shorter side that its central square has, before that is resized. Test images of
-            ImageNet are customarily resized to 256 pixels and cut to 224: 0.875.
+            ImageNet are customarily resized to 256 pixels and cut to 224: 0.875. See `crop_for`.
     """
 
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -27,8 +30,19 @@ class Preprocessing:
     crop: float = 1.0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Normalise images (..., 3) of pixels from 0 to 255; the result is float32."""
-        return (np.asarray(images, np.float32) - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        """Normalise images (..., 3), or (..., 1) in grey, of pixels from 0 to 255; the result is float32."""
+        mean, std = self.constants(images.shape[-1])
+        return (np.asarray(images, np.float32) - np.array(mean, np.float32)) / np.array(std, np.float32)
+
+    def constants(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and deviation of each channel; grey has the averages of the three colours'."""
+        if channels == 1:
+            return (float(np.mean(self.mean)),), (float(np.mean(self.std)),)
+        return self.mean, self.std
+
+    def crop_for(self, size: tuple[int, int]) -> float:
+        """Return the crop for networks of an input (height, width): those for thumbnails, as of CIFAR, see all."""
+        return self.crop if min(size) >= SMALLEST_CROPPED else 1.0
 
 
 PREPROCESSING = {
@@ -59,21 +73,20 @@ def get_preprocessing(name: str) -> Preprocessing:
     return PREPROCESSING[name]
 
 
-def usual_preprocessing(model: str) -> str:
-    """Return the preprocessing that a registered model's weights have, as far as it is not said otherwise.
+def preprocessing_of(model: tf.keras.Model) -> str | None:
+    """Return what a model of the zoo expects at its input, a name of `PREPROCESSING`; ``None`` for any other model.
 
-    That of its first registered weights; without any, larq-zoo's for its models, none for the Wide ResNets, which
-    normalise at their input, and ImageNet's for all others, as in their papers' code.
-
-    Raises:
-        ValueError: There is no such model.
+    That is what the weights it was built with say. Where they say nothing, it is the custom: larq-zoo's for its models,
+    none for the Wide ResNets, which normalise at their input, and ImageNet's for all others, as in their papers' code.
     """
-    rows = list_weights(model)
-    if rows:
-        return rows[0].preprocessing
-    if model.startswith("larq/"):
+    info = model_info(model)
+    if info is None:
+        return None
+    if info.preprocessing is not None:
+        return info.preprocessing
+    if info.function.startswith("larq/"):
         return "symmetric"
-    return "raw" if entry(model).build.__name__.startswith("WideResNet") else "imagenet"
+    return "raw" if info.function.startswith("WideResNet") else "imagenet"
 
 
 def read_images(paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], crop: float = 1.0) -> np.ndarray:

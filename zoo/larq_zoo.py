@@ -23,6 +23,7 @@ from .registry import Paper, register
 from .scaffold import record_model
 
 _IMAGENET = (224, 224, 3)
+PREPROCESSING = "symmetric"
 _MODELS = {
     "larq/binary_alexnet": ("literature", "BinaryAlexNet", "1602.02830"),
     "larq/birealnet": ("literature", "BiRealNet", "1808.00278"),
@@ -52,7 +53,7 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     ) -> tf.keras.Model:
         import larq_zoo
 
-        checkpoint = open_checkpoint(weights, name) if weights is not None and os.path.exists(weights) else None
+        checkpoint = open_checkpoint(weights, name) if weights is not None and os.path.isfile(weights) else None
         if checkpoint is None and weights not in (None, "imagenet"):
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
         implied = (checkpoint.num_classes, checkpoint.input_shape) if checkpoint else (None, None)
@@ -71,7 +72,7 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
         if checkpoint is not None:
             checkpoint.load_into(model)
         arguments = {"input_shape": tuple(shape), "num_classes": classes, "include_top": include_top}
-        return record_model(model, name, arguments)
+        return record_model(model, name, arguments, PREPROCESSING if weights is not None else None)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"larq-zoo's `{module}.{function}`, see there."
@@ -114,6 +115,8 @@ class LarqZooFile(Checkpoint):
     Raises:
         ValueError: The file is damaged, or holds something else.
     """
+
+    preprocessing = PREPROCESSING
 
     def __init__(self, path: Path, function: str | None) -> None:
         self.source = str(path)

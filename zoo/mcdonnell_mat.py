@@ -31,6 +31,7 @@ class McDonnellMat(Checkpoint):
     """
 
     input_shape = (32, 32, 3)
+    preprocessing = "raw"
 
     def __init__(self, path: Path, function: str | None) -> None:
         self.source = str(path)

@@ -8,7 +8,8 @@ A packed file is a safetensors file. It holds, under the names of `named_variabl
 
 The header's metadata entry ``onebit`` is JSON: ``format`` (the version, 1), ``function`` and ``arguments`` (what to
 call to build the model; ``null`` for a model that is not the zoo's), ``kernels`` (the shape and filter axes of each
-binary kernel), ``source`` and ``metrics`` (what the writer has to say of it).
+binary kernel), ``source`` and ``metrics`` (what the writer has to say of it), and ``preprocessing`` (what the network
+expects at its input, a name of `zoo.PREPROCESSING`).
 
 A model loaded from a packed file predicts exactly what the saved one predicts. Its latent weights are new: they have
 the right signs and scales, so that it can be trained on, but how far each weight was from zero is not kept. A kernel
@@ -30,6 +31,7 @@ import tensorflow as tf
 
 from . import latents
 from .files import check_folder, replacing
+from .images import get_preprocessing
 from .naming import BinaryKernel, binary_kernels, named_variables
 from .packed_file import FORMAT, SCALE, PackedFile
 from .registry import function as zoo_function
@@ -44,6 +46,7 @@ def save_packed(
     *,
     source: str | None = None,
     metrics: Mapping[str, Any] | None = None,
+    preprocessing: str | None = None,
 ) -> Path:
     """Write a model's weights as a packed file, replacing any file there in one step.
 
@@ -53,15 +56,21 @@ def save_packed(
         path: The file to write.
         source: Where the weights come from, for the header.
         metrics: Measured figures, for the header; anything JSON can hold.
+        preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`, for the header. Default:
+            that of the weights which the model was built with, where it is known.
 
     Returns:
         The path.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: ``metrics`` cannot be written as JSON, or two variables have the same name.
+        ValueError: ``metrics`` cannot be written as JSON, two variables have the same name, or there is no such
+            preprocessing.
     """
     from safetensors.numpy import save_file
+
+    if preprocessing is not None:
+        get_preprocessing(preprocessing)
 
     path = Path(path)
     check_folder(path)
@@ -86,6 +95,7 @@ def save_packed(
         "kernels": kernels,
         "source": source,
         "metrics": metrics,
+        "preprocessing": preprocessing or (info and info.preprocessing),
     }
     try:
         metadata = {"onebit": json.dumps(header, allow_nan=False)}

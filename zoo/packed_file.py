@@ -17,7 +17,14 @@ from .naming import BinaryKernel, assign, binary_kernels
 FORMAT = 1
 SCALE = ":scale"
 
-_FIELDS: dict[str, Any] = {"function": str, "arguments": dict, "kernels": dict, "source": str, "metrics": dict}
+_FIELDS: dict[str, Any] = {
+    "function": str,
+    "arguments": dict,
+    "kernels": dict,
+    "source": str,
+    "metrics": dict,
+    "preprocessing": str,
+}
 _ARGUMENTS: dict[str, Any] = {
     "include_top": bool,
     "num_classes": int,
@@ -60,6 +67,7 @@ class PackedFile(Checkpoint):
             name: arguments.pop(name) for name in ("pooling", "classifier_activation") if name in arguments
         }
         self.arguments: dict[str, Any] = arguments
+        self.preprocessing = self.header.get("preprocessing")
 
     def load_into(self, model: Any, new_top: bool = False) -> None:
         """See `Checkpoint`."""

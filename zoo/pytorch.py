@@ -38,6 +38,8 @@ class PyTorchCheckpoint(Checkpoint):
         ImportError: PyTorch is not installed.
     """
 
+    preprocessing = "imagenet"
+
     def __init__(self, path: Path, function: str | None) -> None:
         self.source = str(path)
         if function is None:

@@ -49,6 +49,8 @@ class Entry:
     @property
     def call(self) -> str:
         """The call that builds it, such as ``"zoo.WideResNet(depth=20, width=10)"``."""
+        if "/" in self.name:  # another zoo's, for which this one has no function
+            return f"zoo.load({self.name!r})"
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"zoo.{self.build.__name__}({arguments})"
 

@@ -92,10 +92,16 @@ def architecture(build: _Build) -> _Build:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """How a model of the zoo was made: enough to build it again."""
+    """How a model of the zoo was made: enough to build it again.
+
+    Attributes:
+        function, arguments: What was called.
+        preprocessing: What the weights that it was made with expect at the input; ``None`` where nobody knows.
+    """
 
     function: str
     arguments: Mapping[str, Any]
+    preprocessing: str | None = None
 
 
 _INFO: weakref.WeakKeyDictionary[tf.keras.Model, ModelInfo] = weakref.WeakKeyDictionary()
@@ -106,9 +112,11 @@ def model_info(model: tf.keras.Model) -> ModelInfo | None:
     return _INFO.get(model)
 
 
-def record_model(model: tf.keras.Model, function: str, arguments: Mapping[str, Any]) -> tf.keras.Model:
+def record_model(
+    model: tf.keras.Model, function: str, arguments: Mapping[str, Any], preprocessing: str | None = None
+) -> tf.keras.Model:
     """Remember how ``model`` was made, for `model_info`, and return it."""
-    _INFO[model] = ModelInfo(function, arguments)
+    _INFO[model] = ModelInfo(function, arguments, preprocessing)
     return model
 
 
@@ -227,6 +235,7 @@ class Scaffold:
                 if activation is None
                 else tf.keras.activations.serialize(tf.keras.activations.get(activation)),
             },
+            self._checkpoint.preprocessing if self._checkpoint else None,
         )
 
     def _has_new_top(self) -> bool:

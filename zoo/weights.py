@@ -86,7 +86,9 @@ class Weights:
 
     def open(self) -> Checkpoint:
         """Return the file as a checkpoint; see `path` for the errors."""
-        return open_checkpoint(self.path(), registry.entry(self.model).build.__name__)
+        checkpoint = open_checkpoint(self.path(), registry.entry(self.model).build.__name__)
+        checkpoint.preprocessing = self.preprocessing
+        return checkpoint
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from typing import Any
 
 import click
@@ -40,12 +41,21 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except (ValueError, OSError, ArithmeticError) as error:
-            raise click.ClickException(str(error)) from error
         except ModuleNotFoundError as error:
             raise click.ClickException(
                 f"{error}. It is among the optional packages: see the README, 'Installing'."
             ) from error
+        except (ValueError, OSError, ArithmeticError, ImportError) as error:
+            raise click.ClickException(str(error)) from error
+        except Exception as error:
+            if _is_tensorflow_s(error):  # a full disk, too little memory, a damaged dataset
+                raise click.ClickException(str(error)) from error
+            raise
+
+
+def _is_tensorflow_s(error: Exception) -> bool:
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ weights_option = click.option(
     help="Registered weights ('onebit info MODEL' shows them) or a file. Default: the model's only ones.",
 )
 data_dir_option = click.option("--data-dir", type=click.Path(file_okay=False), help="Where TensorFlow datasets lie.")
-split_option = click.option("--split", default="test", show_default=True, help="Split of a TensorFlow dataset.")
+split_option = click.option("--split", help="Split of a TensorFlow dataset. Default: the one to test on.")
 preprocessing_option = click.option(
     "--preprocessing", metavar="NAME", help="What the network expects at its input. Default: as its weights say."
 )
@@ -145,24 +145,24 @@ def load(
 ) -> Loaded:
     """Load a registered model for inference.
 
-    A file of weights does not say how images were preprocessed: as usual for the model, unless ``preprocessing`` tells.
-    Nor does it say what its classes are called: ``classes`` does, or nobody knows.
+    A file of weights does not say what its classes are called: ``classes`` does, or nobody knows.
     """
     from .. import zoo
 
     rows = zoo.list_weights(name)
     tag = weights or _only(name, rows)
-    row = next((row for row in rows if row.tag == tag), None) if not os.path.exists(tag) else None
-    chosen = preprocessing or (row.preprocessing if row else zoo.usual_preprocessing(name))
-    zoo.get_preprocessing(chosen)
+    row = next((row for row in rows if row.tag == tag), None) if not os.path.isfile(tag) else None
+    if preprocessing:
+        zoo.get_preprocessing(preprocessing)
     names = _class_names(classes) if classes else zoo.class_names(row.dataset) if row else None
-    model = zoo.load(name, weights=tag, **options)
+    with redirect_stdout(sys.stderr):  # Keras tells of downloads on standard output, which may be JSON's
+        model = zoo.load(name, weights=tag, **options)
     if names and len(names) != model.output_shape[-1]:
         raise ValueError(f"{len(names)} classes are named, but the model has {model.output_shape[-1]}.")
     # Weights for any size leave height and width open.
     native = zoo.entry(name).native_shape
     size = model.input_shape[1] or native[0], model.input_shape[2] or native[1]
-    return Loaded(model, tag, row, chosen, names, size)
+    return Loaded(model, tag, row, preprocessing or zoo.preprocessing_of(model) or "raw", names, size)
 
 
 def _class_names(source: str) -> tuple[str, ...]:

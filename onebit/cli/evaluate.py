@@ -68,7 +68,7 @@ def command(
     weights: str | None,
     data: str,
     data_dir: str | None,
-    split: str,
+    split: str | None,
     limit: int | None,
     batch_size: int,
     precision: str,
@@ -118,6 +118,9 @@ def _measure(description: str, loaded: Loaded, dataset: Dataset, batch_size: int
     """Evaluate with a progress bar."""
     from .. import zoo
 
+    classes, has = loaded.model.output_shape[-1], dataset.num_classes
+    if has not in (None, classes):
+        raise ValueError(f"The images of {dataset.name} are of {has} classes, but the model has {classes}.")
     batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit)
     with progress(description, min(dataset.count, limit or dataset.count)) as advance:
         return zoo.evaluate(loaded.model, batches, advance)
@@ -127,7 +130,7 @@ def _reproduce(data_dir: str | None, batch_size: int, limit: int | None, as_json
     """Measure all weights of the package for CIFAR-10, and fail where a figure is not the registered one."""
     from ..sources import open_dataset
 
-    dataset = open_dataset("cifar10", split="test", data_dir=data_dir)
+    dataset = open_dataset("cifar10", data_dir=data_dir)
     results = []
     for row in _shipped():
         found = _measure(row.model, load(row.model, row.tag), dataset, batch_size, limit)

@@ -65,7 +65,7 @@ def command(
     precision: Precision,
     data: str,
     data_dir: str | None,
-    split: str,
+    split: str | None,
     images: int,
     preprocessing: str | None,
     strict: bool,

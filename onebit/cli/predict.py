@@ -45,7 +45,7 @@ def command(
 
     loaded = load(model, weights, preprocessing, classes)
     prepare = zoo.get_preprocessing(loaded.preprocessing)
-    pixels = zoo.read_images(images, loaded.size, prepare.crop)
+    pixels = zoo.read_images(images, loaded.size, prepare.crop_for(loaded.size))
     probabilities = loaded.model.predict(prepare(pixels), verbose=0)
     names = loaded.class_names or [f"class {index}" for index in range(probabilities.shape[-1])]
     rows: list[dict[str, Any]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def command(
         seed=seed,
         precision=precision,
         strategy=strategy,
-        verbose=0 if as_json else "auto",
+        # A line for each epoch where nobody sees a bar move.
+        verbose=0 if as_json else "auto" if sys.stdout.isatty() else 2,
         **chosen,
     )
     if as_json:

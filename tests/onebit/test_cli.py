@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -124,6 +125,28 @@ def test_errors_of_files(weights: str, tmp_path: Path):
     assert "'cifar'" in run("predict", MODEL, text, "-w", weights, "--classes", "cifar", code=1).stderr
     message = run("evaluate", MODEL, "-w", weights, "--data", "cifar10", "--data-dir", tmp_path, code=1).stderr
     assert "not prepared" in message
+
+
+def test_evaluate_on_images_of_other_classes(tmp_path: Path):
+    path = zoo.save_packed(zoo.load(MODEL, num_classes=100), tmp_path / "hundred.onebit")
+    message = run("evaluate", MODEL, "-w", path, code=1).stderr
+    assert "the sample are of 10 classes, but the model has 100" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ImportError("it needs PyTorch"), "it needs PyTorch"),
+        (ModuleNotFoundError("No module named 'torch'"), "optional packages"),
+        (tf.errors.ResourceExhaustedError(None, None, "out of memory"), "out of memory"),
+    ],
+)
+def test_errors_of_the_libraries(error: Exception, shown: str, monkeypatch: pytest.MonkeyPatch):
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(zoo, "load", fail)
+    assert shown in run("summary", MODEL, code=1).stderr
 
 
 def test_evaluate_on_the_sample(weights: str):

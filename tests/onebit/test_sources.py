@@ -53,12 +53,13 @@ def test_folders_named_like_classes_get_their_labels(tmp_path: Path):
 def test_tensorflow_datasets_of_one_size_and_of_many(name: str, split: str, tmp_path: Path):
     known = get_dataset(name)
     prepare(known, tmp_path)
-    dataset = open_dataset(name, split=split, data_dir=str(tmp_path))
-    assert dataset.count == 40
+    dataset = open_dataset(name, data_dir=str(tmp_path))
+    assert (dataset.name, dataset.count, dataset.num_classes) == (f"{name}, {split}", 40, known.num_classes)
     batches = list(dataset.batches(known.image_shape[:2], batch_size=16, limit=35))
     assert [images.shape for images, _ in batches] == [(count, *known.image_shape) for count in (16, 16, 3)]
     for images, labels in batches:
         np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), 20 * (labels % 10), atol=2)
+    assert next(open_dataset(name, split=split, data_dir=str(tmp_path)).batches(known.image_shape[:2]))[0].any()
     with pytest.raises(ValueError, match=r"has no split 'tset'; it has"):
         open_dataset(name, split="tset", data_dir=str(tmp_path))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from onebit.recipes.augmentation import random_area
 from onebit.recipes.data import as_images, batches, normalised
 from onebit.recipes.datasets import DATASETS, get_dataset, load_dataset, usual_augmentation
 from onebit.recipes.tfds import cut, load_arrays
+from onebit.zoo import Preprocessing
 from tests.conftest import shared
 from tests.recipes.prepared import prepare
 
@@ -179,15 +181,26 @@ def test_every_dataset(name, tmp_path):
 def test_normalised():
     images = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3)).astype(np.uint8)
     dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(4))).batch(2)
-    mean, std = [1.0, 2.0, 3.0], [4.0, 5.0, 6.0]
-    found = np.concatenate([x.numpy() for x, _ in normalised(dataset, mean, std)])
-    np.testing.assert_allclose(found, (images - np.array(mean)) / std, rtol=1e-6)
+    prepare = Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    found = np.concatenate([x.numpy() for x, _ in normalised(dataset, prepare)])
+    np.testing.assert_allclose(found, (images - np.array([1.0, 2.0, 3.0])) / [4.0, 5.0, 6.0], rtol=1e-6)
+    np.testing.assert_allclose(found, prepare(images), rtol=1e-6)
     grey = dataset.map(lambda x, y: (x[..., :1], y))
-    found = np.concatenate([x.numpy() for x, _ in normalised(grey, mean, std)])
+    found = np.concatenate([x.numpy() for x, _ in normalised(grey, prepare)])
     np.testing.assert_allclose(found, (images[..., :1] - 2.0) / 5.0, rtol=1e-6)
-    raw = np.concatenate([x.numpy() for x, _ in normalised(dataset, [0.0] * 3, [1.0] * 3)])
+    np.testing.assert_allclose(found, prepare(images[..., :1]), rtol=1e-6)
+    raw = np.concatenate([x.numpy() for x, _ in normalised(dataset, Preprocessing())])
     assert raw.dtype == np.float32
     np.testing.assert_array_equal(raw, images)
+
+
+def test_an_unknown_dataset_suggests_the_nearest(monkeypatch):
+    def builder(name, **options):  # without the network, on which the real one looks for it
+        raise tfds.core.DatasetNotFoundError(name)
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    with pytest.raises(ValueError, match=r"no dataset 'cifar11'\. Did you mean .*'cifar10'"):
+        load_arrays("cifar11", "test")
 
 
 def test_load_arrays():

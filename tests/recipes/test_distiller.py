@@ -105,6 +105,15 @@ def test_cached_logits_train_as_the_teacher_does():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_a_softmax_within_the_last_layer_is_undone():
+    dense = tf.keras.layers.Dense(3, activation="softmax")
+    model = tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(32, 32, 3)), dense])
+    logits = logits_model(model)(IMAGES / 255)
+    np.testing.assert_allclose(tf.nn.softmax(logits), model(IMAGES / 255), rtol=1e-4)
+    expected = tf.nn.log_softmax(tf.reshape(IMAGES / 255, [64, -1]) @ dense.kernel + dense.bias)
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
 def test_classes_must_be_the_same():
     with pytest.raises(ValueError, match="student has 3 classes and the teacher 2"):
         Distiller(tiny_network(3, (32, 32, 3)), teacher())

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from onebit import recipes, zoo
 from onebit.recipes.birealnet import inherit_all
+from onebit.recipes.reactnet import load_teacher
 from onebit.zoo.naming import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 
@@ -86,6 +87,7 @@ class TestDecay:
     def test_kernels(self):
         l2, chosen, names = self.decayed("mcdonnell", width=1, depth=8)
         assert l2 == 5e-4
+        assert self.decayed("mcdonnell", width=1, depth=8, dataset="imagenet32")[0] == 1e-4
         assert chosen == {name for name in names if name.endswith("/kernel")}
         assert len(chosen) == 8
 
@@ -168,6 +170,31 @@ def test_the_stages_learn_and_are_handed_over(name, tmp_path):
                 np.testing.assert_array_equal(before, after)
     model = zoo.load_packed(tmp_path / "run" / "model.onebit")
     assert model.output_shape == (None, 2)
+
+
+def test_the_last_stage_of_bi_real_net_trains_no_convolution():
+    *_, before, last = recipes.get_recipe("birealnet_staged").stages
+    assert any("conv" in variable.name for variable in before.build(10, SHAPE).trainable_variables)
+    trained = last.build(10, SHAPE).trainable_variables
+    assert {variable.name.split("/")[0].split("_")[-1] for variable in trained} == {"bn", "logits"}
+
+
+def test_mcdonnell_cuts_out_of_cifar_alone():
+    images = tf.fill([50, 28, 28, 1], tf.constant(7, tf.uint8))
+    for dataset, settings, cuts in (("mnist", {}, False), ("mnist", {"cutout": True}, True), ("cifar10", {}, True)):
+        [stage] = recipes.get_recipe("mcdonnell", dataset=dataset, **settings).stages
+        inside = stage.augment(images, tf.constant([1, 2], tf.int64))[:, 4:-4, 4:-4]
+        assert bool(tf.reduce_any(inside != 7)) == cuts
+
+
+def test_a_teacher_sees_images_as_its_weights_want_them(tmp_path):
+    model = zoo.WideResNet(depth=8, width=1, classifier_activation=None)
+    path = zoo.save_packed(model, tmp_path / "teacher.onebit")
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    teacher = load_teacher(str(path), "imagenet")
+    expected = zoo.load_packed(path)(images)
+    np.testing.assert_allclose(teacher(zoo.get_preprocessing("imagenet")(images)), expected, atol=2e-3)
+    np.testing.assert_array_equal(load_teacher(str(path), "raw")(images), expected)
 
 
 def test_the_released_code_of_reactnet_forgets_the_kernels():

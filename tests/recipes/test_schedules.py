@@ -88,6 +88,7 @@ def test_warm_restarts_argument_errors(arguments):
     [
         (CosineEpochs(3, 4, 0.1), [0.1 * (1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)]),
         (LinearEpochs(3, 4, 0.1), [0.075, 0.05, 0.025, 0]),
+        (LinearEpochs(3, 1, 0.1), [0.1, 0.1, 0.1, 0.1]),
         (StepEpochs(3, 4, 0.1, [1, 3]), [0.1, 0.01, 0.01, 0.001]),
     ],
 )

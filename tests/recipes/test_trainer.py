@@ -98,11 +98,43 @@ def test_a_trial_with_fewer_images_than_a_batch(tmp_path):
 
 def test_another_run_s_folder_is_refused(finished, tmp_path):
     output, _ = finished
-    with pytest.raises(ValueError, match=r"another run, with settings .* instead of"):
+    with pytest.raises(ValueError, match=r"another run, with lr 0\.05 instead of 0\.01\. Choose"):
         recipes.train(recipe(lr=0.01), output, data=DATA)
+    with pytest.raises(ValueError, match=r"another run, with given \[.* instead of"):
+        recipes.train(recipe(), output, data=(DATA[0], striped_images(64, 2)))
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(ValueError, match="is not empty and holds no run"):
         recipes.train(recipe(), tmp_path, data=DATA)
+
+
+def test_a_folder_whose_first_epoch_never_ended_is_free(tmp_path):
+    """A command that fails at once can be given again, mended, and so can one that was killed while it began."""
+    (tmp_path / "run" / ".run.json.abc").mkdir(parents=True)
+    with pytest.raises(DivergedError):
+        recipes.train(recipe(lr=1e30, stages=1), tmp_path / "run", data=DATA, verbose=0)
+    record = recipes.train(recipe(epochs=1, stages=1), tmp_path / "run", data=DATA, limit=32, verbose=0)
+    assert record["settings"]["lr"] == 0.05
+
+
+def test_the_best_network_is_one_of_the_last_stage(finished):
+    """The stages before may have other, real-valued and better ones."""
+    output, record = finished
+    network = tiny_network(2, (32, 32, 3))
+    network.load_weights(output / "best.weights.h5")
+    accuracy = (network.predict(DATA[1][0].astype(np.float32), verbose=0).argmax(1) == DATA[1][1]).mean()
+    assert accuracy == pytest.approx(max(row["val_accuracy"] for row in record["history"] if row["stage"] == "step2"))
+
+
+def test_lengths_are_checked(tmp_path):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, and at most the 8 training images, not 32"):
+        recipes.train(recipe(), tmp_path / "run", data=(striped_images(8, 0), DATA[1]))
+    few = dataclasses.replace(recipe(), batch_size=0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        recipes.train(few, tmp_path / "run", data=DATA)
+    with pytest.raises(ValueError, match=r"epochs must be at least 1, not 0 \(stage 'step1'\)"):
+        recipes.train(recipe(epochs=0), tmp_path / "run", data=DATA)
+    with pytest.raises(ValueError, match=r"'reactnet' is not for this network: .*no argument 'step'"):
+        recipes.train("reactnet", tmp_path / "run", data=DATA, model="irnet_resnet20", batch_size=32, verbose=0)
 
 
 @pytest.mark.parametrize("damage", ["another network", "half a file"])
@@ -170,8 +202,16 @@ class TestRecipes:
     def test_settings_given_as_text_are_read_as_the_default_s_type(self):
         settings = recipes.get_recipe("mcdonnell", epochs="30", cutout="false", lr_max="1", width="2").settings
         assert (settings["epochs"], settings["cutout"], settings["lr_max"], settings["width"]) == (30, False, 1.0, 2.0)
-        with pytest.raises(ValueError, match="epochs must be a int"):
-            recipes.get_recipe("irnet", epochs="many")
+        for name, value in (("epochs", "many"), ("epochs", 1.5), ("lr", "true"), ("model", 3)):
+            with pytest.raises(ValueError, match=rf"setting {name} must be (int|float|str), such as .*, not {value!r}"):
+                recipes.get_recipe("irnet", **{name: value})
+
+    def test_settings_that_may_be_none(self):
+        for text, value in (("none", None), ("3", 3)):
+            settings = recipes.get_recipe("birealnet_staged", pretraining_epochs=text).settings
+            assert settings["pretraining_epochs"] == value
+        with pytest.raises(ValueError, match="pretraining_epochs must be int or None, such as None, not 'ten'"):
+            recipes.get_recipe("birealnet_staged", pretraining_epochs="ten")
 
     @pytest.mark.parametrize("name", recipes.list_recipes())
     def test_every_recipe_states_its_papers_numbers(self, name):

@@ -24,15 +24,27 @@ def test_normalisation():
 
 @pytest.mark.parametrize(
     ("model", "expected"),
-    [
-        ("wide_resnet_20_10", "raw"),
-        ("wide_resnet_26_10", "raw"),
-        ("reactnet_a", "imagenet"),
-        ("larq/quicknet", "symmetric"),
-    ],
+    [("wide_resnet_20_1", "raw"), ("irnet_resnet20", "imagenet"), ("larq/quicknet_small", "symmetric")],
 )
-def test_usual_preprocessing(model: str, expected: str):
-    assert zoo.usual_preprocessing(model) == expected
+def test_a_model_s_preprocessing_is_the_usual_one(model: str, expected: str):
+    assert zoo.preprocessing_of(zoo.load(model)) == expected
+
+
+def test_a_model_s_preprocessing_is_what_its_weights_say(tmp_path: Path):
+    model = zoo.load("irnet_resnet20")
+    path = zoo.save_packed(model, tmp_path / "model.onebit", preprocessing="cifar")
+    loaded = zoo.load_packed(path)
+    assert zoo.preprocessing_of(loaded) == "cifar"
+    assert zoo.preprocessing_of(zoo.load("irnet_resnet20", weights=path, num_classes=3)) == "cifar"
+    assert zoo.preprocessing_of(zoo.load_packed(zoo.save_packed(loaded, path))) == "cifar", "it is handed on"
+    assert zoo.preprocessing_of(tf.keras.Sequential()) is None
+    with pytest.raises(ValueError, match=r"preprocessing must be one of 'raw', .* not 'rwa'"):
+        zoo.save_packed(model, path, preprocessing="rwa")
+
+
+def test_networks_for_thumbnails_see_whole_images():
+    prepare = zoo.get_preprocessing("imagenet")
+    assert [prepare.crop_for(size) for size in ((224, 224), (64, 96), (32, 32))] == [0.875, 0.875, 1.0]
 
 
 @pytest.mark.parametrize("row", zoo.list_weights(), ids=lambda row: f"{row.model}-{row.tag}")
