@@ -44,7 +44,7 @@ class Budget:
         self._variables -= 1
         self._values -= 1 if shape is None else math.prod(tf.TensorShape(shape).as_list())
         if self._variables < 0 or self._values < 0:
-            raise ValueError(f"{self.source} is damaged: it describes a model that is larger than what the file holds.")
+            raise ValueError(f"{self.source} does not suit: the model to build is larger than what the file holds.")
 
 
 _budget: ContextVar[Budget | None] = ContextVar("budget", default=None)

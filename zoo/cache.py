@@ -33,7 +33,7 @@ def fetch(url: str, filename: str, sha256: str, size: int | None) -> Path:
 
     path = cache_dir() / filename
     if path.exists():
-        verify(path, sha256, size)
+        verify(path, sha256, size, remedy="delete it, and it will be fetched again")
         return path
     try:
         pooch.retrieve(url, f"sha256:{sha256}", fname=filename, path=path.parent, progressbar=True)
@@ -42,22 +42,20 @@ def fetch(url: str, filename: str, sha256: str, size: int | None) -> Path:
             f"{url} could not be fetched ({error}). Without a network, put the file at {path}, or give its path as "
             "weights."
         ) from error
-    verify(path, sha256, size)
+    verify(path, sha256, size, remedy="it was not fetched whole, or has changed")
     return path
 
 
-def verify(path: Path, sha256: str, size: int | None) -> None:
+def verify(path: Path, sha256: str, size: int | None, remedy: str) -> None:
     """Check a file's length and digest.
 
     Raises:
-        ValueError: They differ from what they should be; the message gives both.
+        ValueError: They differ from what they should be; the message gives both, and the remedy.
     """
     actual = path.stat().st_size
     if size is not None and actual != size:
-        raise ValueError(f"{path} has {actual} bytes instead of {size}: delete it, and it will be fetched again.")
+        raise ValueError(f"{path} has {actual} bytes instead of {size}: {remedy}.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
     if digest.hexdigest() != sha256:
-        raise ValueError(
-            f"{path} has the SHA-256 {digest.hexdigest()} instead of {sha256}: delete it, and it will be fetched again."
-        )
+        raise ValueError(f"{path} has the SHA-256 {digest.hexdigest()} instead of {sha256}: {remedy}.")

@@ -71,10 +71,10 @@ def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -
         from .pytorch import PyTorchCheckpoint
 
         return PyTorchCheckpoint(path, function)
-    if head.startswith(b"\x89HDF") and _is_larq_zoo(path):
+    if function == "BiRealNet18" and head.startswith(b"\x89HDF") and _is_larq_zoo(path):
         from .larq_zoo import LarqZooFile
 
-        return LarqZooFile(path, function)
+        return LarqZooFile(path)
     if head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04")):
         from .keras_file import KerasFile
 
@@ -100,7 +100,7 @@ def _is_larq_zoo(path: Path) -> bool:
 
     try:
         return LarqZooFile.recognises(path)
-    except Exception:  # a damaged file, of which the reader of Keras files has more to say
+    except (OSError, RuntimeError, KeyError, ValueError):  # damaged; the reader of Keras files has more to say of it
         return False
 
 
@@ -115,4 +115,7 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
         ValueError: The file is damaged or does not fit; the model is left as it was.
         FileNotFoundError: There is no such file.
     """
-    open_checkpoint(path).load_into(model)
+    from .scaffold import model_info
+
+    info = model_info(model)
+    open_checkpoint(path, info.function if info else None).load_into(model)

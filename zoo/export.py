@@ -21,7 +21,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from ..stderr import captured_stderr
 from .counts import count
 from .export_check import Agreement, binary_layers, compare, float_fallbacks, shifted_convolutions
-from .export_form import export_form
+from .export_form import check_engine, export_form
 from .files import replacing
 from .images import get_preprocessing, preprocessing_of
 from .interpreter import open_interpreter, require_engine
@@ -115,6 +115,7 @@ def export(
         layers = binary_layers(model)
         if precision == "binary":
             require_engine()
+            check_engine(model)
             if not layers:
                 raise ValueError(_NOT_BINARY.format(model.name))
         if images is None:
@@ -223,9 +224,11 @@ def convert_to_tflite(model: tf.keras.Model, precision: Precision) -> bytes:
         ValueError: The model cannot be converted.
         ModuleNotFoundError: The Larq Compute Engine is needed and missing.
     """
+    form = export_form(model)
     if precision == "binary":
         require_engine()
-    return convert_form(export_form(model), precision)
+        check_engine(model)
+    return convert_form(form, precision)
 
 
 def convert_form(network: tf.keras.Model, precision: Precision) -> bytes:

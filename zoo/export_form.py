@@ -141,7 +141,6 @@ def _affine(
 def _export_layer(layer: tf.keras.layers.Layer, affine: Affine | None, done: bool) -> tf.keras.layers.Layer:
     binary = _binary(layer)
     if binary is not None:
-        _check_size(layer)
         return BinaryConvolution(layer, *binary, affine)
     if isinstance(layer, RPReLU) and _channels_last(layer):
         return ShiftedPReLU(layer)
@@ -170,11 +169,17 @@ def _binary(layer: tf.keras.layers.Layer) -> tuple[np.ndarray, np.ndarray] | Non
     return None if threshold is None or kernel is None else (threshold, kernel)
 
 
-def _check_size(layer: lq.layers.QuantConv2D) -> None:
-    """Raise `ValueError` where the engine would compute something else, measured with version 0.16.
+def check_engine(model: tf.keras.Model) -> None:
+    """Raise `ValueError` where the Larq Compute Engine would compute something else, measured with version 0.16.
 
     It pads with +1 and takes that away again, but not where a kernel is larger than the image.
     """
+    for layer in model.layers:
+        if _binary(layer) is not None:
+            _check_size(layer)
+
+
+def _check_size(layer: lq.layers.QuantConv2D) -> None:
     size = layer.input_shape[1:3]
     if getattr(layer, "symmetric", False):
         size = tuple(n + (1 - n) % stride for n, stride in zip(size, layer.strides, strict=True))

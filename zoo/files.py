@@ -25,6 +25,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
 
 
+def umask() -> int:
+    """Return the permissions that this process' new files are not to have."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def check_folder(path: str | os.PathLike[str]) -> None:
     """Raise `FileNotFoundError` where the folder of a file to be written does not exist."""
     folder = Path(path).parent

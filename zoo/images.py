@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from .scaffold import model_info
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 SMALLEST_CROPPED = 64
 """Height and width from which on networks are for images that are customarily cut."""
@@ -89,6 +93,17 @@ def preprocessing_of(model: tf.keras.Model) -> str | None:
     return "raw" if info.function.startswith("WideResNet") else "imagenet"
 
 
+def _with_colours(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return an image of red, green and blue, 8 bits each."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):  # Pillow would cut off all that exceeds 255
+        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of the kind {image.mode!r}, whose range is unknown")
+    return image.convert("RGB")
+
+
 def read_images(paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
     """Read image files of any format that Pillow knows, and cut and resize each to the same size.
 
@@ -111,7 +126,7 @@ def read_images(paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], 
     for path in paths:
         try:
             with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file).convert("RGB")
+                image = _with_colours(ImageOps.exif_transpose(file))
         except FileNotFoundError:
             raise FileNotFoundError(f"There is no file {path}.") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import tensorflow as tf
 
 from .checkpoint import Checkpoint
@@ -38,11 +39,28 @@ class KerasFile(Checkpoint):
         """See `Checkpoint`."""
         before = model.get_weights()
         try:
+            # Of a ".h5" Keras itself takes care; in the others it looks only for what the model has.
+            if self._ending != ".h5" and self._count() != len(model.weights):
+                raise ValueError(f"it has {self._count()} variables, and the model {len(model.weights)}.")
             with self._renamed() as path:
                 model.load_weights(str(path))
         except Exception as error:
             model.set_weights(before)
-            raise ValueError(f"{self.path} does not fit the model {model.name!r}: {error}") from error
+            raise ValueError(
+                f"{self.path} does not fit the model {model.name!r}: {error} (A Keras file is loaded whole or not at "
+                "all: for another classifier, give a packed file.)"
+            ) from error
+
+    def _count(self) -> int:
+        """Return how many variables of a model the file holds, leaving out an optimizer's and the metrics'."""
+        names: list[str] = []
+        with contextlib.ExitStack() as stack:
+            source: Any = self.path
+            if self._ending == ".keras":
+                source = stack.enter_context(zipfile.ZipFile(self.path)).open("model.weights.h5")
+            file = stack.enter_context(h5py.File(source, "r"))
+            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        return sum(not name.startswith(("optimizer/", "metrics/")) for name in names)
 
     @contextlib.contextmanager
     def _renamed(self) -> Iterator[Path]:
@@ -57,8 +75,6 @@ class KerasFile(Checkpoint):
 
 def _ending(path: Path) -> str:
     """Return the ending that Keras gives to files of this content."""
-    import h5py
-
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             archive.getinfo("model.weights.h5")

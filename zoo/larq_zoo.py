@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from .budget import building, limit
 from .checkpoint import Checkpoint, open_checkpoint
-from .naming import assign
+from .naming import TOP, assign
 from .registry import Paper, register
 from .scaffold import record_model
 
@@ -53,24 +53,28 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     ) -> tf.keras.Model:
         import larq_zoo
 
+        if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+            raise ValueError(f"num_classes must be a positive integer, not {num_classes!r}.")
         checkpoint = open_checkpoint(weights, name) if weights is not None and os.path.isfile(weights) else None
         if checkpoint is None and weights not in (None, "imagenet"):
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
         implied = (checkpoint.num_classes, checkpoint.input_shape) if checkpoint else (None, None)
-        classes, shape = num_classes or implied[0] or 1000, input_shape or implied[1] or _IMAGENET
+        classes = num_classes or implied[0] or 1000
+        shape = input_shape or (input_tensor.shape[1:] if input_tensor is not None else implied[1]) or _IMAGENET
+        fits = checkpoint is None or (checkpoint.has_top and implied[0] in (None, classes))
+        new_top = include_top and not fits
         with building():
-            if checkpoint is not None:
+            if checkpoint is not None and not new_top:
                 limit(checkpoint)
             network = getattr(getattr(larq_zoo, module), function)(
-                input_shape=shape,
-                input_tensor=input_tensor,
+                input_shape=tuple(shape),
                 weights=weights if checkpoint is None else None,
                 include_top=include_top,
                 num_classes=classes,
             )
-        model = _with_lasting_names(network, name)
+        model = _with_lasting_names(network, name, input_tensor, include_top)
         if checkpoint is not None:
-            checkpoint.load_into(model)
+            checkpoint.load_into(model, new_top=new_top)
         arguments = {"input_shape": tuple(shape), "num_classes": classes, "include_top": include_top}
         return record_model(model, name, arguments, PREPROCESSING if weights is not None else None)
 
@@ -79,19 +83,24 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     return build
 
 
-def _with_lasting_names(model: tf.keras.Model, name: str) -> tf.keras.Model:
+def _with_lasting_names(
+    model: tf.keras.Model, name: str, input_tensor: tf.Tensor | None, has_top: bool
+) -> tf.keras.Model:
     """Return the model with layers that are numbered from 0, kind by kind, and not by what the session made before.
 
-    Files of weights name variables after their layers.
+    Files of weights name variables after their layers. Those of the classifier, from the last dense layer on, begin as
+    they do in all models of this zoo.
     """
     count: dict[str, int] = {}
+    dense = [place for place, layer in enumerate(model.layers) if isinstance(layer, tf.keras.layers.Dense)]
+    top = {layer.name for layer in model.layers[dense[-1] :]} if has_top and dense else set()
 
     def renamed(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        kind = type(layer).__name__.lower()
+        kind = f"{TOP}_{type(layer).__name__.lower()}" if layer.name in top else type(layer).__name__.lower()
         number = count[kind] = count.get(kind, -1) + 1
         return type(layer).from_config({**layer.get_config(), "name": f"{kind}_{number}"})
 
-    clone = tf.keras.models.clone_model(model, clone_function=renamed)
+    clone = tf.keras.models.clone_model(model, input_tensor, clone_function=renamed)
     clone.set_weights(model.get_weights())
     clone._name = name.replace("/", "_")
     return clone
@@ -109,22 +118,16 @@ class LarqZooFile(Checkpoint):
     and normalisation, where there is one, the binary convolution, and its normalisation.
 
     Args:
-        path: The file.
-        function: The zoo's function that asks; only `BiRealNet18` has such a file.
-
-    Raises:
-        ValueError: The file is damaged, or holds something else.
+        path: The file, which `recognises` has seen.
     """
 
     preprocessing = PREPROCESSING
 
-    def __init__(self, path: Path, function: str | None) -> None:
+    def __init__(self, path: Path) -> None:
         self.source = str(path)
         self.arguments: dict[str, Any] = {"variant": "larq_zoo", "padding": "same"}
-        if function not in (None, "BiRealNet18"):
-            raise ValueError(f"{path} holds weights of larq-zoo's BiRealNet, not of {function}.")
         with h5py.File(path, "r") as file:
-            layers = {name: _arrays(file[name]) for name in file.attrs["layer_names"]}
+            layers = {name: _arrays(file[name]) for name in _names(file, "layer_names")}
         self._layers = {name: arrays for name, arrays in layers.items() if arrays}
         dense = [arrays for name, arrays in self._layers.items() if name.startswith("dense")]
         self.has_top = bool(dense)
@@ -134,8 +137,7 @@ class LarqZooFile(Checkpoint):
     def recognises(path: Path) -> bool:
         """Return whether an HDF5 file is of this kind."""
         with h5py.File(path, "r") as file:
-            names = list(file.attrs.get("layer_names", []))
-        kinds = [name.rstrip("0123456789").rstrip("_") for name in names]
+            kinds = [_kind(name) for name in _names(file, "layer_names")]
         return kinds.count("quant_conv2d") == 16 and kinds.count("conv2d") == 4
 
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
@@ -151,20 +153,29 @@ class LarqZooFile(Checkpoint):
             "conv2d": ["stem_conv", *(f"{name}_shortcut_conv" for name in downsampling)],
             "quant_conv2d": [f"stage{stage}_block{block}_conv" for stage, block in blocks],
             "batch_normalization": norms,
-            "dense": ["logits"],
+            "dense": ["logits"] if self.has_top else [],
         }
         values = {}
         for kind, ours in wanted.items():
-            theirs = sorted(
-                (name for name in self._layers if name.rstrip("0123456789").rstrip("_") == kind), key=_number
-            )
-            for their, our in zip(theirs, ours, strict=False):
+            theirs = sorted((name for name in self._layers if _kind(name) == kind), key=_number)
+            if len(theirs) != len(ours):
+                raise ValueError(f"{self.source} has {len(theirs)} layers {kind!r}, but BiRealNet has {len(ours)}.")
+            for their, our in zip(theirs, ours, strict=True):
                 values.update({f"{our}/{part}": array for part, array in self._layers[their].items()})
         assign(model, values, self.source, new_top=new_top)
 
 
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """Return names from a Keras file: bytes where an old h5py wrote them, larq-zoo's own among them."""
+    return [name.decode() if isinstance(name, bytes) else name for name in group.attrs.get(attribute, [])]
+
+
 def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
-    return {name.split("/")[-1].split(":")[0]: group[name][()] for name in group.attrs["weight_names"]}
+    return {name.split("/")[-1].split(":")[0]: group[name][()] for name in _names(group, "weight_names")}
+
+
+def _kind(name: str) -> str:
+    return name.rstrip("0123456789").rstrip("_")
 
 
 def _number(name: str) -> int:

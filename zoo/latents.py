@@ -15,13 +15,6 @@ import tensorflow as tf
 from ..quantizers import LibraPB
 
 
-def filter_axes(quantizer: tf.keras.layers.Layer, shape: tuple[int, ...]) -> list[int]:
-    """Return the axes of a kernel of this shape that lie inside one filter of ``quantizer``."""
-    if hasattr(quantizer, "filter_axes"):
-        return quantizer.filter_axes(shape)
-    return list(range(len(shape) - 1))
-
-
 def as_filters(kernel: np.ndarray, axes: list[int]) -> np.ndarray:
     """Return a kernel as a matrix (filters, weights in a filter), where ``axes`` lie inside a filter."""
     channels = [axis for axis in range(kernel.ndim) if axis not in axes]

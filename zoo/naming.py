@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from ..quantizers.base import BinaryQuantizer
+from ..quantizers.kernel import KernelQuantizer
+
 # Larq's quantizer arguments, and the kernel that each one quantizes.
 _QUANTIZERS = {
     "input_quantizer": None,
@@ -31,7 +34,20 @@ class BinaryKernel:
 
     def quantized(self, latent: np.ndarray | tf.Tensor) -> np.ndarray:
         """Return what the layer would convolve with if its kernel were ``latent``."""
+        self._serve()
         return np.asarray(self.quantizer(tf.cast(latent, self.layer.compute_dtype)).numpy(), latent.dtype)
+
+    def filter_axes(self) -> list[int]:
+        """Return the axes of the kernel that lie inside one filter of the quantizer."""
+        self._serve()
+        if isinstance(self.quantizer, KernelQuantizer):
+            return self.quantizer.filter_axes(self.variable.shape)
+        return list(range(len(self.variable.shape) - 1))
+
+    def _serve(self) -> None:
+        """Tell a quantizer that several layers share which of them this is about."""
+        if isinstance(self.quantizer, BinaryQuantizer):
+            self.quantizer.serve(self.layer)
 
 
 def named_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:

@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import latents
-from .files import check_folder, replacing
+from .files import check_folder, replacing, umask
 from .images import get_preprocessing
 from .naming import BinaryKernel, binary_kernels, named_variables
 from .packed_file import FORMAT, SCALE, PackedFile
@@ -80,7 +80,9 @@ def save_packed(
     for name, variable in named_variables(model).items():
         packed = _pack(binary[name]) if name in binary else None
         if packed is None:
-            tensors[name] = np.asarray(variable.numpy(), order="C")
+            value = variable.numpy()
+            # NumPy has no bfloat16.
+            tensors[name] = np.asarray(value, np.float32 if variable.dtype == tf.bfloat16 else value.dtype, order="C")
             continue
         axes, bits, scale = packed
         tensors[name] = bits
@@ -103,14 +105,14 @@ def save_packed(
         raise ValueError(f"metrics must be what JSON can hold: {error}") from error
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
-        temporary.chmod(0o644)  # safetensors lets nobody else read it
+        temporary.chmod(0o666 & ~umask())  # safetensors lets nobody else read it
     return path
 
 
 def _pack(kernel: BinaryKernel) -> tuple[list[int], np.ndarray, np.ndarray | None] | None:
     """Return filter axes, bits and magnitudes of a kernel; ``None`` where these do not reproduce its output."""
     quantized = kernel.quantized(kernel.variable.numpy())
-    axes = latents.filter_axes(kernel.quantizer, quantized.shape)
+    axes = kernel.filter_axes()
     parts = latents.split(latents.as_filters(quantized, axes))
     if parts is not None:
         signs, magnitudes = parts

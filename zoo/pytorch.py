@@ -1,6 +1,7 @@
 """The papers' official PyTorch checkpoints.
 
-Read with ``torch.load(weights_only=True)``, so that a pickle can carry data but no code. Each family's
+Read with ``torch.load(weights_only=True)``, PyTorch's own reader of tensors alone, which refuses code, and in a version
+without its known holes. Each family's
 ``official_names`` says where every tensor goes; a tensor that is neither there nor among the ignorable ones is an
 error, and so is a variable that no tensor fills.
 """
@@ -111,14 +112,16 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+        if isinstance(state, Mapping) and state and all(isinstance(value, torch.Tensor) for value in state.values()):
+            # NumPy has no bfloat16.
+            wide = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in state.items()}
+            return {str(name).removeprefix("module."): value.detach().numpy() for name, value in wide.items()}
     except Exception as error:  # torch raises whatever a damaged file leads it to
         raise ValueError(
             f"{path} is not a PyTorch checkpoint of tensors alone, or is damaged: {str(error).splitlines()[0]}"
         ) from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors.")
-    return {str(name).removeprefix("module."): tensor.detach().numpy() for name, tensor in state.items()}
+    raise ValueError(f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors.")
 
 
 def _layout(

@@ -144,16 +144,14 @@ def stem(
     x: tf.Tensor,
     layout: Layout,
     *,
-    channels: int | None = None,
     activate: Step | None = None,
     normalise: Step = normalise,
     initializer: Any = None,
     padding: Literal["same"] | None = None,
 ) -> tf.Tensor:
     """Apply convolution, batch normalisation, an activation if given, and the pooling if the layout has one."""
-    channels = channels or layout.channels[0]
     size, strides = (7, 2) if layout.stem == "imagenet" else (3, 1)
-    x = normalise(convolve(x, channels, size, "stem_conv", strides, initializer, padding), "stem_bn")
+    x = normalise(convolve(x, layout.channels[0], size, "stem_conv", strides, initializer, padding), "stem_bn")
     if activate is not None:
         x = activate(x, "stem")
     if layout.stem == "imagenet":

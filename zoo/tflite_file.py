@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 
 BINARY_CONVOLUTION = "LceBconv2d"
-_FLOAT_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,12 @@ class TFLiteFile:
         input_shape: Of its input, (1, height, width, channels).
         operations: How many there are of each kind, by TensorFlow Lite's name or the custom operation's.
         binary_kernels: The signs of each binary convolution's kernel, bool, True for +1, (out, height, width, in).
-        float_kernels: The constant kernels of the other convolutions and fully connected layers, as they are stored.
-        strided_same: How many of these convolutions have strides and TensorFlow's ``same`` padding.
+        strided_same: How many of the other convolutions have strides and TensorFlow's ``same`` padding.
     """
 
     input_shape: tuple[int, ...]
     operations: Counter[str]
     binary_kernels: list[np.ndarray]
-    float_kernels: list[np.ndarray]
     strided_same: int
 
 
@@ -35,17 +33,24 @@ def read_tflite(content: bytes) -> TFLiteFile:
     """Parse the content of a TensorFlow Lite file.
 
     Raises:
-        ValueError: It is not such a file, or a binary convolution in it has no constant kernel.
+        ValueError: It is not such a file, it is damaged, or a binary convolution in it has no constant kernel.
     """
-    from tensorflow.lite.python import schema_py_generated as schema
-
     if content[4:8] != b"TFL3":
         raise ValueError("This is not a TensorFlow Lite file.")
+    try:
+        return _parse(content)
+    except (struct.error, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"The TensorFlow Lite file is damaged: {error}") from error
+
+
+def _parse(content: bytes) -> TFLiteFile:
+    from tensorflow.lite.python import schema_py_generated as schema
+
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     model = schema.Model.GetRootAs(content, 0)
     graph = model.Subgraphs(0)
     operations: Counter[str] = Counter()
-    binary, real, strided_same = [], [], 0
+    binary, strided_same = [], 0
     for index in range(graph.OperatorsLength()):
         operation = graph.Operators(index)
         code = model.OperatorCodes(operation.OpcodeIndex())
@@ -53,26 +58,23 @@ def read_tflite(content: bytes) -> TFLiteFile:
         name = (code.CustomCode() or b"").decode() or names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         operations[name] += 1
         if name == BINARY_CONVOLUTION:
-            words = _constant(model, graph.Tensors(operation.Inputs(1)), np.dtype("<i4"))
+            words = _constant(model, graph.Tensors(operation.Inputs(1)))
             if words is None:
                 raise ValueError("A binary convolution's kernel is not a constant of the file.")
             binary.append(_signs(words, _options(operation)["channels_in"]))
-        elif name in _FLOAT_CONVOLUTIONS:
-            kernel = _constant(model, graph.Tensors(operation.Inputs(1)), np.dtype("<f4"))
-            if kernel is not None:
-                real.append(kernel)
+        else:
             strided_same += _is_strided_same(operation, name)
     shape = tuple(int(size) for size in graph.Tensors(graph.Inputs(0)).ShapeAsNumpy())
-    return TFLiteFile(shape, operations, binary, real, strided_same)
+    return TFLiteFile(shape, operations, binary, strided_same)
 
 
-def _constant(model: Any, tensor: Any, dtype: np.dtype) -> np.ndarray | None:
-    """Return a constant tensor's values; ``None`` if it is computed, or of a type of another size."""
+def _constant(model: Any, tensor: Any) -> np.ndarray | None:
+    """Return a constant tensor's words of 32 bits; ``None`` if it is computed, or not of such."""
     data = model.Buffers(tensor.Buffer()).DataAsNumpy()
     shape = tensor.ShapeAsNumpy()
-    if isinstance(data, int) or data.nbytes != np.prod(shape) * dtype.itemsize:
+    if isinstance(data, int) or data.nbytes != 4 * np.prod(shape):
         return None
-    return data.view(dtype).reshape(shape)
+    return data.view("<i4").reshape(shape)
 
 
 def _is_strided_same(operation: Any, name: str) -> bool:

@@ -81,7 +81,7 @@ class Weights:
         if self.url is not None:
             return fetch(self.url, self.file, self.sha256, self.size)
         path = _DATA / self.file
-        verify(path, self.sha256, self.size)
+        verify(path, self.sha256, self.size, remedy="install onebit-zoo again")
         return path
 
     def open(self) -> Checkpoint:

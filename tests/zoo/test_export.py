@@ -148,6 +148,20 @@ def test_one_wrong_sign_in_the_file_is_found():
     assert set(export_module.float_fallbacks(model, file)) == {"conv"}
 
 
+def test_what_the_engine_gets_wrong_other_formats_get_right():
+    model = zoo.load("irnet_resnet20", input_shape=(8, 8, 3))  # its last images have 2 x 2 pixels
+    assert export_module.read_tflite(export_module.convert_to_tflite(model, "float32")).input_shape == (1, 8, 8, 3)
+    with pytest.raises(ValueError, match="image of 2 x 2 pixels"):
+        export_module.convert_to_tflite(model, "binary")
+
+
+def test_damaged_files_are_an_error():
+    content = export_module.convert_to_tflite(convolution(), "binary")
+    for length in (8, 20, 100, len(content) // 2):
+        with pytest.raises(ValueError, match="damaged"):
+            export_module.read_tflite(content[:length])
+
+
 def test_real_activations_have_other_formats(tmp_path: Path):
     model = zoo.load("wide_resnet_20_1", weights="cifar10")
     with pytest.raises(ValueError, match=r"1-bit activations.*int8.*float16.*save_packed") as caught:

@@ -60,6 +60,16 @@ def test_images_of_the_right_size_are_left_alone(tmp_path: Path):
     np.testing.assert_array_equal(zoo.read_images(paths, (8, 8)), pixels)
 
 
+def test_grey_of_16_bits_keeps_its_shades(tmp_path: Path):
+    ramp = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    pixels = zoo.read_images([tmp_path / "a.png"], (16, 16))
+    np.testing.assert_array_equal(pixels[0], np.repeat(ramp[..., None] // 257, 3, axis=-1))
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(ValueError, match=r"a\.tiff cannot be read as an image: its pixels are of the kind 'F'"):
+        zoo.read_images([tmp_path / "a.tiff"], (16, 16))
+
+
 def test_the_centre_is_cut_out(tmp_path: Path):
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 200  # the central square

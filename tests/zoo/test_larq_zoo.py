@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
+import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from onebit import zoo
+from onebit.zoo.naming import named_variables
 
 larq_zoo = pytest.importorskip("larq_zoo")
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
@@ -47,8 +52,22 @@ def test_birealnet18_computes_what_larq_zoo_s_network_does(theirs, their_file):
 def test_their_file_does_not_fit_the_official_variant(their_file):
     with pytest.raises(ValueError, match="variant='official'"):
         zoo.BiRealNet18(weights=their_file, variant="official")
-    with pytest.raises(ValueError, match="not of BiRealNet34"):
+    with pytest.raises(ValueError, match="does not fit the model 'birealnet34'"):
         zoo.BiRealNet34(weights=their_file)
+
+
+def test_names_as_an_old_h5py_wrote_them(their_file, theirs, tmp_path):
+    """As bytes: so are those of larq-zoo's own file."""
+    path = shutil.copy(their_file, tmp_path / "old.h5")
+    with h5py.File(path, "a") as file:
+        for group, attribute in ((file, "layer_names"), *((group, "weight_names") for group in file.values())):
+            if attribute in group.attrs:
+                group.attrs[attribute] = np.array(list(group.attrs[attribute]), dtype="S")
+    with h5py.File(path) as file:
+        assert isinstance(file.attrs["layer_names"][0], bytes)
+    ours = zoo.BiRealNet18(weights=path, input_shape=(64, 64, 3))
+    assert zoo.preprocessing_of(ours) == "symmetric"
+    np.testing.assert_allclose(ours(IMAGES), theirs(IMAGES), rtol=1e-5, atol=1e-7)
 
 
 def test_a_new_classifier_keeps_their_body(their_file, theirs):
@@ -69,6 +88,27 @@ class TestDelegation:
         again = zoo.load_packed(path)
         np.testing.assert_array_equal(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
         assert path.stat().st_size < zoo.count(model).memory * 1.05 + 65536
+
+    def test_their_own_network_takes_their_file(self, theirs, their_file):
+        model = zoo.load("larq/birealnet", weights=str(their_file), input_shape=(64, 64, 3))
+        np.testing.assert_allclose(model(IMAGES), theirs(IMAGES), rtol=1e-5, atol=1e-7)
+
+    def test_another_head_on_a_packed_body(self, tmp_path):
+        name, shape = "larq/quicknet_small", (64, 64, 3)
+        model = shaken(zoo.load(name, input_shape=shape, num_classes=7))
+        path = zoo.save_packed(model, tmp_path / "quicknet.packed")
+        image = tf.keras.Input((64, 96, 3))
+        other = zoo.load(name, weights=str(path), input_tensor=image, num_classes=9)
+        assert tf.keras.Model(image, other.output).output_shape == (None, 9)
+        assert zoo.model_info(other).arguments["input_shape"] == (64, 96, 3)
+        before = named_variables(zoo.load_packed(path))  # with new latent weights
+        for body in zoo.load(name, weights=str(path), input_shape=shape, include_top=False), other:
+            after = {key: value for key, value in named_variables(body).items() if not key.startswith("logits")}
+            assert after.keys() == {key for key in before if not key.startswith("logits")}
+            for key, value in after.items():
+                np.testing.assert_array_equal(before[key], value)
+        with pytest.raises(ValueError, match="num_classes must be a positive integer, not 0"):
+            zoo.load(name, num_classes=0)
 
     def test_names_do_not_depend_on_what_was_built_before(self):
         first, second = (zoo.load("larq/quicknet_small", input_shape=(64, 64, 3), num_classes=2) for _ in range(2))

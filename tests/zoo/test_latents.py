@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from onebit.quantizers import LibraPB, MagnitudeAwareSign, McDonnellSign, ScaledSign
+from onebit.quantizers.kernel import KernelQuantizer
 from onebit.zoo import latents
 
 SIZES = [1, 2, 3, 4, 5, 7, 9, 10, 16, 27, 64, 100, 144, 147, 255, 256, 257, 576, 1000, 1152, 2304, 4608, 5000]
@@ -32,7 +33,8 @@ def random_filters(rng, count):
 def round_trip(quantizer, kernel):
     """Return a kernel's quantized values, and those of the latent weights made from their signs and magnitudes."""
     quantized = quantizer(kernel).numpy()
-    axes = latents.filter_axes(quantizer, kernel.shape)
+    in_order = list(range(kernel.ndim - 1))
+    axes = quantizer.filter_axes(kernel.shape) if isinstance(quantizer, KernelQuantizer) else in_order
     signs, magnitudes = latents.split(latents.as_filters(quantized, axes))
     assert signs.dtype == bool
     filters = latents.latent_filters(signs, magnitudes, quantizer)

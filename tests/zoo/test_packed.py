@@ -190,6 +190,34 @@ def test_another_head_on_a_packed_body(tmp_path, caplog):
     assert "no classifier" in caplog.text
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_one_quantizer_for_kernels_of_two_kinds(order, tmp_path):
+    """Their filters lie along other axes."""
+    quantizer = ScaledSign()
+    kinds = [
+        lambda: lq.layers.QuantDepthwiseConv2D(3, padding="same", depthwise_quantizer=quantizer, name="depthwise"),
+        lambda: lq.layers.QuantConv2D(4, 3, padding="same", kernel_quantizer=quantizer, name="conv"),
+    ]
+
+    def build():
+        first, second = kinds if order else kinds[::-1]
+        return tf.keras.Sequential([tf.keras.layers.Input((5, 5, 4)), first(), second()])
+
+    model = set_random(build())
+    path, expected = zoo.save_packed(model, tmp_path / "two.onebit"), predict(model, graph=False)
+    loaded = build()
+    zoo.load_weights(loaded, path)
+    np.testing.assert_array_equal(predict(loaded, graph=False), expected)
+
+
+def test_variables_of_bfloat16(tmp_path):
+    """NumPy has no such numbers; in float32 they are the same."""
+    use("bfloat16")
+    model = set_random(zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3)))
+    loaded = zoo.load_packed(zoo.save_packed(model, tmp_path / "model.onebit"))
+    np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
+
+
 def test_nested_models_and_saved_sessions(tmp_path):
     """A model read from a .keras file is not the zoo's any more; its weights still pack, under the nested names."""
     body = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg", input_shape=(16, 16, 3)))

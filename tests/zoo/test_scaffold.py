@@ -109,6 +109,18 @@ def test_keras_files_are_recognised_by_content(tmp_path, kind, ending):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
+def test_variables_that_only_a_keras_file_has_are_missed(tmp_path, ending):
+    """Keras itself looks only for those that the model has."""
+    model = build(learned_norm=True)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    path = tmp_path / f"model{ending}"
+    (model.save if ending == ".keras" else model.save_weights)(path)
+    zoo.load_weights(build(learned_norm=True), path)
+    with pytest.raises(ValueError, match=r"it has \d+ variables, and the model \d+.*give a packed file"):
+        zoo.load_weights(build(), path)
+
+
 def test_keras_file_of_another_architecture_leaves_the_model_alone(tmp_path):
     build(num_classes=7).save_weights(tmp_path / "other.weights.h5")
     model = build()
