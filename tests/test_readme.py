@@ -6,8 +6,9 @@ import ablations
 import pareto
 import pytest
 import report
+import train_shipped
 
-from onebit import zoo
+from onebit import recipes, zoo
 
 REMEDY = "run python benchmarks/report.py"
 DOCUMENTS = report.documents()
@@ -54,6 +55,13 @@ def test_every_ablation_study_has_its_variants():
     studies = [variant.study for variant in ablations.VARIANTS]
     assert [studies.count(study) for study in dict.fromkeys(studies)] == [4, 3, 4, 4]
     assert {variant.change for variant in ablations.VARIANTS} - {None} == set(ablations.changes())
+
+
+@pytest.mark.parametrize("model", train_shipped.RUNS)
+def test_what_trains_the_shipped_networks_is_a_recipe_s_command(model: str):
+    recipe, *words = train_shipped.RUNS[model].split()
+    stage = recipes.get_recipe(recipe, **dict(word.split("=") for word in words if word != "--set")).stages[-1]
+    assert zoo.model_info(stage.build(10, (32, 32, 3))) == zoo.model_info(zoo.load(model))
 
 
 def test_a_model_with_weights_has_a_row_for_each():

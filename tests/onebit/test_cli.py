@@ -54,6 +54,11 @@ sys.exit(f"imported: {{slow}}" if (slow := {{"tensorflow", "larq", "numpy", "mat
         assert command in result.stdout
 
 
+def test_as_a_module():
+    result = subprocess.run([sys.executable, "-m", "onebit", "-V"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"onebit, version {__version__}\n"
+
+
 def test_list():
     assert MODEL in run("list").stdout
     assert [row["model"] for row in run_json("list", "wide_resnet_2*_10")] == ["wide_resnet_20_10", "wide_resnet_26_10"]
