@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from . import picture, zoo
 
-MODEL, WEIGHTS = "wide_resnet_20_1", "cifar10"
+MODEL, WEIGHTS = "wide_resnet_20_2", "cifar10"
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 HELD_OUT = 0.2
 

@@ -12,7 +12,7 @@ from PIL import Image
 from onebit import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = "wide_resnet_20_1"
+MODEL = "wide_resnet_20_2"
 
 
 def code(document: str) -> list[str]:
