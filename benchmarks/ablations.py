@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rows import write_rows
+from train_shipped import TEACHER
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -51,7 +52,6 @@ IRNET, SIGN, REACT, FTBNN = (
     "ReActNet-20: from Bi-Real Net, step by step",
     "FTBNN-20: non-linearity",
 )
-TEACHER = "irnet_resnet20_real:cifar10"
 VARIANTS = [
     Variant(IRNET, "neither", "irnet", change="ste_ste"),
     Variant(IRNET, "Libra-PB", "irnet", change="libra_ste"),
@@ -63,7 +63,7 @@ VARIANTS = [
     Variant(REACT, "neither", "reactnet", change="no_rsign_no_rprelu"),
     Variant(REACT, "RSign", "reactnet", change="no_rprelu"),
     Variant(REACT, "RSign and RPReLU", "reactnet"),
-    Variant(REACT, "and distillation", "reactnet", {"teacher": TEACHER}),
+    Variant(REACT, "and distillation", "reactnet", {"teacher": f"{TEACHER}:cifar10"}),
     *(Variant(FTBNN, name, "ftbnn", {"nonlinearity": name}) for name in ("none", "relu", "prelu", "fprelu")),
 ]
 

@@ -100,7 +100,8 @@ def load_teacher(teacher: str, preprocessing: str) -> tf.keras.Model:
     own, given = (get_preprocessing(name) for name in (preprocessing_of(model) or preprocessing, preprocessing))
     if (own.mean, own.std) == (given.mean, given.std):
         return model
-    mean, std, own_mean, own_std = map(np.array, (given.mean, given.std, own.mean, own.std))
+    channels = model.input_shape[-1]
+    (mean, std), (own_mean, own_std) = (np.array(each.constants(channels)) for each in (given, own))
     again = tf.keras.layers.Rescaling(std / own_std, (mean - own_mean) / own_std, dtype="float32")
     images = tf.keras.Input(model.input_shape[1:])
     return tf.keras.Model(images, logits_model(model)(again(images)))

@@ -40,8 +40,8 @@ class KerasFile(Checkpoint):
         before = model.get_weights()
         try:
             # Of a ".h5" Keras itself takes care; in the others it looks only for what the model has.
-            if self._ending != ".h5" and self._count() != len(model.weights):
-                raise ValueError(f"it has {self._count()} variables, and the model {len(model.weights)}.")
+            if self._ending != ".h5" and (count := self._count()) != len(model.weights):
+                raise ValueError(f"it has {count} variables, and the model {len(model.weights)}.")
             with self._renamed() as path:
                 model.load_weights(str(path))
         except Exception as error:

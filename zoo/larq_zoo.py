@@ -166,7 +166,7 @@ class LarqZooFile(Checkpoint):
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Return names from a Keras file: bytes where an old h5py wrote them, larq-zoo's own among them."""
+    """Return names from a Keras file: bytes where an h5py before 3.0 wrote them."""
     return [name.decode() if isinstance(name, bytes) else name for name in group.attrs.get(attribute, [])]
 
 

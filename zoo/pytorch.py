@@ -1,9 +1,8 @@
 """The papers' official PyTorch checkpoints.
 
 Read with ``torch.load(weights_only=True)``, PyTorch's own reader of tensors alone, which refuses code, and in a version
-without its known holes. Each family's
-``official_names`` says where every tensor goes; a tensor that is neither there nor among the ignorable ones is an
-error, and so is a variable that no tensor fills.
+without its known holes. Each family's ``official_names`` says where every tensor goes; a tensor that is neither there
+nor among the ignorable ones is an error, and so is a variable that no tensor fills.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_their_file_does_not_fit_the_official_variant(their_file):
 
 
 def test_names_as_an_old_h5py_wrote_them(their_file, theirs, tmp_path):
-    """As bytes: so are those of larq-zoo's own file."""
+    """As bytes. larq-zoo's own file is older than h5py 3.0."""
     path = shutil.copy(their_file, tmp_path / "old.h5")
     with h5py.File(path, "a") as file:
         for group, attribute in ((file, "layer_names"), *((group, "weight_names") for group in file.values())):
