@@ -1,10 +1,11 @@
 """The comparisons that the papers are known for, all at one short schedule.
 
     python benchmarks/ablations.py --data-dir DATA --output RUNS [--epochs 20] [--seeds 1 2 3] [--only TEXT]
+                                   [--jobs 2]
 
-Trains one network after the other, each as ``onebit train`` does, in a folder of its own: stopped and started again, it
-goes on where it was; one that fails does not keep the others from their turn. Whatever is finished goes into
-``benchmarks/ablations.json``, from which ``benchmarks/report.py`` writes the table in ``docs/ablations.md``.
+Trains one network after the other, or several at once, each as ``onebit train`` does, in a folder of its own: stopped
+and started again, it goes on where it was; one that fails does not keep the others from their turn. Whatever is
+finished goes into ``benchmarks/ablations.json``, from which ``benchmarks/report.py`` writes ``docs/ablations.md``.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs import number_of_jobs, run_all
 from rows import write_rows
 from train_shipped import TEACHER
 
@@ -175,6 +176,13 @@ def folder_of(output: Path, number: int, epochs: int, seed: int, limit: int | No
     return output / "-".join(map(str, parts))
 
 
+def record(options: argparse.Namespace) -> None:
+    """Write the figures of whatever is finished; a trial on some of the images has none."""
+    if options.limit is None:
+        before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
+        write_rows(FILE, collect(options.output, options.epochs, options.seeds, before))
+
+
 def main() -> None:
     """Train what is not finished, one process for each run, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -184,26 +192,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(default: 1)")
     parser.add_argument("--only", default="", help="studies whose name has this in it")
     parser.add_argument("--limit", type=int, help="so many images only, for a trial; records nothing")
+    parser.add_argument("--jobs", type=number_of_jobs, default=1, help="so many at once (default: 1)")
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run is not None:
         folder = folder_of(options.output, options.run, options.epochs, options.seeds[0], options.limit)
         train(VARIANTS[options.run], folder, options.data_dir, options.epochs, options.seeds[0], options.limit)
         return
-    failed = 0
+    commands = {}
     for seed in options.seeds:
         for number, variant in enumerate(VARIANTS):
             folder = folder_of(options.output, number, options.epochs, seed, options.limit)
             if options.only in variant.study and not (folder / "record.json").exists():
-                print(f"{variant.study}: {variant.name}, seed {seed}", flush=True)
                 same = ["--epochs", options.epochs, "--output", options.output, "--seeds", seed, "--run", number]
                 given = [("--data-dir", options.data_dir), ("--limit", options.limit)]
                 same += [word for pair in given if pair[1] is not None for word in pair]
+                print(f"{folder.name} is {variant.study}: {variant.name}, seed {seed}", flush=True)
                 # A process each: TensorFlow keeps what one training made until the process ends.
-                failed += subprocess.run([sys.executable, __file__, *map(str, same)], check=False).returncode != 0
-            if options.limit is None:
-                before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
-                write_rows(FILE, collect(options.output, options.epochs, options.seeds, before))
+                commands[folder.name] = [sys.executable, __file__, *map(str, same)]
+    failed = 0
+    for _, succeeded in run_all(commands, options.jobs, options.output):
+        failed += not succeeded
+        record(options)
+    record(options)
     sys.exit(f"{failed} runs failed." if failed else 0)
 
 

@@ -1,6 +1,6 @@
-"""Train the networks whose weights ship with the package, one after the other, and register each when it is done.
+"""Train the networks whose weights ship with the package, and register each when it is done.
 
-    python benchmarks/train_shipped.py --data-dir DATA --output RUNS [--epochs 30] [--only TEXT]
+    python benchmarks/train_shipped.py --data-dir DATA --output RUNS [--epochs N] [--only TEXT] [--jobs 2]
 
 Each is a run of ``onebit train`` in a folder of its own, by its paper's recipe but for the length: stopped and started
 again, it goes on where it was. The teacher comes first, because ReActNet learns from it. `benchmarks/report.py` then
@@ -14,17 +14,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jobs import number_of_jobs, run_all
+
 TEACHER = "irnet_resnet20_real"
-# The registered model, and how `onebit train` trains it.
+# The registered model, how `onebit train` trains it, and the epochs of each stage for what ships.
 RUNS = {
-    TEACHER: f"irnet --set model={TEACHER}",
-    "irnet_resnet20": "irnet",
-    "irnet_resnet20_1w32a": "irnet --set model=irnet_resnet20_1w32a --set t_min=0.1",
-    "birealnet20": "birealnet",
-    "reactnet20": f"reactnet --set teacher={TEACHER}:cifar10",
-    "ftbnn20": "ftbnn",
-    "ftbnn20_grouped": "ftbnn --set model=ftbnn20_grouped",
-    "wide_resnet_20_2": "mcdonnell --set width=2 --set cutout=false",
+    TEACHER: (f"irnet --set model={TEACHER}", 5),
+    "reactnet20": (f"reactnet --set teacher={TEACHER}:cifar10", 6),
+    "irnet_resnet20": ("irnet", 8),
+    "irnet_resnet20_1w32a": ("irnet --set model=irnet_resnet20_1w32a --set t_min=0.1", 8),
+    "birealnet20": ("birealnet", 5),
+    "ftbnn20": ("ftbnn", 7),
+    "ftbnn20_grouped": ("ftbnn --set model=ftbnn20_grouped", 7),
+    "wide_resnet_20_2": ("mcdonnell --set width=2 --set cutout=false", 30),
 }
 
 
@@ -33,18 +35,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", required=True, help="where TensorFlow Datasets finds CIFAR-10")
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--epochs", type=int, default=30, help="of each stage (default: 30)")
+    parser.add_argument("--epochs", type=int, help="of each stage (default: those of the weights that ship)")
     parser.add_argument("--only", default="", help="models whose name has this in it")
+    parser.add_argument("--jobs", type=number_of_jobs, default=1, help="so many at once (default: 1)")
     options = parser.parse_args()
-    data = ["--data-dir", options.data_dir]
-    for model, words in RUNS.items():
-        if options.only in model:
-            folder = options.output / f"{model}-{options.epochs}"
-            train = [*words.split(), *data, "--output", str(folder), "--epochs", str(options.epochs)]
-            # A process each: TensorFlow keeps what one training made until the process ends.
-            subprocess.run([sys.executable, "-m", "onebit", "train", *train], check=True)
-            register = str(Path(__file__).with_name("register.py"))
-            subprocess.run([sys.executable, register, str(folder), model, *data], check=True)
+    chosen = [model for model in RUNS if options.only in model]
+    data, failed = ["--data-dir", options.data_dir], 0
+    for models in ([TEACHER], [model for model in RUNS if model != TEACHER]):
+        commands, folders = {}, {}
+        for model in models:
+            if model in chosen:
+                words, epochs = RUNS[model]
+                epochs = options.epochs or epochs
+                folders[model] = str(options.output / f"{model}-{epochs}")
+                length = ["--output", folders[model], "--epochs", str(epochs)]
+                # A process each: TensorFlow keeps what one training made until the process ends.
+                commands[model] = [sys.executable, "-m", "onebit", "train", *words.split(), *data, *length]
+        for model, succeeded in run_all(commands, options.jobs, options.output):
+            if succeeded:
+                register = [sys.executable, str(Path(__file__).with_name("register.py"))]
+                succeeded = subprocess.run([*register, folders[model], model, *data], check=False).returncode == 0
+            failed += not succeeded
+    sys.exit(f"{failed} of the networks failed." if failed else 0)
 
 
 if __name__ == "__main__":

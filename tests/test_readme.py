@@ -6,6 +6,7 @@ import ablations
 import pareto
 import pytest
 import report
+import results
 import train_shipped
 
 from onebit import recipes, zoo
@@ -58,10 +59,16 @@ def test_every_ablation_study_has_its_variants():
 
 
 @pytest.mark.parametrize("model", train_shipped.RUNS)
-def test_what_trains_the_shipped_networks_is_a_recipe_s_command(model: str):
-    recipe, *words = train_shipped.RUNS[model].split()
-    stage = recipes.get_recipe(recipe, **dict(word.split("=") for word in words if word != "--set")).stages[-1]
-    assert zoo.model_info(stage.build(10, (32, 32, 3))) == zoo.model_info(zoo.load(model))
+def test_what_trains_the_shipped_networks_trained_them(model: str):
+    """The recipe's command builds the registered model, and has the settings and the length of the run's record."""
+    words, epochs = train_shipped.RUNS[model]
+    name, *words = words.split()
+    given = dict(word.split("=") for word in words if word != "--set")
+    recipe = recipes.get_recipe(name, epochs=epochs, **given)
+    assert zoo.model_info(recipe.stages[-1].build(10, (32, 32, 3))) == zoo.model_info(zoo.load(model))
+    chosen = {key: recipe.settings[key] for key in ("epochs", *given)}
+    for record in (results.record_of(row) for row in results.results() if row.model == model):
+        assert record["recipe"] == name and chosen.items() <= record["settings"].items()
 
 
 def test_a_model_with_weights_has_a_row_for_each():
