@@ -53,6 +53,8 @@ IRNET, SIGN, REACT, FTBNN = (
     "ReActNet-20: from Bi-Real Net, step by step",
     "FTBNN-20: non-linearity",
 )
+# The papers' larger batches are ImageNet's: of CIFAR-10 they would leave a short schedule too few steps.
+BATCH = {"batch_size": 128}
 VARIANTS = [
     Variant(IRNET, "neither", "irnet", change="ste_ste"),
     Variant(IRNET, "Libra-PB", "irnet", change="libra_ste"),
@@ -61,11 +63,11 @@ VARIANTS = [
     Variant(SIGN, "straight-through", "irnet", change="ste"),
     Variant(SIGN, "ApproxSign", "irnet", change="approx"),
     Variant(SIGN, "EDE", "irnet"),
-    Variant(REACT, "neither", "reactnet", change="no_rsign_no_rprelu"),
-    Variant(REACT, "RSign", "reactnet", change="no_rprelu"),
-    Variant(REACT, "RSign and RPReLU", "reactnet"),
-    Variant(REACT, "and distillation", "reactnet", {"teacher": f"{TEACHER}:cifar10"}),
-    *(Variant(FTBNN, name, "ftbnn", {"nonlinearity": name}) for name in ("none", "relu", "prelu", "fprelu")),
+    Variant(REACT, "neither", "reactnet", BATCH, change="no_rsign_no_rprelu"),
+    Variant(REACT, "RSign", "reactnet", BATCH, change="no_rprelu"),
+    Variant(REACT, "RSign and RPReLU", "reactnet", BATCH),
+    Variant(REACT, "and distillation", "reactnet", {"teacher": f"{TEACHER}:cifar10", **BATCH}),
+    *(Variant(FTBNN, name, "ftbnn", {"nonlinearity": name, **BATCH}) for name in ("none", "relu", "prelu", "fprelu")),
 ]
 
 
