@@ -109,3 +109,17 @@ def test_saved_with_a_model(optimizer, tmp_path):
     assert config["l2"] == L2
     again = type(optimizer).from_config(config)
     assert again.get_config() == config
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_replicas_do_not_change_it(scaled, strategy):
+    """Gradients of nought leave the decay alone: as much on two replicas as on one, with a loss scale or without."""
+    with strategy.scope():
+        kernel = tf.Variable([1.0, -2.0], name="kernel")
+        optimizer = SGD(0.1, l2=L2)
+        if scaled:
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        optimizer.build([kernel])
+    step = tf.function(lambda: optimizer.apply_gradients([(tf.zeros(2), kernel)]))
+    strategy.run(step)
+    np.testing.assert_allclose(kernel.numpy(), (1 - 0.1 * L2) * np.array([1.0, -2.0]), rtol=1e-6)

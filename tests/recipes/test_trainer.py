@@ -190,6 +190,37 @@ def test_a_killed_run_ends_with_the_same_weights(moment, finished, tmp_path):
         assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
 
 
+class Interruption(tf.keras.callbacks.Callback):
+    """Sets the loss scale after the first epoch, and interrupts; notes the scales that trainings begin with."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun_with = []
+
+    def on_train_begin(self, logs=None):
+        self.begun_with.append(float(self.model.optimizer.loss_scale))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.optimizer._loss_scale.current_loss_scale.assign(64.0)  # what an overflow may come to
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1 and len(self.begun_with) == 1:
+            raise KeyboardInterrupt
+
+
+def test_a_continued_run_keeps_its_loss_scale(tmp_path):
+    interruption, whole = Interruption(), recipe(2)
+    distilled = dataclasses.replace(whole.stages[1], callbacks=lambda network: [interruption])
+    interrupted = dataclasses.replace(whole, stages=[distilled])
+    with pytest.raises(KeyboardInterrupt):
+        recipes.train(interrupted, tmp_path, data=DATA, precision="mixed_float16", verbose=0)
+    recipes.train(interrupted, tmp_path, data=DATA, precision="mixed_float16", verbose=0)
+    assert interruption.begun_with == [2.0**15, 64.0]
+    # As Keras wraps an optimizer by itself, the first run's checkpoints have the scale, those of a continued one do not.
+    saved = tf.train.list_variables(tf.train.latest_checkpoint(str(tmp_path / "checkpoints" / "1-step2")))
+    assert any("current_loss_scale" in name for name, _ in saved)
+
+
 class TestRecipes:
     """The registered recipes and their settings."""
 
