@@ -336,6 +336,10 @@ def test_variables_of_one_name(tmp_path):
 
 
 def test_file_is_an_ordinary_one(tiny, tmp_path):
-    path = zoo.save_packed(tiny, tmp_path / "model.onebit")
-    assert path.stat().st_mode & 0o777 == 0o644
+    usual = os.umask(0o027)
+    try:
+        path = zoo.save_packed(tiny, tmp_path / "model.onebit")
+    finally:
+        os.umask(usual)
+    assert path.stat().st_mode & 0o777 == 0o640
     assert set(safetensors.numpy.load_file(path)) >= {"conv/kernel", "conv/kernel:scale", "conv/bias", "first/kernel"}
