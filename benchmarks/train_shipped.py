@@ -23,9 +23,9 @@ RUNS = {
     "reactnet20": (f"reactnet --set teacher={TEACHER}:cifar10 --set batch_size=128", 6),
     "irnet_resnet20": ("irnet", 7),
     "irnet_resnet20_1w32a": ("irnet --set model=irnet_resnet20_1w32a --set t_min=0.1", 5),
-    "birealnet20": ("birealnet --set batch_size=128", 7),
-    "ftbnn20": ("ftbnn --set batch_size=128", 6),
-    "ftbnn20_grouped": ("ftbnn --set model=ftbnn20_grouped --set batch_size=128", 6),
+    "birealnet20": ("birealnet --set batch_size=128", 5),
+    "ftbnn20": ("ftbnn --set batch_size=128", 5),
+    "ftbnn20_grouped": ("ftbnn --set model=ftbnn20_grouped --set batch_size=128", 5),
     "wide_resnet_20_2": ("mcdonnell --set width=2 --set cutout=false", 30),
 }
 
