@@ -216,7 +216,7 @@ def test_a_continued_run_keeps_its_loss_scale(tmp_path):
         recipes.train(interrupted, tmp_path, data=DATA, precision="mixed_float16", verbose=0)
     recipes.train(interrupted, tmp_path, data=DATA, precision="mixed_float16", verbose=0)
     assert interruption.begun_with == [2.0**15, 64.0]
-    # As Keras wraps an optimizer by itself, the first run's checkpoints have the scale, those of a continued one do not.
+    # Where Keras wraps the optimizer, the first checkpoints have the scale, those of a continued run do not.
     saved = tf.train.list_variables(tf.train.latest_checkpoint(str(tmp_path / "checkpoints" / "1-step2")))
     assert any("current_loss_scale" in name for name, _ in saved)
 
