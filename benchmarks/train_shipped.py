@@ -17,7 +17,7 @@ from pathlib import Path
 from jobs import number_of_jobs, run_all
 
 TEACHER = "irnet_resnet20_real"
-# The registered model, how `onebit train` trains it, and the epochs of each stage for what ships.
+# The registered model, how `onebit train` trains it, and the epochs of each stage.
 RUNS = {
     TEACHER: (f"irnet --set model={TEACHER}", 5),
     "reactnet20": (f"reactnet --set teacher={TEACHER}:cifar10 --set batch_size=128", 6),
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", required=True, help="where TensorFlow Datasets finds CIFAR-10")
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--epochs", type=int, help="of each stage (default: those of the weights that ship)")
+    parser.add_argument("--epochs", type=int, help="of each stage (default: what each is listed with)")
     parser.add_argument("--only", default="", help="models whose name has this in it")
     parser.add_argument("--jobs", type=number_of_jobs, default=1, help="so many at once (default: 1)")
     options = parser.parse_args()
