@@ -39,18 +39,17 @@ def main() -> None:
     parser.add_argument("--only", default="", help="models whose name has this in it")
     parser.add_argument("--jobs", type=number_of_jobs, default=1, help="so many at once (default: 1)")
     options = parser.parse_args()
-    chosen = [model for model in RUNS if options.only in model]
+    chosen = {model: run for model, run in RUNS.items() if options.only in model}
     data, failed = ["--data-dir", options.data_dir], 0
-    for models in ([TEACHER], [model for model in RUNS if model != TEACHER]):
+    for models in (chosen.keys() & {TEACHER}, [model for model in chosen if model != TEACHER]):
         commands, folders = {}, {}
         for model in models:
-            if model in chosen:
-                words, epochs = RUNS[model]
-                epochs = options.epochs or epochs
-                folders[model] = str(options.output / f"{model}-{epochs}")
-                length = ["--output", folders[model], "--epochs", str(epochs)]
-                # A process each: TensorFlow keeps what one training made until the process ends.
-                commands[model] = [sys.executable, "-m", "onebit", "train", *words.split(), *data, *length]
+            words, listed = chosen[model]
+            epochs = options.epochs or listed
+            folders[model] = str(options.output / f"{model}-{epochs}")
+            length = ["--output", folders[model], "--epochs", str(epochs)]
+            # A process each: TensorFlow keeps what one training made until the process ends.
+            commands[model] = [sys.executable, "-m", "onebit", "train", *words.split(), *data, *length]
         for model, succeeded in run_all(commands, options.jobs, options.output):
             if succeeded:
                 register = [sys.executable, str(Path(__file__).with_name("register.py"))]
