@@ -69,10 +69,20 @@ class BinaryConv2D(Stated, lq.layers.QuantConv2D):
                     for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)
                 ]
                 inputs, padding = tf.pad(inputs, [(0, 0), *edges, (0, 0)]), "valid"
-            if self.groups > 1 and self.dilation_rate == (1, 1):
+            if self._groups_by_ourselves:
                 return _convolve_groups(inputs, kernel, self.groups, self.strides, padding.upper())
         with lq.utils.patch_object(self, "padding", padding):
             return super().convolution_op(inputs, kernel)
+
+    @property
+    def _groups_by_ourselves(self) -> bool:
+        return self.groups > 1 and self.dilation_rate == (1, 1) and self.data_format == "channels_last"
+
+    def _jit_compiled_convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        # Keras calls this for groups: only XLA has their gradient on CPUs, at a multiple of the time.
+        if self._groups_by_ourselves:
+            return self.convolution_op(inputs, kernel)
+        return super()._jit_compiled_convolution_op(inputs, kernel)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "symmetric": self.symmetric}

@@ -138,6 +138,13 @@ def test_groups_are_separate_convolutions(strides, padding, size, float64):
             assert_golden(actual, golden)
 
 
+def test_groups_are_not_compiled():
+    """Keras would compile the convolution with XLA, which took several times as long on a CPU."""
+    layer = BinaryConv2D(4, 3, groups=2, padding="same", kernel_quantizer=ScaledSign())
+    graph = tf.function(layer).get_concrete_function(tf.TensorSpec((1, 8, 8, 4))).graph
+    assert [op.outputs[0].shape[-1] for op in graph.get_operations() if op.type == "Conv2D"] == [4]
+
+
 def test_layers_are_saved_with_what_they_are_made_of(tmp_path):
     x = inputs = tf.keras.Input((8, 8, 4))
     x = norm(name="norm")(x)
