@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--epochs", type=int, default=20, help="of each stage (default: 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(default: 1)")
-    parser.add_argument("--only", default="", help="studies whose name has this in it")
+    parser.add_argument("--only", default="", help="what has this in 'study: variant'")
     parser.add_argument("--limit", type=int, help="so many images only, for a trial; records nothing")
     parser.add_argument("--jobs", type=number_of_jobs, default=1, help="so many at once (default: 1)")
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
@@ -205,7 +205,7 @@ def main() -> None:
     for seed in options.seeds:
         for number, variant in enumerate(VARIANTS):
             folder = folder_of(options.output, number, options.epochs, seed, options.limit)
-            if options.only in variant.study and not (folder / "record.json").exists():
+            if options.only in f"{variant.study}: {variant.name}" and not (folder / "record.json").exists():
                 same = ["--epochs", options.epochs, "--output", options.output, "--seeds", seed, "--run", number]
                 given = [("--data-dir", options.data_dir), ("--limit", options.limit)]
                 same += [word for pair in given if pair[1] is not None for word in pair]

@@ -26,6 +26,7 @@ RUNS = {
     "birealnet20": ("birealnet --set batch_size=128", 5),
     "ftbnn20": ("ftbnn --set batch_size=128", 5),
     "ftbnn20_grouped": ("ftbnn --set model=ftbnn20_grouped --set batch_size=128", 5),
+    "wide_resnet_20_1": ("mcdonnell --set width=1 --set cutout=false", 62),
     "wide_resnet_20_2": ("mcdonnell --set width=2 --set cutout=false", 30),
 }
 

@@ -58,6 +58,10 @@ def test_every_ablation_study_has_its_variants():
     assert {variant.change for variant in ablations.VARIANTS} - {None} == set(ablations.changes())
 
 
+def test_everything_we_trained_can_be_trained_again():
+    assert {row.model for row in results.results()} <= train_shipped.RUNS.keys()
+
+
 @pytest.mark.parametrize("model", train_shipped.RUNS)
 def test_what_trains_the_shipped_networks_trained_them(model: str):
     """The recipe's command builds the registered model, and has the settings and the length of the run's record."""
