@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ablations
 import pytest
+import variants
 
 from onebit import recipes
 
@@ -24,18 +25,18 @@ MADE_OF = [
 
 def test_every_study_has_its_variants():
     """The ones that the papers are known for; changes exist for those that need them."""
-    studies = [variant.study for variant in ablations.VARIANTS]
+    studies = [variant.study for variant in variants.VARIANTS]
     assert [studies.count(study) for study in dict.fromkeys(studies)] == [4, 3, 4, 4]
-    assert {variant.change for variant in ablations.VARIANTS} - {None} == set(ablations.changes())
-    assert [bool(variant.settings.get("teacher")) for variant in ablations.VARIANTS].index(True) == 10
+    assert {variant.change for variant in variants.VARIANTS} - {None} == set(variants.changes())
+    assert [bool(variant.settings.get("teacher")) for variant in variants.VARIANTS].index(True) == 10
 
 
 @pytest.mark.parametrize("number", range(len(MADE_OF)))
 def test_a_variant_differs_in_what_it_is_named_for(number: int):
-    variant = ablations.VARIANTS[number]
+    variant = variants.VARIANTS[number]
     recipe = recipes.get_recipe(variant.recipe, **variant.settings)
     if variant.change:
-        recipe = ablations.changed(recipe, variant.change)
+        recipe = variants.changed(recipe, variant.change)
     model = recipe.stages[-1].build(10, (32, 32, 3))
     convolutions = [layer for layer in model.layers if getattr(layer, "input_quantizer", None)]
     made_of = {(type(each.input_quantizer).__name__, type(each.kernel_quantizer).__name__) for each in convolutions}
@@ -74,5 +75,5 @@ def test_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 def test_what_two_studies_share_is_trained_once(tmp_path):
-    names = [ablations.folder_of(tmp_path, number, 3, 1, None).name for number in range(len(ablations.VARIANTS))]
+    names = [ablations.folder_of(tmp_path, number, 3, 1, None).name for number in range(len(variants.VARIANTS))]
     assert names[3] == names[6] and len(set(names)) == len(names) - 1
