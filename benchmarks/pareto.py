@@ -52,6 +52,7 @@ def draw(path: Path, points: list[Point]) -> None:
     """Write an SVG with the points' figures in its description, from which `drawn` reads them again."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     settings = {
         "svg.hashsalt": "onebit",
@@ -63,12 +64,13 @@ def draw(path: Path, points: list[Point]) -> None:
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
-        for number, point in enumerate(points):
+        heights = label_heights([point.top1 for point in points])
+        for number, (point, height) in enumerate(zip(points, heights, strict=True)):
             color = f"C{number % 10}"
             places = (point.memory / 1e3, (point.binary_macs or point.float_macs) / 1e6)
             for axis, x, filled in zip(axes, places, (True, point.binary_macs > 0), strict=True):
                 axis.scatter(x, point.top1, s=45, zorder=3, edgecolors=color, facecolors=color if filled else "none")
-                axis.annotate(point.model, (x, point.top1), xytext=(6, 4), textcoords="offset points")
+                axis.annotate(point.model, (x, height), xytext=(7, -3), textcoords="offset points")
                 if point.paper is not None:
                     axis.plot([x, x], [point.top1, point.paper], ":", color=color, lw=1)
                     axis.scatter(x, point.paper, s=45, zorder=3, marker="_", color=color)
@@ -76,10 +78,23 @@ def draw(path: Path, points: list[Point]) -> None:
         axes[1].set(xscale="log", xlabel="multiply-accumulates, million: 1-bit (filled), real activations (hollow)")
         axes[0].set_title("dots: this package; dashes: the papers, after their full schedules", loc="left")
         for axis in axes:
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.margins(x=0.3, y=0.15)
             axis.grid(alpha=0.3)
         metadata = {"Date": None, "Title": "Accuracy over size", "Description": json.dumps(points)}
         figure.savefig(path, format="svg", metadata=metadata)
+
+
+def label_heights(heights: list[float], apart: float = 0.045) -> list[float]:
+    """Return the heights moved up where they are less than this fraction of their range apart, so that texts fit."""
+    gap = apart * (max(heights, default=0) - min(heights, default=0))
+    moved, lowest = dict.fromkeys(range(len(heights)), 0.0), float("-inf")
+    for number in sorted(moved, key=lambda number: heights[number]):
+        moved[number] = max(heights[number], lowest)
+        lowest = moved[number] + gap
+    return list(moved.values())
 
 
 def drawn(path: Path) -> list[Point]:

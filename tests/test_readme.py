@@ -31,6 +31,11 @@ def test_the_picture_is_up_to_date():
     assert pareto.drawn(report.PICTURE) == pareto.points(), REMEDY
 
 
+def test_labels_in_the_picture_keep_apart():
+    assert pareto.label_heights([90.0, 51.0, 50.0, 51.5], apart=0.05) == [90.0, 52.0, 50.0, 54.0]
+    assert pareto.label_heights([]) == [] and pareto.label_heights([70.0]) == [70.0]
+
+
 def test_every_result_has_a_row_and_a_point():
     table = report.results_table()
     rows = [row for row in zoo.list_weights() if row.source == "onebit" and row.dataset == "cifar10"]
