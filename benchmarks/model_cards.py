@@ -110,7 +110,7 @@ def _training(row: zoo.Weights) -> str:
     record, data = record_of(row), f"../../zoo/data/{Path(row.file).stem}"
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     sentences = [
-        f"{epochs_of(record)} epochs (the paper: {paper_epochs(record)}), seed {record['seed']},",
+        f"{epochs_of(record)} epochs (the recipe by itself: {paper_epochs(record)}), seed {record['seed']},",
         f"{record['precision']},",
         f"{record['seconds'] / 3600:.1f} hours, with {versions}. The figures are the last epoch's.",
         f"Settings: [record]({data}.json); epochs: [history]({data}.csv).",

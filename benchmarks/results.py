@@ -35,7 +35,7 @@ def epochs_of(record: dict[str, Any]) -> str:
 
 
 def paper_epochs(record: dict[str, Any]) -> str:
-    """Return how long the paper's run is, which is the recipe's default."""
+    """Return how long the recipe's own run is: the paper's, where it says."""
     return _epochs(recipes.get_recipe(record["recipe"]))
 
 
