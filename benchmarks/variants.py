@@ -34,7 +34,7 @@ class Variant:
 IRNET, SIGN, REACT, FTBNN = (
     "IR-Net ResNet-20: what is retained",
     "IR-Net ResNet-20: gradient of the activations' sign",
-    "ReActNet-20: from Bi-Real Net, step by step",
+    "ReActNet-20: from Bi-Real Net with PReLU, step by step",
     "FTBNN-20: non-linearity",
 )
 # The papers' larger batches are ImageNet's: of CIFAR-10 they would leave a short schedule too few steps.
@@ -47,8 +47,8 @@ VARIANTS = [
     Variant(SIGN, "straight-through", "irnet", change="ste"),
     Variant(SIGN, "ApproxSign", "irnet", change="approx"),
     Variant(SIGN, "EDE", "irnet"),
-    Variant(REACT, "neither", "reactnet", BATCH, change="no_rsign_no_rprelu"),
-    Variant(REACT, "RSign", "reactnet", BATCH, change="no_rprelu"),
+    Variant(REACT, "PReLU", "reactnet", BATCH, change="no_rsign_no_rprelu"),
+    Variant(REACT, "RSign and PReLU", "reactnet", BATCH, change="no_rprelu"),
     Variant(REACT, "RSign and RPReLU", "reactnet", BATCH),
     Variant(REACT, "and distillation", "reactnet", {"teacher": f"{TEACHER}:cifar10", **BATCH}),
     *(Variant(FTBNN, name, "ftbnn", {"nonlinearity": name, **BATCH}) for name in ("none", "relu", "prelu", "fprelu")),

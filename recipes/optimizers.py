@@ -49,7 +49,7 @@ class SGD(_CoupledL2, tf.keras.optimizers.SGD):
 
 @lq.utils.register_alias("L2Adam")
 class Adam(_CoupledL2, tf.keras.optimizers.Adam):
-    """Keras' Adam with coupled L2 on chosen variables: PyTorch's Adam with ``weight_decay``, not AdamW.
+    """PyTorch's Adam with ``weight_decay`` on chosen variables: coupled L2, not AdamW.
 
     Args:
         epsilon: 1e-8 by default, as in PyTorch; Keras has 1e-7.
@@ -57,6 +57,13 @@ class Adam(_CoupledL2, tf.keras.optimizers.Adam):
 
     def __init__(self, *args: Any, epsilon: float = 1e-8, **kwargs: Any) -> None:
         super().__init__(*args, epsilon=epsilon, **kwargs)
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """Move a variable; Keras adds epsilon before the bias of the second moment is corrected, PyTorch after."""
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        correction = tf.sqrt(1 - tf.pow(tf.cast(self.beta_2, variable.dtype), step))
+        with lq.utils.patch_object(self, "epsilon", self.epsilon * correction):
+            super().update_step(gradient, variable)
 
 
 def every(name: str) -> bool:

@@ -128,7 +128,7 @@ def _build(model: str, step: int, **options: object) -> tf.keras.Model:
 
 def _is_convolution(name: str) -> bool:
     layer, *_, variable = name.split("/")
-    wanted = ("kernel", "alpha", "shift_in", "shift_out")
+    wanted = ("kernel", "alpha_bias", "shift_in", "shift_out")
     return variable.startswith(wanted) and not layer.startswith("logits")
 
 

@@ -56,7 +56,7 @@ def half_squares(chosen):
     [
         (lambda **l2: SGD(0.05, **l2), lambda: tf.keras.optimizers.SGD(0.05)),
         (lambda **l2: SGD(0.05, momentum=0.9, **l2), lambda: tf.keras.optimizers.SGD(0.05, momentum=0.9)),
-        (lambda **l2: Adam(0.05, **l2), lambda: tf.keras.optimizers.Adam(0.05, epsilon=1e-8)),
+        (lambda **l2: Adam(0.05, **l2), lambda: Adam(0.05)),
     ],
 )
 @pytest.mark.parametrize("decays", [None, every])
@@ -67,6 +67,19 @@ def test_equals_a_term_in_the_loss(ours, plain, decays):
     assert not all(np.allclose(a, b, atol=1e-3) for a, b in zip(actual, without, strict=True))
     for a, b in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-3])
+def test_adam_is_pytorchs(scale, float64):
+    """The first steps, where the correction of the second moment's bias is largest, by PyTorch's formula."""
+    gradients = scale * np.array([1.0, 2.0, -3.0, 0.5])
+    variable, optimizer = tf.Variable(np.ones(1), name="kernel"), Adam(1e-3)
+    value, m, v = 1.0, 0.0, 0.0
+    for step, g in enumerate(gradients, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        value -= 1e-3 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+        optimizer.apply_gradients([(tf.constant([g]), variable)])
+        np.testing.assert_allclose(variable.numpy() - 1, value - 1, rtol=3e-5)  # Keras holds rates in float32
 
 
 def test_without_l2_it_is_the_plain_optimizer():
