@@ -22,6 +22,7 @@ class Checkpoint(ABC):
         input_shape: The input it was made for, or ``None``.
         has_top: Whether it holds a classifier.
         sizes: How many values each of its variables has, where the arguments are a claim of the file; else ``None``.
+        top_options: The pooling and the activation of its network, as far as it tells.
         preprocessing: What its network expects at its input, a name of `zoo.PREPROCESSING`; ``None`` where it does not
             tell.
     """
@@ -32,6 +33,7 @@ class Checkpoint(ABC):
     input_shape: tuple[int, int, int] | None = None
     has_top: bool = True
     sizes: Mapping[str, int] | None = None
+    top_options: Mapping[str, str | None] = {}
     preprocessing: str | None = None
 
     @abstractmethod
@@ -118,4 +120,14 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
     from .scaffold import model_info
 
     info = model_info(model)
-    open_checkpoint(path, info.function if info else None).load_into(model)
+    checkpoint = open_checkpoint(path, info.function if info else None)
+    if info:
+        check_arguments(info.function, info.arguments, checkpoint.arguments)
+    checkpoint.load_into(model)
+
+
+def check_arguments(function: str, given: Mapping[str, Any], implied: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where an architecture's argument is given (not ``None``) and not as the weights have it."""
+    for name, value in implied.items():
+        if given.get(name) is not None and given[name] != value:
+            raise ValueError(f"{name}={given[name]!r} of {function} does not suit the weights, which have {value!r}.")

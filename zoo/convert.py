@@ -6,12 +6,19 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .files import check_folder
+from .files import check_target
 from .packed import save_packed
 from .registry import load
 
 
-def convert(source: str | os.PathLike[str], model: str, output: str | os.PathLike[str], **options: Any) -> Path:
+def convert(
+    source: str | os.PathLike[str],
+    model: str,
+    output: str | os.PathLike[str],
+    *,
+    preprocessing: str | None = None,
+    **options: Any,
+) -> Path:
     """Read a checkpoint of any format that the zoo knows, strictly, and write it as a packed file.
 
     Args:
@@ -19,6 +26,8 @@ def convert(source: str | os.PathLike[str], model: str, output: str | os.PathLik
             McDonnell's, a Keras file, or a packed file.
         model: The registered model that it belongs to, such as ``"reactnet_a"``.
         output: The packed file to write.
+        preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`. Default: what the
+            checkpoint says, else the papers' custom, see `zoo.preprocessing_of`.
         **options: More arguments of the model, such as ``step=1`` or ``num_classes=100``.
 
     Returns:
@@ -32,6 +41,6 @@ def convert(source: str | os.PathLike[str], model: str, output: str | os.PathLik
     """
     if not Path(source).is_file():
         raise FileNotFoundError(f"There is no checkpoint {source}.")
-    check_folder(output)
+    check_target(output)
     network = load(model, weights=source, **options)
-    return save_packed(network, output, source=f"converted from {Path(source).name}")
+    return save_packed(network, output, source=f"converted from {Path(source).name}", preprocessing=preprocessing)

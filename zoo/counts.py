@@ -34,9 +34,18 @@ class Counts:
 
 
 def count(model: tf.keras.Model) -> Counts:
-    """Count a model's parameters, memory and multiply-accumulates at the input shape it was built for."""
+    """Count a model's parameters, memory and multiply-accumulates at the input shape it was built for.
+
+    Raises:
+        ValueError: Height or width of the input are open, and with them the number of multiply-accumulates.
+    """
     from larq.models import ModelProfile
 
+    if None in model.input_shape[1:]:
+        raise ValueError(
+            f"The input of {model.name} is {model.input_shape[1:]}: its multiply-accumulates depend on height and "
+            "width, so build it with a fixed input_shape to count them."
+        )
     profile = ModelProfile(model)
     binary_macs = profile.op_count("mac", 1)
     return Counts(

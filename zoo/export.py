@@ -22,8 +22,8 @@ from ..stderr import captured_stderr
 from .counts import count
 from .export_check import Agreement, binary_layers, compare, float_fallbacks, shifted_convolutions
 from .export_form import check_engine, export_form
-from .files import replacing
-from .images import get_preprocessing, preprocessing_of
+from .files import check_target, replacing
+from .images import check_size, get_preprocessing, preprocessing_of
 from .interpreter import open_interpreter, require_engine
 from .samples import sample_images
 from .tflite_file import BINARY_CONVOLUTION, read_tflite
@@ -106,31 +106,35 @@ def export(
         OSError: The file cannot be written.
     """
     path = Path(path)
+    check_target(path)
+    network = _form(model, precision)
+    layers = binary_layers(model)
+    if precision == "binary" and not layers:
+        raise ValueError(_NOT_BINARY.format(model.name))
+    images = default_images(model) if images is None else np.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != model.input_shape[1:] or not len(images):
+        raise ValueError(
+            f"images must be of shape (n, {', '.join(map(str, model.input_shape[1:]))}) with n at least 1, "
+            f"not {images.shape}."
+        )
+    content = convert_form(network, precision)
+    result = _verify(model, network, path, content, precision, len(layers), images, progress)
+    if strict:
+        _insist(result)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return result
+
+
+def _form(model: tf.keras.Model, precision: Precision) -> tf.keras.Model:
+    """Return the model's `export_form`, having checked that it can be stored in this precision."""
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {', '.join(map(repr, get_args(Precision)))}, not {precision!r}.")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a file to write.")
-    with replacing(path) as temporary:
-        network = export_form(model)
-        layers = binary_layers(model)
-        if precision == "binary":
-            require_engine()
-            check_engine(model)
-            if not layers:
-                raise ValueError(_NOT_BINARY.format(model.name))
-        if images is None:
-            images = default_images(model)
-        elif images.ndim != 4 or images.shape[1:] != model.input_shape[1:] or not len(images):
-            raise ValueError(
-                f"images must be of shape (n, {', '.join(map(str, model.input_shape[1:]))}) with n at least 1, "
-                f"not {images.shape}."
-            )
-        content = convert_form(network, precision)
-        temporary.write_bytes(content)
-        result = _verify(model, network, path, content, precision, len(layers), images, progress)
-        if strict:
-            _insist(result)
-    return result
+    form = export_form(model)
+    if precision == "binary":
+        require_engine()
+        check_engine(model)
+    return form
 
 
 _NOT_BINARY = (
@@ -209,7 +213,7 @@ def resized_sample(size: tuple[int, int], count: int) -> np.ndarray:
     images = sample_images().images[:count]
     if images.shape[1:3] == tuple(size):
         return images
-    height, width = size
+    height, width = check_size(size)
     resize = functools.partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BICUBIC)
     return np.stack([np.asarray(resize(Image.fromarray(image))) for image in images])
 
@@ -221,14 +225,10 @@ def convert_to_tflite(model: tf.keras.Model, precision: Precision) -> bytes:
     """Return a model as the content of a TensorFlow Lite file, without the verification of `export`.
 
     Raises:
-        ValueError: The model cannot be converted.
+        ValueError: The model cannot be converted, or there is no such precision.
         ModuleNotFoundError: The Larq Compute Engine is needed and missing.
     """
-    form = export_form(model)
-    if precision == "binary":
-        require_engine()
-        check_engine(model)
-    return convert_form(form, precision)
+    return convert_form(_form(model, precision), precision)
 
 
 def convert_form(network: tf.keras.Model, precision: Precision) -> bytes:

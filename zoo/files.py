@@ -12,13 +12,12 @@ from pathlib import Path
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``, of the same ending, that takes its place when the block ends without
-    error.
+    error. Where ``path`` is a link, the file that it leads to is replaced.
 
     Raises:
-        FileNotFoundError: The folder does not exist.
+        OSError: See `check_target`.
     """
-    path = Path(path)
-    check_folder(path)
+    path = check_target(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / path.name
         yield temporary
@@ -32,8 +31,19 @@ def umask() -> int:
     return mask
 
 
-def check_folder(path: str | os.PathLike[str]) -> None:
-    """Raise `FileNotFoundError` where the folder of a file to be written does not exist."""
-    folder = Path(path).parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"The folder {folder} does not exist.")
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Return the file that writing to ``path`` writes, links followed.
+
+    Raises:
+        FileNotFoundError: Its folder does not exist.
+        IsADirectoryError: It is a folder.
+        OSError: It is neither a file nor new, but a device or a pipe, whose place a file would take.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"The folder {Path(path).parent} does not exist.")
+    if target.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a file to write.")
+    if target.exists() and not target.is_file():
+        raise OSError(f"{path} is a device or a pipe; only files can be written.")
+    return target

@@ -66,6 +66,10 @@ PREPROCESSING = {
 """
 
 
+LARGEST = 4096
+"""Pixels of height and of width of what `read_images` returns: one image is then 50 MB."""
+
+
 def get_preprocessing(name: str) -> Preprocessing:
     """Return the preprocessing of a name.
 
@@ -104,12 +108,19 @@ def _with_colours(image: PIL.Image.Image) -> PIL.Image.Image:
     return image.convert("RGB")
 
 
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) to bring images to, or raise `ValueError`: a file may ask for any."""
+    if not all(isinstance(n, int) and 1 <= n <= LARGEST for n in size):
+        raise ValueError(f"Images are brought to 1 to {LARGEST} pixels of height and width, not {tuple(size)}.")
+    return size
+
+
 def read_images(paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
     """Read image files of any format that Pillow knows, and cut and resize each to the same size.
 
     Args:
         paths: The files.
-        size: (height, width) of the result.
+        size: (height, width) of the result, each 1 to 4096 pixels.
         crop: Share of the largest central rectangle of that aspect ratio to keep.
 
     Returns:
@@ -117,11 +128,11 @@ def read_images(paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], 
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A file is not an image, or is damaged.
+        ValueError: A file is not an image, or is damaged; or the size is out of its range.
     """
     from PIL import Image, ImageOps
 
-    height, width = size
+    height, width = check_size(size)
     images = []
     for path in paths:
         try:

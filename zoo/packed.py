@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import latents
-from .files import check_folder, replacing, umask
+from .files import check_target, replacing, umask
 from .images import get_preprocessing
 from .naming import BinaryKernel, binary_kernels, named_variables
 from .packed_file import FORMAT, SCALE, PackedFile
@@ -73,7 +73,7 @@ def save_packed(
         get_preprocessing(preprocessing)
 
     path = Path(path)
-    check_folder(path)
+    check_target(path)
     tensors: dict[str, np.ndarray] = {}
     kernels: dict[str, Any] = {}
     binary = binary_kernels(model)
@@ -142,10 +142,7 @@ def load_packed(path: str | os.PathLike[str]) -> tf.keras.Model:
             "Build the model and call load_weights(model, path)."
         )
     build = zoo_function(file.function)
-    activation = file.top_options.get("classifier_activation")
-    if not isinstance(activation, str | None):  # never a configuration, which could name any object
-        raise ValueError(f"{path} has the classifier_activation {activation!r}, which is not a name.")
     try:
-        return build(weights=file.path, include_top=file.has_top, **file.top_options)
+        return build(weights=file.path, include_top=file.has_top)
     except Exception as error:  # whatever the arguments of a damaged file lead Keras to
         raise ValueError(f"The model that {path} describes cannot be built: {error}") from error

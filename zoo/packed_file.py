@@ -30,6 +30,7 @@ _ARGUMENTS: dict[str, Any] = {
     "num_classes": int,
     "input_shape": list,
     "pooling": str,
+    "classifier_activation": str,  # never a configuration, which could name any object
 }
 _REAL = {"F16", "F32", "F64", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "BOOL"}
 
@@ -44,7 +45,6 @@ class PackedFile(Checkpoint):
     Attributes:
         header: What the file says of itself, see `zoo.packed`.
         sizes: How many values each variable has.
-        top_options: The pooling and the activation that the model was built with.
 
     Raises:
         ValueError: The file is damaged, not a packed file, of an unknown version, or another architecture's.

@@ -1,14 +1,15 @@
 """The papers' official PyTorch checkpoints.
 
-Read with ``torch.load(weights_only=True)``, PyTorch's own reader of tensors alone, which refuses code, and in a version
-without its known holes. Each family's ``official_names`` says where every tensor goes; a tensor that is neither there
-nor among the ignorable ones is an error, and so is a variable that no tensor fills.
+Read with ``torch.load(weights_only=True)``, PyTorch's own reader of tensors alone, which refuses code, and in no
+version of its known holes. Each family's ``official_names`` says where every tensor goes; a tensor that is neither
+there nor among the ignorable ones is an error, and so is a variable that no tensor fills.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import inspect
+import pickle
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from . import registry
 from .checkpoint import Checkpoint
 from .naming import TOP, assign, named_variables
 from .official import IGNORED, UNMATCHED, Place
+
+OLDEST_TORCH = "2.10"  # as setup.cfg has it
 
 
 class PyTorchCheckpoint(Checkpoint):
@@ -35,7 +38,7 @@ class PyTorchCheckpoint(Checkpoint):
 
     Raises:
         ValueError: The file is damaged, holds code, or no tensors; or ``function`` has no official PyTorch code.
-        ImportError: PyTorch is not installed.
+        ImportError: PyTorch is not installed, or too old.
     """
 
     preprocessing = "imagenet"
@@ -109,6 +112,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise ImportError(
             f"{path} is a PyTorch checkpoint: reading it needs PyTorch. Install onebit-zoo[convert]."
         ) from error
+    if torch.__version__ < OLDEST_TORCH:  # not a string: it compares as versions do
+        raise ImportError(
+            f"{path} is a PyTorch checkpoint: reading it needs PyTorch {OLDEST_TORCH} or newer, and this is "
+            f"{torch.__version__}, whose reader of tensors may run code. Install onebit-zoo[convert]."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = content.get("state_dict", content) if isinstance(content, Mapping) else None
@@ -116,10 +124,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             # NumPy has no bfloat16.
             wide = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in state.items()}
             return {str(name).removeprefix("module."): value.detach().numpy() for name, value in wide.items()}
+    except pickle.UnpicklingError as error:  # whose text advises to run what is in the file
+        raise ValueError(f"{path} holds other things than tensors, which may run code, or is damaged.") from error
     except Exception as error:  # torch raises whatever a damaged file leads it to
-        raise ValueError(
-            f"{path} is not a PyTorch checkpoint of tensors alone, or is damaged: {str(error).splitlines()[0]}"
-        ) from error
+        raise ValueError(f"{path} is not a PyTorch checkpoint, or is damaged: {str(error).splitlines()[0]}") from error
     raise ValueError(f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors.")
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 import tensorflow as tf
 
 from .budget import building, limit
-from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint import Checkpoint, check_arguments, open_checkpoint
 from .weights import find_weights
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,11 @@ Arguments that all models of the zoo share, as in Keras Applications:
     input_tensor: A Keras tensor to use as the input instead of a new one.
     include_top: Whether to end in the classifier. Without it the model returns the last feature map, (b, h, w, c).
     num_classes: Classes of the classifier. The default is the weights', else the paper's; with weights of another
-        number the body is loaded and the classifier starts anew, which a log message says.
-    pooling: Without the top, ``"avg"`` or ``"max"`` pools the feature map to (b, c).
-    classifier_activation: What follows the logits: ``"softmax"``, any Keras activation, or ``None`` for the logits.
+        number, or without a classifier, the body is loaded and the classifier starts anew, which a log message says.
+    pooling: Without the top, ``"avg"`` or ``"max"`` pools the feature map to (b, c). The default is a packed file's,
+        else none.
+    classifier_activation: What follows the logits: ``"softmax"``, any Keras activation, or ``None`` for the logits. The
+        default is a packed file's, else ``"softmax"``.
 
 Returns:
     A functional ``tf.keras.Model``.
@@ -159,6 +161,13 @@ class Scaffold:
         implied = self._checkpoint.arguments if self._checkpoint else {}
         self.arguments = _merge(function, given, implied, defaults)
         self.include_top = self._options["include_top"]
+        if not isinstance(self.include_top, bool):
+            raise ValueError(f"include_top must be True or False, not {self.include_top!r}.")
+        if self._checkpoint:
+            # How features were pooled does not matter to a new classifier.
+            moot = {"pooling"} if self.include_top and not self._checkpoint.has_top else set()
+            left_open = self._checkpoint.top_options.keys() - options.keys() - moot
+            self._options.update((name, self._checkpoint.top_options[name]) for name in left_open)
         self.num_classes = self._resolve_classes(native_classes)
         if budget:
             budget.free_top = self._has_new_top()
@@ -168,6 +177,11 @@ class Scaffold:
     def _resolve_classes(self, native: int) -> int:
         classes = self._options["num_classes"]
         if classes is None:
+            if self.include_top and self._checkpoint and not self._checkpoint.has_top:
+                raise ValueError(
+                    f"{self._checkpoint.source} holds no classifier: give num_classes for a new one, or "
+                    "include_top=False."
+                )
             return (self._checkpoint.num_classes if self._checkpoint else None) or native
         if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
             raise ValueError(f"num_classes must be a positive integer, not {classes!r}.")
@@ -288,10 +302,8 @@ def _merge(
         raise ValueError(
             f"{function} has no argument {', '.join(sorted(implied.keys() - defaults.keys()))} of the weights."
         )
-    merged = {}
-    for name, default in defaults.items():
-        value = given[name]
-        if value is not None and name in implied and implied[name] != value:
-            raise ValueError(f"{name}={value!r} of {function} does not suit the weights, which have {implied[name]!r}.")
-        merged[name] = value if value is not None else implied.get(name, default)
-    return merged
+    check_arguments(function, given, implied)
+    return {
+        name: given[name] if given[name] is not None else implied.get(name, default)
+        for name, default in defaults.items()
+    }

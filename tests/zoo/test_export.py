@@ -235,6 +235,10 @@ def test_bad_arguments(tmp_path: Path):
     model, path = convolution(), tmp_path / "model.tflite"
     with pytest.raises(ValueError, match=r"precision must be one of 'binary', .*, not 'int4'"):
         zoo.export(model, path, precision="int4")
+    with pytest.raises(ValueError, match=r"precision must be one of 'binary', .*, not 'fp16'"):
+        zoo.convert_to_tflite(model, "fp16")
+    with pytest.raises(ValueError, match=r"images must be of shape .*, not \(1, 1\)"):
+        zoo.export(model, path, images=[[1]])
     with pytest.raises(ValueError, match=r"images must be of shape \(n, 8, 8, 3\).*, not \(2, 9, 8, 3\)"):
         zoo.export(model, path, images=np.zeros((2, 9, 8, 3), np.float32))
     with pytest.raises(FileNotFoundError, match="does not exist"):

@@ -42,6 +42,14 @@ def test_a_model_s_preprocessing_is_what_its_weights_say(tmp_path: Path):
         zoo.save_packed(model, path, preprocessing="rwa")
 
 
+def test_a_converted_checkpoint_has_the_preprocessing_that_its_converter_names(tmp_path: Path):
+    """A Keras file does not tell."""
+    zoo.load("birealnet20").save_weights(tmp_path / "a.weights.h5")
+    for name, expected in ((None, "imagenet"), ("cifar", "cifar")):
+        path = zoo.convert(tmp_path / "a.weights.h5", "birealnet20", tmp_path / "a.onebit", preprocessing=name)
+        assert zoo.preprocessing_of(zoo.load_packed(path)) == expected
+
+
 def test_networks_for_thumbnails_see_whole_images():
     prepare = zoo.get_preprocessing("imagenet")
     assert [prepare.crop_for(size) for size in ((224, 224), (64, 96), (32, 32))] == [0.875, 0.875, 1.0]
@@ -87,6 +95,15 @@ def test_rotated_and_grey_images_are_read(tmp_path: Path):
     image.save(tmp_path / "a.png", exif=exif)
     [read] = zoo.read_images([tmp_path / "a.png"], (4, 4))
     np.testing.assert_array_equal(read[..., 1], np.asarray(image)[::-1, ::-1])
+
+
+@pytest.mark.parametrize("size", [(10**6, 10**6), (4097, 8), (0, 8), (None, 8)])
+def test_sizes_that_would_take_all_memory_are_refused(size, tmp_path: Path):
+    """A packed file of a few kilobytes may claim any."""
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    for read in (lambda: zoo.read_images([tmp_path / "a.png"], size), lambda: zoo.resized_sample(size, 1)):
+        with pytest.raises(ValueError, match=r"1 to 4096 pixels of height and width, not \("):
+            read()
 
 
 def test_evaluation():

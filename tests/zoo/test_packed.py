@@ -174,10 +174,11 @@ def test_zoo_model(policy, tmp_path):
 )
 def test_zoo_arguments_are_kept(arguments, tmp_path):
     model = set_random(zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3), **arguments))
-    loaded = zoo.load_packed(zoo.save_packed(model, tmp_path / "wrn.onebit"))
-    assert loaded.output_shape == model.output_shape
-    assert zoo.model_info(loaded) == zoo.model_info(model)
-    np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
+    path = zoo.save_packed(model, tmp_path / "wrn.onebit")
+    for loaded in (zoo.load_packed(path), zoo.WideResNet(weights=path, include_top=arguments.get("include_top", True))):
+        assert loaded.output_shape == model.output_shape
+        assert zoo.model_info(loaded) == zoo.model_info(model)
+        np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
 
 
 def test_another_head_on_a_packed_body(tmp_path, caplog):
@@ -188,6 +189,29 @@ def test_another_head_on_a_packed_body(tmp_path, caplog):
     headless = zoo.save_packed(zoo.WideResNet(weights=path, include_top=False), tmp_path / "body.onebit")
     assert zoo.WideResNet(weights=headless, num_classes=3).output_shape == (None, 3)
     assert "no classifier" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"body\.onebit holds no classifier: give num_classes .*, or include_top=False"
+    ):
+        zoo.WideResNet(weights=headless)
+
+
+def test_pooled_features_get_a_classifier(tmp_path):
+    pooled = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg"))
+    path = zoo.save_packed(pooled, tmp_path / "pooled.onebit")
+    assert zoo.WideResNet(weights=path, num_classes=3).output_shape == (None, 3)
+    assert zoo.WideResNet(weights=path, include_top=False, pooling=None).output_shape == (None, 8, 8, 64)
+
+
+@pytest.mark.parametrize("arguments", [{"input_relu": True}, {"padding": "same_one"}])
+def test_weights_of_another_computation_are_refused(arguments, tmp_path):
+    """They have the same variables."""
+    path = zoo.save_packed(zoo.WideResNet(depth=8, width=1), tmp_path / "wrn.onebit")
+    model = zoo.WideResNet(depth=8, width=1, **arguments)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=rf"{next(iter(arguments))}=.* of WideResNet does not suit the weights"):
+        zoo.load_weights(model, path)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -298,6 +322,18 @@ def test_missing_folder(tiny, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"The folder .*nowhere does not exist"):
         zoo.save_packed(tiny, tmp_path / "nowhere" / "model.onebit")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_stays_one_and_a_pipe_is_refused(tiny, tmp_path):
+    target, link, pipe = tmp_path / "target.onebit", tmp_path / "link.onebit", tmp_path / "pipe"
+    link.symlink_to(target)
+    zoo.save_packed(tiny, link)
+    assert link.is_symlink() and target.is_file()
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match=r"pipe is a device or a pipe; only files can be written"):
+        zoo.save_packed(tiny, pipe)
+    with pytest.raises(IsADirectoryError, match="is a folder, not a file to write"):
+        zoo.save_packed(tiny, tmp_path)
 
 
 @pytest.mark.parametrize("at", ["write", "replace"])

@@ -318,10 +318,10 @@ def test_arguments_that_lie(argument, value, valid, write, zoo_model):
     ],
 )
 def test_options_of_the_top_that_lie(argument, value, valid, write, zoo_model):
-    """They matter where the file alone decides what is built."""
+    """They matter where the file decides what is built."""
     outer, header, data = parts(valid)
     header["arguments"][argument] = value
-    refused(write(join(outer, header, data)), zoo_model, "", ["load_packed"])
+    refused(write(join(outer, header, data)), zoo_model, "", ["load_packed", "function"])
 
 
 def test_hidden_growth_behind_a_new_top(valid, write, zoo_model):

@@ -127,9 +127,20 @@ def test_a_malicious_pickle_does_not_run(how, tmp_path):
         torch.save({"state_dict": Bomb(target)}, path)
     else:
         path.write_bytes(pickle.dumps({"state_dict": Bomb(target)}))
-    with pytest.raises(ValueError, match=r"evil\.pth\.tar"):
+    with pytest.raises(
+        ValueError, match=r"evil\.pth\.tar holds other things than tensors, which may run code"
+    ) as error:
         zoo.IRNetResNet20(weights=path)
     assert not target.exists()
+    assert "weights_only" not in str(error.value)  # PyTorch's own text advises to switch it off
+
+
+def test_an_old_pytorch_is_refused(checkpoint, monkeypatch):
+    """Before 2.6 its reader of tensors could be made to run code."""
+    path = checkpoint("irnet_resnet20_1w1a")
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.5.1"))
+    with pytest.raises(ImportError, match=r"needs PyTorch 2\.10 or newer, and this is 2\.5\.1"):
+        zoo.IRNetResNet20(weights=path)
 
 
 def test_a_truncated_checkpoint_is_an_error(checkpoint, tmp_path):

@@ -80,6 +80,16 @@ def test_any_size():
         assert model(np.zeros((1, size, size + 8, 3), np.float32)).shape == (1, 10)
 
 
+def test_open_sizes_cannot_be_counted():
+    with pytest.raises(ValueError, match=r"input of .* is \(None, None, 3\).*build it with a fixed input_shape"):
+        zoo.count(build(input_shape=(None, None, 3)))
+
+
+def test_include_top_is_a_truth_value():
+    with pytest.raises(ValueError, match="include_top must be True or False, not 'yes'"):
+        build(include_top="yes")
+
+
 def test_probabilities_are_float32_under_a_16_bit_policy():
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     model = build()
