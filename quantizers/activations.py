@@ -8,7 +8,7 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
-from .base import ChannelParameters
+from .base import ChannelParameters, sum_to_channels
 from .fused import fused
 from .stated import Stated
 
@@ -25,19 +25,11 @@ def _with_gradient(formula: Any, gradient: Formula, training: Any) -> Formula:
     def function(x: tf.Tensor, *parameters: tf.Tensor) -> tuple[tf.Tensor, Formula]:
         def grad(dy: tf.Tensor) -> list[tf.Tensor]:
             dx, *rest = gradient(x, *parameters, dy)
-            return [dx, *(_sum_to(value, p) for value, p in zip(rest, parameters, strict=True))]
+            return [dx, *(sum_to_channels(value, p) for value, p in zip(rest, parameters, strict=True))]
 
         return (formula if training is True else formula.python_function)(x, *parameters), grad
 
     return function
-
-
-def _sum_to(value: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
-    """Sum over all axes but the channels', to the shape of a parameter: (c,) and an axis of 1 for each that follows."""
-    rank = value.shape.rank
-    channel_axis = rank - parameter.shape.rank
-    total = tf.reduce_sum(value, [axis for axis in range(rank) if axis != channel_axis])
-    return tf.reshape(total, parameter.shape)
 
 
 @fused

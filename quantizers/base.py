@@ -91,6 +91,15 @@ class ChannelParameters(Stated, tf.keras.layers.Layer):
         return {**super().get_config(), "axis": self.axis}
 
 
+def sum_to_channels(value: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
+    """Sum a gradient over all axes but the channels', to shape and dtype of a parameter of `ChannelParameters`."""
+    rank = value.shape.rank
+    channel_axis = rank - parameter.shape.rank
+    # In 16 bits thousands of small terms would stop adding up.
+    total = tf.reduce_sum(wide(value), [axis for axis in range(rank) if axis != channel_axis])
+    return tf.cast(tf.reshape(total, parameter.shape), parameter.dtype)
+
+
 def wide(x: tf.Tensor) -> tf.Tensor:
     """Return ``x`` in at least float32: means and deviations are not taken in 16 bits."""
     return tf.cast(x, tf.float32) if x.dtype.size < 4 else x

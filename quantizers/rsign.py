@@ -9,7 +9,12 @@ import larq as lq
 import tensorflow as tf
 
 from .approx_sign import approx_sign
-from .base import INPUT, BinaryQuantizer, ChannelParameters
+from .base import INPUT, BinaryQuantizer, ChannelParameters, sum_to_channels
+
+
+@tf.custom_gradient
+def _distance(x: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    return x - alpha, lambda dy: (dy, -sum_to_channels(dy, alpha))
 
 
 @lq.utils.register_alias("rsign")
@@ -75,7 +80,7 @@ class RSign(ChannelParameters, BinaryQuantizer):
             )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return approx_sign(inputs - tf.cast(self.alpha, inputs.dtype))
+        return approx_sign(_distance(inputs, tf.cast(self.alpha, inputs.dtype)))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -20,13 +20,18 @@ class ExactBatchNormalization(Stated, tf.keras.layers.BatchNormalization):
 
     _unbiased = False
 
+    @property
+    def _remembers_unbiased(self) -> bool:
+        # As the fused kernel does, which one replica of several would have used were it alone.
+        return self._unbiased or (self.synchronized and self.input_spec.ndim == 4 and self.dtype == "float32")
+
     def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
         training = self._get_training_value(training)
         if self.fused or tf.get_static_value(training) is False:
             return super().call(inputs, training=training, mask=mask)
         x = tf.cast(inputs, self.moving_mean.dtype)
         mean, variance, count = self._moments(x)
-        remembered = variance * count / tf.maximum(count - 1, 1) if self._unbiased else variance
+        remembered = variance * count / tf.maximum(count - 1, 1) if self._remembers_unbiased else variance
         # Keras builds its graphs with a symbolic `training`.
         training = tf.cast(training, tf.bool)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, remembered)):

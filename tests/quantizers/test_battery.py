@@ -79,6 +79,22 @@ def test_precision(cls, policy):
         assert error <= POLICIES[policy] * np.max(np.abs(reference))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("cls", [RSign, RPReLU, FPReLU])
+def test_gradients_of_parameters_are_summed_in_32_bits(cls, dtype):
+    """Each adds little to what thousands of positions have added up to."""
+    tf.keras.mixed_precision.set_global_policy(f"mixed_{dtype}")
+    x = tf.ones((8, 64, 64, 1), dtype) / 2
+    layer = cls()
+    layer.build(x.shape)
+    _, dx, gradients = value_and_gradients(layer, x, tf.ones_like(x) / 64, layer.trainable_weights)
+    count = 8 * 64 * 64
+    expected = {"alpha_bias": -dx.flat[0] * count, "positive_slope": count / 128, "negative_slope": 0, "slope": 0}
+    for variable, gradient in zip(layer.trainable_weights, gradients, strict=True):
+        wanted = expected.get(variable.name.split("/")[-1].split(":")[0], count / 64)
+        np.testing.assert_allclose(float(gradient[0].item()), float(wanted), rtol=1e-2)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("cls", [EDE, RSign, LibraPB, McDonnellSign, ScaledSign])
 def test_any_dtype_under_any_policy(cls, dtype):

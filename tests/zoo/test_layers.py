@@ -9,7 +9,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.quantizers import ApproxSign, ScaledSign
 from onebit.zoo.layers import BinaryConv2D, DuplicateChannels, PadChannels, ShuffleChannels, Subsample
-from onebit.zoo.torch_layers import HardTanh, SymmetricMaxPool2D, UnbiasedBatchNormalization
+from onebit.zoo.torch_layers import ExactBatchNormalization, HardTanh, SymmetricMaxPool2D, UnbiasedBatchNormalization
 from tests.conftest import assert_golden, value_and_gradients
 
 
@@ -46,6 +46,20 @@ def test_batch_normalisation_agrees_with_pytorch(rank, units, float64):
     assert_golden(dbeta, u["dbeta"])
     assert_golden(layer.moving_mean, u["mean_after"])
     assert_golden(layer.moving_variance, u["var_after"])
+
+
+@pytest.mark.parametrize("layer", [ExactBatchNormalization, UnbiasedBatchNormalization])
+def test_synchronised_batch_normalisation_remembers_what_the_fused_kernel_does(layer):
+    """So that it does not depend on the number of replicas; of few values, where it shows."""
+    x = np.random.default_rng(0).normal(2, 3, (2, 2, 2, 3)).astype(np.float32)
+    remembered = []
+    for several in (False, True):
+        norm = layer(momentum=0.0, fused=not several)
+        norm.synchronized = several
+        norm(x, training=True)
+        remembered.append(norm.moving_variance)
+    np.testing.assert_allclose(remembered[1], remembered[0], rtol=1e-4)
+    np.testing.assert_allclose(remembered[0], x.var((0, 1, 2), ddof=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 5, 3), (12, 3)], ids=["fused", "vectors"])
