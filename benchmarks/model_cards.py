@@ -49,11 +49,12 @@ def _what(row: zoo.Weights) -> str:
         f"`{entry.call}` of {paper.authors}, *{paper.title}*, {paper.venue}, "
         f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}),",
         f"trained on {row.dataset} with {row.num_classes} classes.",
+        entry.note,
         f"It takes images of {' x '.join(map(str, entry.native_shape))} with the preprocessing",
         f"`{row.preprocessing}`, and returns a probability for each class.",
-        row.note or "",
+        row.note,
     ]
-    return " ".join(sentences).strip()
+    return " ".join(filter(None, sentences))
 
 
 def _load(row: zoo.Weights) -> str:

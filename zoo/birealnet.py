@@ -23,6 +23,7 @@ from .layers import Padding, binary_conv
 from .official import IGNORED, Place, conv, norm
 from .registry import Paper, register
 from .resnet import (
+    ADAPTED,
     CIFAR,
     CIFAR_18,
     CIFAR_20,
@@ -113,7 +114,7 @@ def BiRealNet34(
     return _birealnet("BiRealNet34", IMAGENET_34, options, given, "birealnet34")
 
 
-@register("birealnet18_cifar", PAPER, CIFAR)
+@register("birealnet18_cifar", PAPER, CIFAR, note=ADAPTED)
 @architecture
 def BiRealNet18CIFAR(
     *,
@@ -131,7 +132,7 @@ def BiRealNet18CIFAR(
     return _birealnet("BiRealNet18CIFAR", CIFAR_18, options, given, "birealnet18_cifar")
 
 
-@register("birealnet20", PAPER, CIFAR)
+@register("birealnet20", PAPER, CIFAR, note=ADAPTED)
 @architecture
 def BiRealNet20(
     *,

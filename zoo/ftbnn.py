@@ -46,6 +46,10 @@ PAPER = Paper(
     "arXiv 2020",
     "2010.09294",
 )
+_NOTE = (
+    "The authors published no code, and their configurations are not known here: this is one of the family that their "
+    "abstract describes, and not a reproduction of their networks."
+)
 Nonlinearity = Literal["fprelu", "prelu", "relu", "none"]
 Order = Literal["bn_act_add", "bn_add_act", "act_bn_add"]
 Shortcut = Literal["average_duplicate", "average_pad", "binary_conv", "grouped_conv", "real_conv"]
@@ -63,8 +67,8 @@ _DEFAULTS = {
 }
 
 
-@register("ftbnn18", PAPER, IMAGENET, width=1, groups=1)
-@register("ftbnn18_grouped", PAPER, IMAGENET, width=2, groups=4)
+@register("ftbnn18", PAPER, IMAGENET, note=_NOTE, width=1, groups=1)
+@register("ftbnn18_grouped", PAPER, IMAGENET, note=_NOTE, width=2, groups=4)
 @architecture
 def FTBNN18(
     *,
@@ -103,8 +107,8 @@ def FTBNN18(
     return _ftbnn("FTBNN18", IMAGENET_18, options, given, "ftbnn18")
 
 
-@register("ftbnn20", PAPER, CIFAR, width=1, groups=1)
-@register("ftbnn20_grouped", PAPER, CIFAR, width=2, groups=2)
+@register("ftbnn20", PAPER, CIFAR, note=_NOTE, width=1, groups=1)
+@register("ftbnn20_grouped", PAPER, CIFAR, note=_NOTE, width=2, groups=2)
 @architecture
 def FTBNN20(
     *,

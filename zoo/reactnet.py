@@ -22,6 +22,7 @@ from .layers import DuplicateChannels, Padding, binary_conv
 from .official import Place, conv, dense, norm, rprelu, rsign
 from .registry import Paper, register
 from .resnet import (
+    ADAPTED,
     CIFAR,
     CIFAR_18,
     CIFAR_20,
@@ -56,6 +57,7 @@ PAPER = Paper(
         "react_resnet18": 65.9,
     },
 )
+_DESCRIBED = "After the paper's text: its code for this network is not published."
 Step = Literal[1, 2]
 DownsampleInput = Literal["real", "sign"]
 
@@ -100,7 +102,7 @@ def ReActNetA(
     return _mobilenet("ReActNetA", options, given, "reactnet_a")
 
 
-@register("reactnet_b", PAPER, IMAGENET)
+@register("reactnet_b", PAPER, IMAGENET, note=_DESCRIBED)
 @architecture
 def ReActNetB(
     *,
@@ -124,7 +126,7 @@ def ReActNetB(
     return _mobilenet("ReActNetB", options, given, "reactnet_b", real_groups=4)
 
 
-@register("reactnet_c", PAPER, IMAGENET)
+@register("reactnet_c", PAPER, IMAGENET, note=_DESCRIBED)
 @architecture
 def ReActNetC(
     *,
@@ -180,7 +182,7 @@ def ReActResNet34(
     return _resnet("ReActResNet34", IMAGENET_34, options, given, "react_resnet34")
 
 
-@register("reactnet18_cifar", PAPER, CIFAR)
+@register("reactnet18_cifar", PAPER, CIFAR, note=ADAPTED)
 @architecture
 def ReActNet18CIFAR(
     *,
@@ -198,8 +200,8 @@ def ReActNet18CIFAR(
     return _resnet("ReActNet18CIFAR", CIFAR_18, options, given, "reactnet18_cifar")
 
 
-@register("reactnet20", PAPER, CIFAR, step=2)
-@register("reactnet20_step1", PAPER, CIFAR, step=1)
+@register("reactnet20", PAPER, CIFAR, note=ADAPTED, step=2)
+@register("reactnet20_step1", PAPER, CIFAR, note=ADAPTED, step=1)
 @architecture
 def ReActNet20(
     *,

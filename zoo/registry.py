@@ -38,6 +38,7 @@ class Entry:
         arguments: What tells this model from the others that the function can build.
         paper: Its source.
         native_shape: The input shape the paper uses, (height, width, channels).
+        note: How far it is from the paper's network, where it is not the computation of the authors' code.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Entry:
     paper: Paper
     native_shape: tuple[int, int, int]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def call(self) -> str:
@@ -58,13 +60,15 @@ class Entry:
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(name: str, paper: Paper, native_shape: tuple[int, int, int], **arguments: Any) -> Callable[..., Any]:
+def register(
+    name: str, paper: Paper, native_shape: tuple[int, int, int], *, note: str = "", **arguments: Any
+) -> Callable[..., Any]:
     """Return a decorator that registers a function of the zoo, called with ``arguments``, as the model ``name``."""
 
     def decorate(build: Callable[..., tf.keras.Model]) -> Callable[..., tf.keras.Model]:
         if name in _ENTRIES:
             raise ValueError(f"The model {name!r} is registered twice.")
-        _ENTRIES[name] = Entry(name, build, paper, native_shape, arguments)
+        _ENTRIES[name] = Entry(name, build, paper, native_shape, arguments, note)
         return build
 
     return decorate

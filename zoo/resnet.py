@@ -27,6 +27,9 @@ class Block(NamedTuple):
     strides: int
 
 
+ADAPTED = "Our adaptation to small images, for which the paper has no such network."
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which residual network.
