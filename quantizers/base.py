@@ -18,6 +18,7 @@ DEPTHWISE, POINTWISE = "depthwise_quantizer", "pointwise_quantizer"
 class BinaryQuantizer(Stated, lq.quantizers.Quantizer):
     """A 1-bit quantizer that takes tensors of any float dtype, and learns which layer calls it and for what.
 
+    Larq's own ``metrics`` are not for these quantizers; `recipes.FlipRatio` reports how many signs change in training.
     The names of its own variables end in ``bias``: `larq.models.summary` takes every other weight that a convolution
     holds for multiplications.
 

@@ -89,7 +89,7 @@ def BiRealNet18(
         variant: ``"official"`` (default), or ``"larq_zoo"``: larq-zoo's network, which pads its real-valued layers with
             TensorFlow's ``same``, has batch normalisations of epsilon 1e-3 and momentum 0.8, and multiplies the
             gradient of binary weights by their scale (but does not clip them). Its weights need ``padding="same"`` as
-            well.
+            well. Without weights it starts as the official code does.
         padding: Of the binary convolutions: ``"symmetric"`` (default), as officially, ``"same"`` or ``"same_one"``.
     """
     given = {"quantized": quantized, "activation": activation, "variant": variant, "padding": padding}

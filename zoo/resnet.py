@@ -179,7 +179,10 @@ def real_shortcut(x: tf.Tensor, block: Block, *, pool: bool = True, normalise: S
 def classify(
     x: tf.Tensor, scaffold: Scaffold, name: str, head: Step | None = None, initializer: Any = None
 ) -> tf.keras.Model:
-    """End a network in a global average, what ``head`` adds, and a fully connected layer, if it has a top at all."""
+    """End a network in a global average, what ``head`` adds, and a fully connected layer, if it has a top at all.
+
+    The layer's bias starts at 0, Keras' custom and *our choice*; PyTorch draws it.
+    """
     if scaffold.include_top:
         x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
         if head is not None:
