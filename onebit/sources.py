@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,13 @@ import numpy as np
 from .zoo import get_preprocessing, read_images, sample_images
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_TFDS_NAME = re.compile(r"\w+(/[\w-]+)?(:[\d.*]+)?")  # name/configuration:version
+
+Shape = tuple[int, int, int]
+"""(height, width, channels) of an image."""
+
+Batches = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Images (batch, height, width, channels) and labels (batch,)."""
 
 
 @dataclass(frozen=True)
@@ -21,19 +29,26 @@ class Dataset:
     Attributes:
         name: What to call it.
         count: How many.
-        read: Returns batches (images, labels), uint8 of shape (batch, height, width, 3) and int64, given the (height,
-            width) and the crop to bring images of any size to, the batch's size and the number of images to read.
+        read: Returns batches of uint8 and int64, given the `Shape` and the crop to bring images of any size to, the
+            batch's size and the number of images to read.
         num_classes: How many classes they are of, where that is known.
+        note: What a user should know of their labels.
     """
 
     name: str
     count: int
-    read: Callable[[tuple[int, int], float, int, int], Iterator[tuple[np.ndarray, np.ndarray]]]
+    read: Callable[[Shape, float, int, int], Batches]
     num_classes: int | None = None
+    note: str | None = None
 
     def batches(
-        self, size: tuple[int, int], preprocessing: str = "raw", batch_size: int = 100, limit: int | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        self,
+        size: tuple[int, int],
+        preprocessing: str = "raw",
+        batch_size: int = 100,
+        limit: int | None = None,
+        channels: int = 3,
+    ) -> Batches:
         """Yield preprocessed images and their labels.
 
         Args:
@@ -41,17 +56,18 @@ class Dataset:
             preprocessing: A name of ``zoo.PREPROCESSING``.
             batch_size: Images in a batch; the last may have fewer.
             limit: Stop after so many images.
+            channels: What the network takes; files are read in grey for 1.
 
         Raises:
-            ValueError: The images are arrays of another size, or a file is damaged.
+            ValueError: The images are arrays of another shape, or a file is damaged.
         """
         prepare = get_preprocessing(preprocessing)
-        count = min(self.count, limit or self.count)
-        for images, labels in self.read(size, prepare.crop_for(size), batch_size, count):
-            if images.shape[1:3] != tuple(size):
+        shape, count = (*size, channels), min(self.count, limit or self.count)
+        for images, labels in self.read(shape, prepare.crop_for(size), batch_size, count):
+            if images.shape[1:] != shape:
                 raise ValueError(
-                    f"The images of {self.name} are {images.shape[1]} x {images.shape[2]} pixels, but the model takes "
-                    f"{size[0]} x {size[1]}."
+                    f"The images of {self.name} are {' x '.join(map(str, images.shape[1:]))} (height x width x "
+                    f"channels), but the model takes {' x '.join(map(str, shape))}."
                 )
             yield prepare(images), labels
 
@@ -63,18 +79,21 @@ def open_dataset(
 
     Args:
         source: ``"sample"``, the 1,000 images that ship with the package; a folder with a sub-folder of image files for
-            each class; an ``.npz`` file with ``images`` (n, height, width, 3), uint8, and ``labels`` (n,); or the name
-            of a TensorFlow dataset.
+            each class; an ``.npz`` file with ``images`` (n, height, width, channels), uint8, in colour or grey, and
+            ``labels`` (n,); or the name of a TensorFlow dataset, as `onebit.recipes.DATASETS` or TFDS have it.
         split: Of a TensorFlow dataset. ``None`` is the one to test on.
         data_dir: Where TensorFlow datasets lie.
-        names: The model's class names, if known. Sub-folders that are all named like classes get their labels;
-            otherwise there must be one for each class, and they are labelled 0, 1, ... in the order of their names.
+        names: The model's class names, if known. Sub-folders that are all named like classes get their labels. If none
+            is, there must be one for each class; they are labelled 0, 1, ... in the order of their names, which the
+            dataset's note says.
 
     Raises:
         FileNotFoundError: There is no such file, folder or prepared dataset.
-        ValueError: The file or folder is not as described.
+        ValueError: The file, folder or split is not as described.
     """
     path = Path(source)
+    if is_tfds_name(source):
+        return _tfds(source, split, data_dir)
     if source == "sample":
         sample = sample_images()
         return _in_memory("the sample", sample.images, sample.labels, len(sample.class_names))
@@ -82,70 +101,99 @@ def open_dataset(
         return _folder(path, names)
     if path.is_file():
         return _npz(path)
-    if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"There is no file or folder {source}.")
-    return _tfds(source, split, data_dir)
+    raise FileNotFoundError(f"There is no file or folder {source}.")
 
 
-def _tfds(name: str, split: str | None, data_dir: str | None) -> Dataset:
+def is_tfds_name(source: str) -> bool:
+    """Return whether a source would be looked for among the TensorFlow datasets: it is nothing else, and named so."""
+    return source != "sample" and not Path(source).exists() and _TFDS_NAME.fullmatch(source) is not None
+
+
+def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Return images (n, height, width, 3) as a network of so many channels takes them: in grey for 1.
+
+    Raises:
+        ValueError: ``channels`` is neither 3 nor 1.
+    """
+    from PIL import Image
+
+    if channels == 1:
+        return np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])[..., None]
+    if channels != 3:
+        raise ValueError(f"Images have 3 channels, or 1 in grey, but the model takes {channels}.")
+    return images
+
+
+def _tfds(source: str, split: str | None, data_dir: str | None) -> Dataset:
     from .recipes.augmentation import centre
     from .recipes.datasets import DATASETS
     from .recipes.tfds import load_arrays, open_tfds, prepared
 
-    info = prepared(name, data_dir).info
+    name = DATASETS[source].tfds if source in DATASETS else source
+    try:
+        info = prepared(name, data_dir).info
+    except ValueError as error:  # TFDS has no such dataset
+        raise ValueError(f"There is no file or folder {source}. {error}") from error
     if split is None:
         # ImageNet's images of the split "test" have no labels.
         known = {dataset.tfds: dataset.test for dataset in DATASETS.values()}
-        split = known.get(name, "test")
+        split = known.get(name.partition(":")[0], "test")
     if not {"image", "label"} <= set(info.features):
         raise ValueError(f"The dataset {name!r} is not one of labelled images: it has {', '.join(info.features)}.")
     classes = getattr(info.features["label"], "num_classes", None)
-    if split not in info.splits and "[" not in split and "+" not in split:
-        raise ValueError(f"The dataset {name!r} has no split {split!r}; it has {', '.join(sorted(info.splits))}.")
+    try:
+        count = info.splits[split].num_examples
+    except (ValueError, LookupError) as error:
+        raise ValueError(
+            f"The dataset {name!r} has no split {split!r}; it has {', '.join(sorted(info.splits))}, and parts of them "
+            f"such as 'train[:100]'. {str(error).splitlines()[0]}"
+        ) from error
+    if count < 1:  # TFDS counts what is between an end and a later begin as negative
+        raise ValueError(f"The split {split!r} of the dataset {name!r} has no images.")
     if info.features["image"].shape[0] is not None:
         return _in_memory(f"{name}, {split}", *load_arrays(name, split, data_dir), classes)
 
-    def read(
-        size: tuple[int, int], crop: float, batch_size: int, count: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        images = open_tfds(name, split, size, classes or 0, data_dir, count)  # nothing here asks for the classes
+    def read(shape: Shape, crop: float, batch_size: int, count: int) -> Batches:
+        images = open_tfds(name, split, shape[:2], classes or 0, data_dir, count)  # nothing here asks for the classes
         return images.in_order(batch_size, functools.partial(centre, share=crop)).as_numpy_iterator()
 
-    return Dataset(f"{name}, {split}", info.splits[split].num_examples, read, classes)
+    return Dataset(f"{name}, {split}", count, read, classes)
 
 
 def _in_memory(name: str, images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> Dataset:
-    return _sliced(name, labels, lambda part, size, crop: images[part], num_classes)
+    return _sliced(name, labels, lambda part, shape, crop: images[part], num_classes)
 
 
 def _sliced(
     name: str,
     labels: np.ndarray,
-    images: Callable[[slice, tuple[int, int], float], np.ndarray],
+    images: Callable[[slice, Shape, float], np.ndarray],
     num_classes: int | None = None,
+    note: str | None = None,
 ) -> Dataset:
     """Return a dataset of which any part can be read."""
     labels = labels.astype(np.int64)
 
-    def read(
-        size: tuple[int, int], crop: float, batch_size: int, count: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def read(shape: Shape, crop: float, batch_size: int, count: int) -> Batches:
         for start in range(0, count, batch_size):
             part = slice(start, min(start + batch_size, count))
-            yield images(part, size, crop), labels[part]
+            yield images(part, shape, crop), labels[part]
 
-    return Dataset(name, len(labels), read, num_classes)
+    return Dataset(name, len(labels), read, num_classes, note)
 
 
 def _npz(path: Path) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as file:
             images, labels = file["images"], file["labels"]
-    except (KeyError, ValueError, OSError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not an .npz file with arrays 'images' and 'labels': {error}") from error
-    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
+    except Exception as error:  # whatever a damaged file leads the libraries to
         raise ValueError(
-            f"images in {path} must be uint8 of shape (n, height, width, 3), not {images.dtype} {images.shape}."
+            f"{path} is not an .npz file with arrays 'images' and 'labels', or damaged: {error}"
+        ) from error
+    if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
+        raise ValueError(
+            f"images in {path} must be uint8 of shape (n, height, width, channels), at least one, of 3 channels or 1, "
+            f"not {images.dtype} {images.shape}."
         )
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
@@ -156,14 +204,24 @@ def _npz(path: Path) -> Dataset:
 
 def _folder(path: Path, names: Sequence[str] | None) -> Dataset:
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = [folder.name for folder in folders]
     index = {name: label for label, name in enumerate(names or ())}
-    if not all(folder.name in index for folder in folders):
-        index = {folder.name: label for label, folder in enumerate(folders)}
-        if names and len(folders) != len(names):
+    strangers, note = [name for name in found if name not in index], None
+    if names and strangers and len(strangers) < len(found):
+        raise ValueError(
+            f"Some sub-folders of {path} are named like classes of the model, but not {_listed(strangers)}. "
+            f"The classes are {_listed(names)}."
+        )
+    if strangers:
+        if names and len(found) != len(names):
             raise ValueError(
-                f"{path} has {len(folders)} sub-folders, and not all are named like classes of the model, which has "
-                f"{len(names)}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+                f"{path} has {len(found)} sub-folders, none of them named like one of the model's {len(names)} "
+                f"classes: {_listed(names)}."
             )
+        index = {name: label for label, name in enumerate(found)}
+        classes = names or [f"class {label}" for label in index.values()]
+        pairs = [f"{name} is {class_name}" for name, class_name in zip(found, classes, strict=True)]
+        note = f"The sub-folders of {path} are labelled in the order of their names: {_listed(pairs)}."
     files = [
         (file, index[folder.name])
         for folder in folders
@@ -174,4 +232,12 @@ def _folder(path: Path, names: Sequence[str] | None) -> Dataset:
         raise ValueError(f"{path} has no sub-folders with image files; each class needs one.")
     paths = [file for file, _ in files]
     labels = np.array([label for _, label in files])
-    return _sliced(str(path), labels, lambda part, size, crop: read_images(paths[part], size, crop))
+
+    def images(part: slice, shape: Shape, crop: float) -> np.ndarray:
+        return with_channels(read_images(paths[part], shape[:2], crop), shape[2])
+
+    return _sliced(str(path), labels, images, len(names or index), note)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join([*words[:10], *(["..."] if len(words) > 10 else [])])

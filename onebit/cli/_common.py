@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 
     from ..zoo import Weights
 
+
+WHERE_MODELS_ARE = "'onebit list' shows this zoo's, 'onebit list larq/' larq-zoo's."
+AUTO_PRECISION = (
+    "auto is the fastest on this machine: mixed_bfloat16 on GPUs of compute capability 8.0 and up and on processors "
+    "with AMX, else float32"
+)
 
 _TALKATIVE = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3"
 
@@ -56,7 +64,23 @@ class ModelName(click.ParamType):
         try:
             return zoo.entry(value).name
         except ValueError as error:
-            self.fail(f"{error} 'onebit list' shows all.", param, ctx)
+            self.fail(f"{error} {WHERE_MODELS_ARE}", param, ctx)
+
+
+class PreprocessingName(click.ParamType):
+    """A name of ``zoo.PREPROCESSING``; an unknown one is an error that lists them."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        start()
+        from .. import zoo
+
+        try:
+            zoo.get_preprocessing(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
 class Shape(click.ParamType):
@@ -69,6 +93,8 @@ class Shape(click.ParamType):
             height, width, channels = (int(size) for size in value.lower().split("x"))
         except ValueError:
             self.fail(f"{value!r} is not a shape such as 32x32x3.", param, ctx)
+        if min(height, width, channels) < 1:
+            self.fail(f"{value!r} has a size below 1.", param, ctx)
         return height, width, channels
 
 
@@ -83,9 +109,10 @@ weights_option = click.option(
 data_dir_option = click.option("--data-dir", type=click.Path(file_okay=False), help="Where TensorFlow datasets lie.")
 split_option = click.option("--split", help="Split of a TensorFlow dataset. Default: the one to test on.")
 preprocessing_option = click.option(
-    "--preprocessing", metavar="NAME", help="What the network expects at its input. Default: as its weights say."
+    "--preprocessing",
+    type=PreprocessingName(),
+    help="What the network expects at its input. Default: as its weights say.",
 )
-
 classes_option = click.option(
     "--classes",
     metavar="DATASET|FILE",
@@ -96,13 +123,38 @@ classes_option = click.option(
 
 def print_json(value: Any) -> None:
     """Print a value as JSON to standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
+    """Return a value in what JSON has; infinity and NaN, for which it has no numbers, are null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return value.item() if hasattr(value, "item") else str(value)
+        value = dataclasses.asdict(value)
+    elif hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def refuse(reason: str, *options: str) -> None:
+    """Raise a usage error where the command line has one of these options, which have no effect."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in options and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} has no effect {reason}.")
+
+
+def check_data_options(source: str) -> None:
+    """Raise a usage error where options for TensorFlow datasets were given for a ``--data`` that is none."""
+    from ..sources import is_tfds_name
+
+    if not is_tfds_name(source):
+        refuse(f"on --data {source}, which is not a TensorFlow dataset", "split", "data_dir")
 
 
 def console() -> Console:
@@ -138,6 +190,7 @@ class Loaded:
     preprocessing: str
     class_names: tuple[str, ...] | None
     size: tuple[int, int]
+    channels: int
 
 
 def load(
@@ -151,9 +204,7 @@ def load(
 
     rows = zoo.list_weights(name)
     tag = weights or _only(name, rows)
-    row = next((row for row in rows if row.tag == tag), None) if not os.path.isfile(tag) else None
-    if preprocessing:
-        zoo.get_preprocessing(preprocessing)
+    row = _registered(name, tag) if not os.path.isfile(tag) else None
     names = _class_names(classes) if classes else zoo.class_names(row.dataset) if row else None
     with redirect_stdout(sys.stderr):  # Keras tells of downloads on standard output, which may be JSON's
         model = zoo.load(name, weights=tag, **options)
@@ -162,27 +213,54 @@ def load(
     # Weights for any size leave height and width open.
     native = zoo.entry(name).native_shape
     size = model.input_shape[1] or native[0], model.input_shape[2] or native[1]
-    return Loaded(model, tag, row, preprocessing or zoo.preprocessing_of(model) or "raw", names, size)
+    return Loaded(
+        model, tag, row, preprocessing or zoo.preprocessing_of(model) or "raw", names, size, model.input_shape[3]
+    )
 
 
 def _class_names(source: str) -> tuple[str, ...]:
     from .. import zoo
 
     if os.path.isfile(source):
-        return tuple(Path(source).read_text(encoding="utf-8").splitlines())
+        try:
+            return tuple(Path(source).read_text(encoding="utf-8").splitlines())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--classes: {source} is not a text file in UTF-8: {error}") from error
     names = zoo.class_names(source)
     if names is None:
-        raise ValueError(f"--classes must be a text file or a dataset whose classes are known, not {source!r}.")
+        raise click.UsageError(f"--classes must be a text file or a dataset whose classes are known, not {source!r}.")
     return names
+
+
+def _registered(name: str, tag: str) -> Weights | None:
+    """Return the registered weights of a tag; ``None`` for larq-zoo's, of which nothing is registered."""
+    from .. import zoo
+
+    if _is_larq_zoos(name):
+        if tag != "imagenet":
+            raise click.UsageError(f"--weights of {name} must be imagenet or the path of a file, not {tag!r}.")
+        return None
+    try:
+        return zoo.get_weights(name, tag)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _only(name: str, rows: list[Weights]) -> str:
     if len(rows) == 1:
         return rows[0].tag
-    having = (
-        f"Registered are {', '.join(repr(row.tag) for row in rows)}." if rows else "None are registered: give a file."
-    )
+    having = f"Registered are {', '.join(repr(row.tag) for row in rows)}." if rows else no_weights(name)
     raise click.UsageError(f"Say which weights of {name} with --weights. {having}")
+
+
+def no_weights(name: str) -> str:
+    """Return what to say of a model without registered weights: where else to have them from."""
+    source = "imagenet takes larq-zoo's own" if _is_larq_zoos(name) else "takes a file"
+    return f"No weights are registered; --weights {source}."
+
+
+def _is_larq_zoos(name: str) -> bool:
+    return name.startswith("larq/")
 
 
 def natural(name: str) -> list[str | int]:

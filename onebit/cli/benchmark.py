@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._common import console, json_option, print_json, progress, size, start, table
+from ._common import ModelName, console, json_option, print_json, progress, size, start, table
 
 if TYPE_CHECKING:
     from ..zoo.export import Precision
@@ -22,6 +22,7 @@ _CAVEAT = (
 @click.argument("files", nargs=-1, metavar="FILE...", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--model",
+    type=ModelName(),
     help="Also measure this registered model in float32 and int8 (and binary, without a FILE), with random weights.",
 )
 @click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="Timed runs, after 5 others.")
@@ -35,14 +36,14 @@ def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool
 
     contents = {str(path): path.read_bytes() for path in files}
     if model is not None:
-        network = zoo.load(zoo.entry(model).name)
+        network = zoo.load(model)
         binary = not files and zoo.count(network).binary_macs
         precisions: list[Precision] = ["float32", "int8"]
         if binary:
             precisions.insert(0, "binary")
         contents |= {f"{model}, {each}": zoo.convert_to_tflite(network, each) for each in precisions}
     with progress("measuring", runs * len(contents)) as advance:
-        rows = [{"file": name, **_figures(content, runs, advance)} for name, content in contents.items()]
+        rows = [{"file": name, **_figures(name, content, runs, advance)} for name, content in contents.items()]
     import platform
 
     caveat = _CAVEAT.format(machine=platform.machine())
@@ -58,13 +59,16 @@ def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool
     console().print(caveat, markup=False)
 
 
-def _figures(content: bytes, runs: int, advance: Any) -> dict[str, Any]:
+def _figures(name: str, content: bytes, runs: int, advance: Any) -> dict[str, Any]:
     import statistics
 
     from .. import zoo
     from ..zoo.tflite_file import BINARY_CONVOLUTION
 
-    seconds = zoo.latency(content, runs=runs, progress=advance)
+    try:
+        seconds = zoo.latency(content, runs=runs, progress=advance)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     return {
         "bytes": len(content),
         "binary_operations": zoo.read_tflite(content).operations[BINARY_CONVOLUTION],

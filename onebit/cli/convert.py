@@ -6,24 +6,40 @@ from pathlib import Path
 
 import click
 
-from ._common import console, json_option, print_json, size, start
+from ._common import ModelName, Shape, console, json_option, preprocessing_option, print_json, size, start
 
 
 @click.command("convert", short_help="Turn an official checkpoint into a packed file.")
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", "-m", required=True, help="The registered model that it belongs to.")
+@click.option("--model", "-m", required=True, type=ModelName(), help="The registered model that it belongs to.")
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
+@click.option(
+    "--num-classes",
+    type=click.IntRange(1),
+    help="Classes of the classifier, which starts anew where SOURCE has others. Default: SOURCE's, else the paper's.",
+)
+@click.option("--input-shape", type=Shape(), help="Of the images. Default: SOURCE's, else the paper's.")
+@preprocessing_option
 @json_option
-def command(source: Path, model: str, output: Path, as_json: bool) -> None:
+def command(
+    source: Path,
+    model: str,
+    output: Path,
+    num_classes: int | None,
+    input_shape: tuple[int, int, int] | None,
+    preprocessing: str | None,
+    as_json: bool,
+) -> None:
     """Write the checkpoint SOURCE as a packed file.
 
     SOURCE is an official PyTorch checkpoint of Bi-Real Net, ReActNet or IR-Net, one of McDonnell's .mat files,
-    larq-zoo's .h5 of Bi-Real Net, or a Keras file. Every tensor must fit.
+    larq-zoo's .h5 of Bi-Real Net, or a Keras file. Every tensor must fit. A Keras file does not say how many
+    classes its network has, for what images it is and how these are prepared: the options do.
     """
     start()
     from .. import zoo
 
-    zoo.convert(source, model, output)
+    zoo.convert(source, model, output, preprocessing=preprocessing, num_classes=num_classes, input_shape=input_shape)
     before, after = source.stat().st_size, output.stat().st_size
     if as_json:
         print_json({"source": str(source), "source_bytes": before, "file": str(output), "packed_bytes": after})

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ._common import (
+    AUTO_PRECISION,
     ModelName,
+    check_data_options,
     classes_option,
     console,
     data_dir_option,
@@ -17,7 +19,9 @@ from ._common import (
     preprocessing_option,
     print_json,
     progress,
+    refuse,
     split_option,
+    start,
     table,
     weights_option,
 )
@@ -38,8 +42,8 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
     default="sample",
     show_default=True,
     metavar="SOURCE",
-    help="'sample' (1,000 CIFAR-10 test images in the package), a TensorFlow dataset such as cifar10, a folder with a "
-    "sub-folder for each class, or an .npz file with 'images' and 'labels'.",
+    help="'sample' (1,000 CIFAR-10 test images in the package), a TensorFlow dataset such as cifar10 or "
+    "imagenet_resized/32x32, a folder with a sub-folder for each class, or an .npz file with 'images' and 'labels'.",
 )
 @data_dir_option
 @split_option
@@ -50,8 +54,7 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
     type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
     default="auto",
     show_default=True,
-    help="What the layers compute in. auto is the fastest on this machine: mixed_bfloat16 on processors with AMX, else "
-    "float32, which the registered figures were measured in.",
+    help=f"What the layers compute in. {AUTO_PRECISION}, which the registered figures were measured in.",
 )
 @preprocessing_option
 @classes_option
@@ -80,6 +83,11 @@ def command(
     """Measure MODEL's top-1 and top-5 accuracy on labelled images."""
     if everything == (model is not None):
         raise click.UsageError("Give either MODEL or --all-cifar10.")
+    if everything:
+        refuse("with --all-cifar10", "data", "weights", "split", "preprocessing", "classes")
+    else:
+        check_data_options(data)
+    start()
     import tensorflow as tf
 
     from .. import zoo
@@ -93,6 +101,9 @@ def command(
         return
     loaded = load(model, weights, preprocessing, classes)
     dataset = open_dataset(data, split=split, data_dir=data_dir, names=loaded.class_names)
+    if dataset.note:
+        hint = "" if loaded.class_names else " Where --classes names the model's classes, they are labelled by name."
+        click.echo(dataset.note + hint, err=True)
     result = _measure(f"{model} on {dataset.name}", loaded, dataset, batch_size, limit)
     if as_json:
         figures = dataclasses.asdict(result)
@@ -121,7 +132,7 @@ def _measure(description: str, loaded: Loaded, dataset: Dataset, batch_size: int
     classes, has = loaded.model.output_shape[-1], dataset.num_classes
     if has not in (None, classes):
         raise ValueError(f"The images of {dataset.name} are of {has} classes, but the model has {classes}.")
-    batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit)
+    batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit, loaded.channels)
     with progress(description, min(dataset.count, limit or dataset.count)) as advance:
         return zoo.evaluate(loaded.model, batches, advance)
 

@@ -9,6 +9,7 @@ import click
 from rich.markup import escape
 
 from ._common import (
+    check_data_options,
     console,
     data_dir_option,
     json_option,
@@ -17,6 +18,7 @@ from ._common import (
     preprocessing_option,
     print_json,
     progress,
+    refuse,
     size,
     split_option,
     table,
@@ -79,14 +81,18 @@ def command(
     import numpy as np
 
     from .. import zoo
-    from ..sources import open_dataset
+    from ..sources import open_dataset, with_channels
 
+    check_data_options(data)
     loaded = load(model, weights, preprocessing)
+    source = open_dataset(data, split=split, data_dir=data_dir)
+    if images > source.count:
+        refuse(f"beyond the {source.count} images of --data {data}", "images")
     if data == "sample":
-        pictures = zoo.get_preprocessing(loaded.preprocessing)(zoo.resized_sample(loaded.size, images))
+        sample = with_channels(zoo.resized_sample(loaded.size, images), loaded.channels)
+        pictures = zoo.get_preprocessing(loaded.preprocessing)(sample)
     else:
-        source = open_dataset(data, split=split, data_dir=data_dir, names=loaded.class_names)
-        batches = source.batches(loaded.size, loaded.preprocessing, limit=images)
+        batches = source.batches(loaded.size, loaded.preprocessing, limit=images, channels=loaded.channels)
         pictures = np.concatenate([batch for batch, _ in batches])
     with progress(f"{model}: the file and Keras", len(pictures)) as advance:
         result = zoo.export(loaded.model, output, precision=precision, images=pictures, strict=strict, progress=advance)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ._common import console, json_option, model_argument, print_json, quantity, size, table
+from ._common import console, json_option, model_argument, no_weights, print_json, quantity, size, table
 
 if TYPE_CHECKING:
     from ..zoo import Weights
@@ -32,7 +32,8 @@ def command(model: str, as_json: bool) -> None:
                 "function": entry.build.__name__,
                 "arguments": dict(entry.arguments),
                 "input_shape": entry.native_shape,
-                "paper": entry.paper,
+                "paper": {**dataclasses.asdict(entry.paper), "top1": entry.paper.top1.get(model)},
+                "note": entry.note or None,
                 "counts": counts,
                 "weights": [dataclasses.asdict(row) for row in rows],
             }
@@ -48,11 +49,13 @@ def command(model: str, as_json: bool) -> None:
     facts.add_row("parameters", f"{quantity(counts.parameters)}, {quantity(counts.binary_parameters)} of them 1-bit")
     facts.add_row("memory", f"{size(counts.memory)}; all in float32: {size(counts.float32_memory)}")
     facts.add_row("MACs", f"{quantity(counts.binary_macs)} 1-bit, {quantity(counts.float_macs)} others")
+    if entry.note:
+        facts.add_row("note", entry.note)
     out.print(facts)
     for row in rows:
         out.print(_weights(row))
     if not rows:
-        out.print("No weights are registered.")
+        out.print(no_weights(model), markup=False)
 
 
 def _weights(row: Weights) -> Table:

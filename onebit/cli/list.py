@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from ._common import console, json_option, natural, print_json, quantity, size, start, table
+from ._common import (
+    WHERE_MODELS_ARE,
+    console,
+    json_option,
+    natural,
+    no_weights,
+    print_json,
+    quantity,
+    size,
+    start,
+    table,
+)
 
 
 @click.command("list", short_help="List the models, or their weights.")
@@ -25,20 +36,17 @@ def command(pattern: str, weights: bool, as_json: bool) -> None:
     names = zoo.list_models(pattern if any(c in pattern for c in "*?[") else f"*{pattern}*")
     names = sorted(names, key=natural)
     if not names:
-        raise click.UsageError(f"No model's name matches {pattern!r}. 'onebit list' shows all.")
+        raise click.UsageError(f"No model's name matches {pattern!r}. {WHERE_MODELS_ARE}")
     if weights:
         _weights(names, as_json)
         return
     counts = zoo.recorded_counts()
-    rows: list[dict[str, Any]] = [
-        {
-            "model": name,
-            **dataclasses.asdict(zoo.entry(name).paper),
-            "counts": counts.get(name),
-            "weights": [row.tag for row in zoo.list_weights(name)],
-        }
-        for name in names
-    ]
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        paper = dataclasses.asdict(zoo.entry(name).paper)
+        top1 = paper.pop("top1").get(name)  # of all the models of the paper
+        tags = [row.tag for row in zoo.list_weights(name)]
+        rows.append({"model": name, **paper, "paper_top1": top1, "counts": counts.get(name), "weights": tags})
     if as_json:
         print_json(rows)
         return
@@ -65,6 +73,9 @@ def _weights(names: list[str], as_json: bool) -> None:
     rows = [row for name in names for row in zoo.list_weights(name)]
     if as_json:
         print_json(rows)
+        return
+    if not rows:
+        click.echo(no_weights(names[0]))
         return
     result = table(
         "model", "weights", "dataset", "top-1 here", "published", "file", "licence", numbers=("top-1 here", "published")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
@@ -19,6 +20,9 @@ from ._common import (
     table,
     weights_option,
 )
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @click.command("predict", short_help="Classify image files.")
@@ -40,13 +44,17 @@ def command(
 ) -> None:
     """Classify IMAGE files of any common format; each is cut to a square and resized."""
     import numpy as np
+    from scipy.special import softmax
 
     from .. import zoo
+    from ..sources import with_channels
 
     loaded = load(model, weights, preprocessing, classes)
     prepare = zoo.get_preprocessing(loaded.preprocessing)
-    pixels = zoo.read_images(images, loaded.size, prepare.crop_for(loaded.size))
+    pixels = with_channels(zoo.read_images(images, loaded.size, prepare.crop_for(loaded.size)), loaded.channels)
     probabilities = loaded.model.predict(prepare(pixels), verbose=0)
+    if _returns_logits(loaded.model):
+        probabilities = softmax(probabilities, axis=-1)
     names = loaded.class_names or [f"class {index}" for index in range(probabilities.shape[-1])]
     rows: list[dict[str, Any]] = [
         {
@@ -65,6 +73,16 @@ def command(
         out.print(f"[bold]{escape(row['file'])}")
         result = table("class", "probability", "", numbers=("probability",))
         for guess in row["predictions"]:
-            bar = "█" * round(20 * guess["probability"])
-            result.add_row(guess["class"], f"{100 * guess['probability']:.1f} %", bar)
+            probability = guess["probability"]
+            known = math.isfinite(probability)  # unlike a diverged network's
+            bar = "█" * round(20 * probability) if known else ""
+            result.add_row(guess["class"], f"{100 * probability:.1f} %" if known else "not a number", bar)
         out.print(result)
+
+
+def _returns_logits(model: tf.keras.Model) -> bool:
+    """Return whether a model of the zoo was saved without the softmax after its classifier."""
+    from .. import zoo
+
+    info = zoo.model_info(model)
+    return info is not None and info.arguments.get("classifier_activation", "softmax") in (None, "linear")

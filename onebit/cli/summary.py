@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ._common import Shape, json_option, model_argument, print_json
@@ -20,6 +22,22 @@ def command(model: str, input_shape: tuple[int, int, int] | None, num_classes: i
 
     built = zoo.load(model, input_shape=input_shape, num_classes=num_classes)
     if as_json:
-        print_json({"model": model, "input_shape": built.input_shape[1:], "counts": zoo.count(built)})
+        layers = [_layer(profile) for profile in larq.models.ModelProfile(built).layer_profiles]
+        print_json({"model": model, "input_shape": built.input_shape[1:], "counts": zoo.count(built), "layers": layers})
     else:
         larq.models.summary(built, print_fn=click.echo)
+
+
+def _layer(profile: Any) -> dict[str, Any]:
+    """Return a row of Larq's table under the names of `zoo.Counts`; memory is in bytes, and may be a few bits."""
+    macs, binary_macs = profile.op_count("mac"), profile.op_count("mac", 1)
+    return {
+        "name": profile.name,
+        "input_precision": profile.input_precision,
+        "output_shape": profile.output_shape,
+        "parameters": profile.weight_count(),
+        "binary_parameters": profile.weight_count(1),
+        "memory": profile.memory / 8,
+        "binary_macs": binary_macs,
+        "float_macs": None if macs is None else macs - binary_macs,
+    }

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 
 from ..malloc import keep_freed_memory
-from ._common import console, json_option, print_json, start, table
+from ._common import AUTO_PRECISION, console, json_option, print_json, start, table
+
+if TYPE_CHECKING:
+    from ..recipes import Recipe
 
 
 @click.command("train", short_help="Train a network by a paper's recipe, or go on with it.")
 @click.argument("recipe")
 @click.option(
-    "--output", "-o", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The run's folder; required, except with --show-settings.",
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets finds the data.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Length of each stage. Default: the paper's.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting of the recipe; repeatable."
 )
+@click.option("--show-settings", is_flag=True, help="Print the recipe's settings, which --set changes, and exit.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only so many images, for a trial.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides weights, order and augmentation.")
 @click.option(
@@ -29,7 +37,7 @@ from ._common import console, json_option, print_json, start, table
     type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16", "float64"]),
     default="auto",
     show_default=True,
-    help="Arithmetic. auto is the fastest on this machine: mixed_bfloat16 on processors with AMX, else float32.",
+    help=f"Arithmetic. {AUTO_PRECISION}.",
 )
 @click.option(
     "--strategy",
@@ -41,10 +49,11 @@ from ._common import console, json_option, print_json, start, table
 @json_option
 def command(
     recipe: str,
-    output: Path,
+    output: Path | None,
     data_dir: Path | None,
     epochs: int | None,
     settings: tuple[str, ...],
+    show_settings: bool,
     limit: int | None,
     seed: int,
     precision: str,
@@ -53,17 +62,29 @@ def command(
 ) -> None:
     """Train by RECIPE: birealnet, birealnet_staged, ftbnn, irnet, irnet_imagenet, mcdonnell or reactnet.
 
+    Its settings are the paper's; --show-settings lists them, and --set changes one.
     A run that was stopped goes on after its last completed epoch when the same command is given again.
     """
+    if output is None and not show_settings:
+        raise click.UsageError("Missing option '--output' / '-o'.")
+    changes: dict[str, Any] = dict(_pair(text) for text in settings)
+    if epochs is not None:
+        if "epochs" in changes:
+            raise click.UsageError("Give either --epochs or --set epochs=...")
+        changes["epochs"] = epochs
     keep_freed_memory()
     start()
     from .. import recipes
 
-    chosen: dict[str, Any] = dict(_pair(text) for text in settings)
-    if epochs is not None:
-        chosen["epochs"] = str(epochs)
+    try:
+        chosen = recipes.get_recipe(recipe, **changes)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if output is None or show_settings:
+        _show(chosen, as_json)
+        return
     record = recipes.train(
-        recipe,
+        chosen,
         output,
         data_dir=data_dir,
         limit=limit,
@@ -72,7 +93,6 @@ def command(
         strategy=strategy,
         # A line for each epoch where nobody sees a bar move.
         verbose=0 if as_json else "auto" if sys.stdout.isatty() else 2,
-        **chosen,
     )
     if as_json:
         print_json(record)
@@ -82,6 +102,17 @@ def command(
     result.add_row("training", f"{record['seconds'] / 60:.1f} minutes, {len(record['history'])} epochs")
     result.add_row("precision", record["precision"])
     result.add_row("files", "model.keras, model.onebit, curves.png, history.csv, record.json")
+    console().print(result)
+
+
+def _show(recipe: Recipe, as_json: bool) -> None:
+    """Print a recipe's settings, in the table as --set wants them."""
+    if as_json:
+        print_json(recipe.settings)
+        return
+    result = table("setting", "value", title=f"[bold]{recipe.name}")
+    for name, value in recipe.settings.items():
+        result.add_row(name, escape(str(value).lower() if value is None or isinstance(value, bool) else str(value)))
     console().print(result)
 
 

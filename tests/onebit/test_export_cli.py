@@ -55,11 +55,18 @@ def test_real_activations(tmp_path: Path):
     ("arguments", "message", "code"),
     [
         (("export", "birealnet21", "-o", "OUT"), "Did you mean 'birealnet20'", 2),
-        (("export", MODEL, "--weights", "OUT", "-o", "NOWHERE/OUT"), "OUT", 1),
+        (("export", MODEL, "--weights", "OUT", "-o", "NOWHERE/OUT"), "OUT", 2),
         (("export", MODEL, "--weights", "WEIGHTS", "-o", "NOWHERE/OUT"), "does not exist", 1),
         (("export", MODEL, "--weights", "WEIGHTS", "-o", "OUT", "--precision", "int4"), "int4", 2),
+        (("export", MODEL, "--weights", "WEIGHTS", "-o", "OUT", "--images", 1500), "1000 images of --data sample", 2),
+        (
+            ("export", MODEL, "--weights", "WEIGHTS", "-o", "OUT", "--data-dir", "NOWHERE"),
+            "--data-dir has no effect",
+            2,
+        ),
         (("benchmark",), "Give a FILE", 2),
-        (("benchmark", "JUNK"), "not a TensorFlow Lite file", 1),
+        (("benchmark", "--model", "birealnet21"), "Did you mean 'birealnet20'", 2),
+        (("benchmark", "JUNK"), "JUNK: This is not a TensorFlow Lite file", 1),
     ],
 )
 def test_bad_input(arguments: tuple, message: str, code: int, weights: str, tmp_path: Path):
