@@ -79,7 +79,9 @@ def main() -> None:
     model = zoo.load(options.model, weights=str(packed))
     dataset = open_dataset(record["data"], split="test", data_dir=options.data_dir)
     preprocessing = recipes.get_recipe(record["recipe"], **record["settings"]).preprocessing
-    figures = zoo.evaluate(model, dataset.batches(model.input_shape[1:3], preprocessing, 250, None))
+    figures = zoo.evaluate(
+        model, dataset.batches(model.input_shape[1:3], preprocessing, 250, None, model.input_shape[3])
+    )
     new = row(record, options.model, options.tag, model.output_shape[-1], packed.read_bytes(), figures)
     if options.note:
         new["note"] = options.note

@@ -127,7 +127,7 @@ def test_variables_that_only_a_keras_file_has_are_missed(tmp_path, ending):
     path = tmp_path / f"model{ending}"
     (model.save if ending == ".keras" else model.save_weights)(path)
     zoo.load_weights(build(learned_norm=True), path)
-    with pytest.raises(ValueError, match=r"it has \d+ variables, and the model \d+.*give a packed file"):
+    with pytest.raises(ValueError, match=r"it has \d+ variables, and the model \d+.*give the num_classes"):
         zoo.load_weights(build(), path)
 
 
