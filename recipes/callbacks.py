@@ -91,7 +91,18 @@ class History(tf.keras.callbacks.Callback):
         self.rows: list[dict[str, Any]] = read_history(path)
 
     def start_at(self, epoch: int) -> None:
-        """Drop this stage's rows from ``epoch`` on (counted from 0): they were not checkpointed."""
+        """Drop this stage's row of ``epoch`` (counted from 0), if a checkpoint was interrupted after it was written.
+
+        Raises:
+            ValueError: More epochs than that lack their checkpoint, and would be lost.
+        """
+        recorded = max((row["epoch"] for row in self.rows if row["stage"] == self.stage), default=0)
+        if recorded > epoch + 1:
+            raise ValueError(
+                f"{self.path} has {recorded} epochs of the stage {self.stage!r}, but {epoch} are all that its "
+                "checkpoints know of: newer ones were deleted. Put them back, or choose another output folder to start "
+                "afresh."
+            )
         self.rows = [row for row in self.rows if row["stage"] != self.stage or row["epoch"] <= epoch]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

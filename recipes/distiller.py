@@ -14,7 +14,8 @@ from .losses import distribution_loss
 class Distiller(tf.keras.Model):
     """A student and its teacher as one Keras model: what is called, evaluated and saved is the student.
 
-    In ``fit`` the loss is `distribution_loss` alone, and the labels serve the metrics. The teacher is frozen, runs in
+    In ``fit`` the loss is `distribution_loss` alone, times ``sample_weight`` and ``class_weight`` where they are given,
+    and the labels serve the metrics. The teacher is frozen, runs in
     inference mode and is part of no checkpoint. In ``evaluate`` the loss is the compiled one, of the labels.
 
     Args:
@@ -54,6 +55,9 @@ class Distiller(tf.keras.Model):
         with tf.GradientTape() as tape:
             logits = tf.cast(self._logits(images, training=True), tf.float32)
             losses = distribution_loss(tf.cast(target, tf.float32), logits)
+            if weights is not None:
+                # As Keras' losses: a sum over the batch, divided by its size and not by the weights' sum.
+                losses *= tf.reshape(tf.cast(weights, losses.dtype), [-1])
             # The gradients of all replicas are added, so each replica contributes its share of the mean.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             loss = (tf.reduce_mean(losses) + sum(self.student.losses)) / replicas

@@ -11,12 +11,13 @@ is one row of the ablation none / relu / prelu / fprelu.
 
 from __future__ import annotations
 
+import larq as lq
 import tensorflow as tf
 
 from ..zoo import load
 from .datasets import usual_augmentation
 from .losses import SmoothedCrossentropy
-from .optimizers import Adam
+from .optimizers import L2Adam
 from .recipe import Recipe, Stage, register
 from .schedules import LinearEpochs
 
@@ -48,7 +49,7 @@ def ftbnn(
     options = {"nonlinearity": nonlinearity}
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-        return Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay, decays=_is_real_kernel)
+        return L2Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay, decays=is_real_kernel)
 
     stage = Stage(
         name="train",
@@ -61,7 +62,8 @@ def ftbnn(
     return Recipe("ftbnn", dataset, batch_size, "imagenet", [stage])
 
 
-def _is_real_kernel(name: str) -> bool:
+@lq.utils.register_keras_custom_object
+def is_real_kernel(name: str) -> bool:
     """Return whether a variable is the kernel of the stem, a shortcut or the classifier."""
-    layer, *_, variable = name.split("/")
+    layer, _, variable = name.rpartition("/")
     return variable.startswith("kernel") and any(part in layer for part in ("stem", "shortcut", "logits"))

@@ -14,10 +14,11 @@ is ResNet-18 on ImageNet (58.1 %), by the published configuration: its trainer w
 | what | paper | official code | here |
 |---|---|---|---|
 | T_min of EDE, ResNet-20 1w1a | 1e-1 | 1e-3 | ``t_min=1e-3`` |
-| T_min of EDE, 1w32a and VGG-Small | 1e-1 | 1e-1 | pass ``t_min=0.1`` |
+| T_min of EDE, 1w32a and VGG-Small | 1e-1 | 1e-1 | ``t_min=1e-1`` for them |
 | test images scored | all | 9,984 (the last batch is dropped) | all |
-| VGG-Small | - | 300 epochs, rate 0.007 | pass ``epochs=300 lr=0.007 t_min=0.1`` |
+| VGG-Small | - | 300 epochs, rate 0.007 | ``epochs=300 lr=0.007`` for it |
 | ResNet-18 for CIFAR | 91.5 %, nothing of its training | no trainer | ResNet-20's settings: *our choice* |
+| a new rate, with momentum | - | for the whole velocity (PyTorch) | for new gradients: Keras' velocity holds the rate |
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ from ..quantizers.ede import ede_quantizers
 from ..zoo import load
 from .augmentation import flip_and_jitter
 from .datasets import usual_augmentation
-from .optimizers import SGD, every
-from .recipe import Recipe, Stage, register
+from .optimizers import L2SGD, every
+from .recipe import Recipe, Stage, register, resolved
 from .schedules import CosineEpochs, WarmupSteps
+
+RESNET20 = (400, 0.1, 1e-3)
+OTHERS = {"irnet_resnet20_1w32a": (400, 0.1, 1e-1), "irnet_vgg_small": (300, 0.007, 1e-1)}
+"""Epochs, rate and T_min of the official CIFAR-10 trainers, and of the networks whose trainer has others."""
 
 
 @register
@@ -41,12 +46,12 @@ def irnet(
     *,
     model: str = "irnet_resnet20",
     dataset: str = "cifar10",
-    epochs: int = 400,
+    epochs: int | None = None,
     batch_size: int = 128,
-    lr: float = 0.1,
+    lr: float | None = None,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
-    t_min: float = 1e-3,
+    t_min: float | None = None,
     t_max: float = 1e1,
 ) -> Recipe:
     """SGD with a cosine schedule while EDE narrows, from scratch.
@@ -55,19 +60,25 @@ def irnet(
         model: A registered IR-Net for CIFAR; with ``"irnet_resnet20_real"``, the teacher of other networks, EDE has
             nothing to do.
         dataset: ``"cifar10"`` in the paper.
-        epochs: Length of the training, and of the EDE schedule.
+        epochs: Length of the training, and of the EDE schedule. ``None``, as in the official code, is 300 for VGG-Small
+            and 400 for the others.
         batch_size: Partial batches are dropped.
-        lr: Rate of the first epoch; a cosine brings it down epoch by epoch.
+        lr: Rate of the first epoch; a cosine brings it down epoch by epoch. ``None`` is 0.007 for VGG-Small and 0.1 for
+            the others.
         momentum: Of SGD, not Nesterov's.
         weight_decay: L2 on all parameters, normalisations and classifier included.
-        t_min, t_max: See `ede_schedule`.
+        t_min, t_max: See `ede_schedule`. ``t_min=None`` is 1e-1 for VGG-Small and for ResNet-20 with real activations,
+            and 1e-3 for the others.
     """
+    official = OTHERS.get(model, RESNET20)
+    length, rate, narrow = resolved(epochs, official[0]), resolved(lr, official[1]), resolved(t_min, official[2])
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-        return SGD(CosineEpochs(steps_per_epoch, epochs, lr), momentum=momentum, l2=weight_decay, decays=every)
+        return L2SGD(CosineEpochs(steps_per_epoch, length, rate), momentum=momentum, l2=weight_decay, decays=every)
 
-    stage = _stage(model, dataset, epochs, optimizer, EDESchedule(epochs, t_min, t_max))
-    return Recipe("irnet", dataset, batch_size, "imagenet", [stage])
+    stage = _stage(model, dataset, length, optimizer, EDESchedule(length, narrow, t_max))
+    settings = {"epochs": length, "lr": rate, "t_min": narrow}
+    return Recipe("irnet", dataset, batch_size, "imagenet", [stage], settings)
 
 
 @register
@@ -79,9 +90,9 @@ def irnet_imagenet(
     batch_size: int = 2048,
     lr: float = 0.8,
     warmup_lr: float = 0.2,
-    warmup_epochs: float = 4.0,
+    warmup_epochs: float | None = None,
     momentum: float = 0.9,
-    weight_decay: float = 1e-5,
+    weight_decay: float | None = None,
     t_min: float = 1e-1,
     t_max: float = 1e1,
 ) -> Recipe:
@@ -94,21 +105,31 @@ def irnet_imagenet(
         batch_size: Over all replicas: 64 on each of 32 GPUs. Partial batches are dropped.
         lr: Rate after the warm-up. It belongs to the batch: change both together.
         warmup_lr: Rate of the first step.
-        warmup_epochs: Length of the warm-up; 2,500 steps in the source.
+        warmup_epochs: Length of the warm-up, at most until the first drop. ``None`` is 4 % of the epochs, as are the
+            source's 2,500 steps of 62,500.
         momentum: Of SGD, Nesterov's.
-        weight_decay: L2 on all parameters; 1e-4 for ResNet-34, and for 1-bit weights with real activations.
+        weight_decay: L2 on all parameters. ``None``, as in the source, is 1e-5 for ResNet-18 with 1-bit weights and
+            activations, and 1e-4 for the others.
         t_min, t_max: See `ede_schedule`. *Our choice*: the source does not say for ImageNet.
 
     The crop (8 to 100 % of the area) and the flip are *our choice* as well; the source has colour jitter alone.
+
+    Raises:
+        ValueError: The warm-up is longer than what comes before the first drop.
     """
+    rising = resolved(warmup_epochs, 0.04 * epochs)
+    decay = resolved(weight_decay, 1e-5 if model == "irnet_resnet18" else 1e-4)
+    if not 0 <= rising <= 0.3 * epochs:
+        raise ValueError(f"warmup_epochs must be from 0 to 0.3 * epochs, {0.3 * epochs:g}, not {rising!r}.")
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
         drops = [round(steps_per_epoch * epochs * part) for part in (0.3, 0.6, 0.9)]
-        schedule = WarmupSteps(lr, drops, round(warmup_epochs * steps_per_epoch), warmup_lr)
-        return SGD(schedule, momentum=momentum, nesterov=True, l2=weight_decay, decays=every)
+        schedule = WarmupSteps(lr, drops, round(rising * steps_per_epoch), warmup_lr)
+        return L2SGD(schedule, momentum=momentum, nesterov=True, l2=decay, decays=every)
 
     stage = _stage(model, dataset, epochs, optimizer, EDESchedule(epochs, t_min, t_max))
-    return Recipe("irnet_imagenet", dataset, batch_size, "imagenet", [stage])
+    settings = {"warmup_epochs": rising, "weight_decay": decay}
+    return Recipe("irnet_imagenet", dataset, batch_size, "imagenet", [stage], settings)
 
 
 def _stage(

@@ -16,6 +16,14 @@ only after 2, 6, 14, 30, 62, 126 and 254 epochs, which are when the test set is 
 | initial weights | He | MATLAB normal, Keras truncated normal | truncated normal |
 | padding without cutout | random pixels | Keras: zeros | random pixels |
 | normalisation statistics | averaged over the training set afterwards | Keras: running averages | ``average_moments`` |
+
+``activation=shifted_relu`` is the variant of arXiv 1907.06916 without batch normalisation, by the official notebooks:
+
+| what | notebooks | here |
+|---|---|---|
+| schedule | one cycle of 300 epochs, 0.1 to 1e-5 | one cycle of ``epochs``, ``lr_min=1e-5`` |
+| temperature of the logits | 40 for CIFAR-10, 25 for CIFAR-100 | ``temperature``; 40 for all others |
+| pixels | training 0 to 1, test 0 to 255 | 0 to 255 |
 """
 
 from __future__ import annotations
@@ -27,23 +35,28 @@ from .augmentation import cutout as cut_out
 from .augmentation import random_crop, random_flip, random_scale
 from .datasets import get_dataset
 from .moments import average_batch_moments
-from .optimizers import SGD
-from .recipe import Recipe, Stage, register
+from .optimizers import L2SGD
+from .recipe import Recipe, Stage, register, resolved
 from .schedules import WarmRestarts, cycle_ends
+
+EPOCHS = {"cifar10": 254, "cifar100": 254, "svhn": 30, "mnist": 14, "imagenet32": 30, "imagenet2012": 62}
+"""Lengths of the paper's trainings with batch normalisation, each of which ends with a cycle."""
 
 
 @register
 def mcdonnell(
     *,
     dataset: str = "cifar10",
-    depth: int = 20,
-    width: float = 4.0,
+    depth: int | None = None,
+    width: float | None = None,
     activation: str = "relu",
+    temperature: float | None = None,
     quantized: bool = True,
-    epochs: int = 254,
+    epochs: int | None = None,
+    first_cycle: int | None = None,
     batch_size: int = 125,
     lr_max: float = 0.1,
-    lr_min: float = 1e-4,
+    lr_min: float | None = None,
     momentum: float = 0.9,
     weight_decay: float | None = None,
     cutout: bool | None = None,
@@ -55,12 +68,15 @@ def mcdonnell(
         dataset: ``"cifar10"``, ``"cifar100"``, ``"svhn"``, ``"mnist"``, ``"imagenet32"`` or ``"imagenet2012"``. As in
             the paper, images are flipped but for SVHN and MNIST, shifted but for MNIST and ImageNet, cut at random
             scales for ImageNet, and normalisations learn scale and offset for ImageNet32 and ImageNet.
-        depth, width, activation, quantized: The network, see `WideResNet`, or, for ImageNet, `WideResNetImageNet`,
-            which is 18-2.5 in the paper.
-        epochs: 126 or 254 in the paper for CIFAR, 30 for SVHN and ImageNet32 (62 for 26-10 there), 1 to 14 for MNIST,
-            62 for ImageNet.
+        depth, width, activation, temperature, quantized: The network, see `WideResNet`, or, for ImageNet,
+            `WideResNetImageNet`. ``None`` is 20-4, for ImageNet 18-2.5, and for the shifted ReLU the temperature above.
+        epochs: ``None``, as in the paper, is 254 for CIFAR (126 there, too), 30 for SVHN and ImageNet32 (62 for 26
+            layers), 14 for MNIST (also less), 62 for ImageNet; for CIFAR with the shifted ReLU it is 300.
+        first_cycle: Epochs of the first cycle; each is twice as long as the one before. ``None`` is 2, with the shifted
+            ReLU ``epochs``.
         batch_size: Partial batches are dropped.
-        lr_max, lr_min: Learning rate at the start and at the end of each cycle.
+        lr_max, lr_min: Learning rate at the start and at the end of each cycle. ``lr_min=None`` is 1e-4, with the
+            shifted ReLU 1e-5.
         momentum: Of SGD, not Nesterov's.
         weight_decay: L2 on the kernels alone. It acts on the latent weights and keeps them small, so that signs can
             change. ``None``, as in the paper, is 1e-4 for ImageNet32 and ImageNet, and 5e-4 for the others.
@@ -68,10 +84,23 @@ def mcdonnell(
             reports CIFAR with and without.
         average_moments: Re-estimate the normalisations' statistics over the training set at the end, as paper and
             MATLAB code do. The Keras code keeps the running averages.
+
+    Raises:
+        ValueError: There is no such dataset, or ``first_cycle`` is below 1.
     """
-    known, of_imagenet = get_dataset(dataset), dataset.startswith("imagenet")
-    cuts = dataset.startswith("cifar") if cutout is None else cutout
-    l2 = (1e-4 if of_imagenet else 5e-4) if weight_decay is None else weight_decay
+    known, of_cifar, of_imagenet = get_dataset(dataset), dataset.startswith("cifar"), dataset.startswith("imagenet")
+    layers, factor = (18, 2.5) if dataset == "imagenet2012" else (20, 4.0)
+    layers, factor = resolved(depth, layers), resolved(width, factor)
+    shifted = activation == "shifted_relu"
+    divisor = resolved(temperature, 25.0 if dataset == "cifar100" else 40.0) if shifted else temperature
+    deep = dataset == "imagenet32" and layers == 26
+    length = resolved(epochs, 300 if shifted and of_cifar else 62 if deep else EPOCHS[dataset])
+    cycle = resolved(first_cycle, max(length, 1) if shifted else 2)
+    lowest = resolved(lr_min, 1e-5 if shifted else 1e-4)
+    cuts = resolved(cutout, of_cifar)
+    l2 = resolved(weight_decay, 1e-4 if of_imagenet else 5e-4)
+    if cycle < 1:
+        raise ValueError(f"first_cycle must be at least 1, not {cycle!r}.")
 
     def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         if known.shifts:
@@ -83,9 +112,10 @@ def mcdonnell(
     def build(num_classes: int, input_shape: tuple[int, ...]) -> tf.keras.Model:
         network = WideResNetImageNet if dataset == "imagenet2012" else WideResNet
         return network(
-            depth=depth,
-            width=width,
+            depth=layers,
+            width=factor,
             activation=activation,
+            temperature=divisor,
             quantized=quantized,
             learned_norm=of_imagenet,
             num_classes=num_classes,
@@ -93,16 +123,26 @@ def mcdonnell(
         )
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-        return SGD(WarmRestarts(steps_per_epoch, lr_max, lr_min), momentum=momentum, l2=l2)
+        return L2SGD(WarmRestarts(steps_per_epoch, lr_max, lowest, cycle), momentum=momentum, l2=l2)
 
     stage = Stage(
         name="train",
-        epochs=epochs,
+        epochs=length,
         build=build,
         optimizer=optimizer,
         augment=augment,
         crop=random_scale,
         finish=average_batch_moments if average_moments else None,
-        milestones=sorted({*cycle_ends(epochs), epochs}),
+        milestones=sorted({*cycle_ends(length, cycle), length}),
     )
-    return Recipe("mcdonnell", dataset, batch_size, "raw", [stage])
+    settings = {
+        "depth": layers,
+        "width": factor,
+        "temperature": divisor,
+        "epochs": length,
+        "first_cycle": cycle,
+        "lr_min": lowest,
+        "weight_decay": l2,
+        "cutout": cuts,
+    }
+    return Recipe("mcdonnell", dataset, batch_size, "raw", [stage], settings)

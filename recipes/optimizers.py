@@ -2,53 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import larq as lq
 import tensorflow as tf
+
+Decays = Callable[[str], bool]
 
 
 class _CoupledL2(tf.keras.optimizers.Optimizer):
     """Adds ``l2 * w`` to the gradient of every variable ``w`` that ``decays`` names, before momentum or Adam see it.
 
     Keras' own ``weight_decay`` is decoupled (AdamW); PyTorch's, MATLAB's and an L2 regularizer of ``l2 / 2`` are this.
+
+    Args:
+        l2: The factor.
+        decays: Gets a variable's name and returns whether it decays, or the name that such a function is registered
+            under. Default: `is_kernel`.
+        decaying: The places of the variables that decay, among those that the optimizer is built for. Default: what
+            ``decays`` says. A saved model has them, because a ``.keras`` file loses the layers' part of the names.
+
+    Raises:
+        ValueError: No function is registered under this name.
     """
 
-    def __init__(self, *args: Any, l2: float = 0.0, decays: Callable[[str], bool] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        l2: float = 0.0,
+        decays: Decays | str | None = None,
+        decaying: Iterable[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.l2 = l2
-        self.decays = decays or is_kernel
+        self.decays: Decays = _registered(decays) if isinstance(decays, str) else decays or is_kernel
+        # No list, which would become part of the checkpoints.
+        self._decaying = None if decaying is None else frozenset(decaying)
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        super().build(var_list)
+        if self._decaying is None:
+            self._decaying = frozenset(i for i, variable in enumerate(var_list) if self.decays(variable.name))
 
     def apply_gradients(
         self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
     ) -> Any:
+        grads_and_vars = list(grads_and_vars)
         if self.l2:
+            with tf.init_scope():
+                self.build([v for _, v in grads_and_vars])
             # The gradients of all replicas are added up, unless that is done (LossScaleOptimizer does it before).
             added = kwargs.get("skip_gradients_aggregation", False)
             l2 = self.l2 / (1 if added else tf.distribute.get_strategy().num_replicas_in_sync)
             grads_and_vars = [
-                (g + tf.cast(l2, g.dtype) * v if g is not None and self.decays(v.name) else g, v)
-                for g, v in grads_and_vars
+                (g + tf.cast(l2, g.dtype) * v if g is not None and self._decays(v) else g, v) for g, v in grads_and_vars
             ]
         return super().apply_gradients(grads_and_vars, *args, **kwargs)
 
+    def _decays(self, variable: tf.Variable) -> bool:
+        return self._index_dict[self._var_key(variable)] in (self._decaying or ())
+
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "l2": self.l2}
+        decays = tf.keras.utils.get_registered_name(self.decays)
+        decaying = None if self._decaying is None else sorted(self._decaying)
+        return {**super().get_config(), "l2": self.l2, "decays": decays, "decaying": decaying}
 
 
+def _registered(name: str) -> Decays:
+    function = tf.keras.utils.get_registered_object(name)
+    if function is None:
+        raise ValueError(
+            f"decays={name!r} is not a registered function: import what defines it, and have it registered with "
+            "larq.utils.register_keras_custom_object."
+        )
+    return function
+
+
+@lq.utils.register_keras_custom_object
 def is_kernel(name: str) -> bool:
     """Return whether a variable's name is that of a convolution's or a dense layer's kernel."""
     return name.split("/")[-1].split(":")[0].endswith("kernel")
 
 
-@lq.utils.register_alias("L2SGD")
-class SGD(_CoupledL2, tf.keras.optimizers.SGD):
+@lq.utils.register_keras_custom_object
+def every(name: str) -> bool:
+    """Return True: all variables decay, normalisations included (IR-Net)."""
+    return True
+
+
+# Keras finds its own classes first, whatever is registered under their names.
+@lq.utils.register_keras_custom_object
+class L2SGD(_CoupledL2, tf.keras.optimizers.SGD):
     """Keras' SGD with coupled L2 on the kernels."""
 
 
-@lq.utils.register_alias("L2Adam")
-class Adam(_CoupledL2, tf.keras.optimizers.Adam):
+@lq.utils.register_keras_custom_object
+class L2Adam(_CoupledL2, tf.keras.optimizers.Adam):
     """PyTorch's Adam with ``weight_decay`` on chosen variables: coupled L2, not AdamW.
 
     Args:
@@ -64,8 +115,3 @@ class Adam(_CoupledL2, tf.keras.optimizers.Adam):
         correction = tf.sqrt(1 - tf.pow(tf.cast(self.beta_2, variable.dtype), step))
         with lq.utils.patch_object(self, "epsilon", self.epsilon * correction):
             super().update_step(gradient, variable)
-
-
-def every(name: str) -> bool:
-    """Return True: all variables decay, normalisations included (IR-Net)."""
-    return True

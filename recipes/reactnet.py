@@ -24,8 +24,11 @@ behaviour.
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
+import h5py
+import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -35,7 +38,7 @@ from .augmentation import flip_and_light
 from .birealnet import inherit_all
 from .datasets import usual_augmentation
 from .distiller import logits_model
-from .optimizers import Adam
+from .optimizers import L2Adam
 from .recipe import Recipe, Stage, register
 from .schedules import LinearEpochs
 
@@ -61,8 +64,8 @@ def reactnet(
         model: A registered ReActNet of step 2.
         dataset: What to train on.
         teacher: ``"MODEL:TAG"``, registered weights of the zoo; or the path of a packed file or of a whole Keras
-            model. It sees the student's images, normalised as its weights say (a Keras model: as the student's). Empty
-            trains on the labels instead, which the paper compares with.
+            model, ``.keras``. It sees the student's images, normalised as its weights say (a Keras model: as the
+            student's). Empty trains on the labels instead, which the paper compares with.
         epochs: Of each step.
         batch_size: Partial batches are dropped.
         lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one.
@@ -78,8 +81,8 @@ def reactnet(
             name=f"step{number}",
             epochs=epochs,
             build=lambda classes, shape: _build(model, number, num_classes=classes, input_shape=shape),
-            optimizer=lambda steps: Adam(
-                LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=_is_convolution
+            optimizer=lambda steps: L2Adam(
+                LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
             ),
             augment=usual_augmentation(dataset, imagenet=flip_and_light),
             teacher=(lambda classes, shape: load_teacher(teacher, PREPROCESSING)) if teacher else None,
@@ -91,10 +94,11 @@ def reactnet(
 
 
 def load_teacher(teacher: str, preprocessing: str) -> tf.keras.Model:
-    """Return a teacher for images of a preprocessing, from ``"MODEL:TAG"``, a packed file or a whole Keras model.
+    """Return a teacher for images of a preprocessing, from ``"MODEL:TAG"``, a packed file or a ``.keras`` file.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: It is none of these, or Keras' safe mode, which keeps the code in Lambda layers from running,
+            refuses it.
     """
     model = _open_teacher(teacher)
     own, given = (get_preprocessing(name) for name in (preprocessing_of(model) or preprocessing, preprocessing))
@@ -108,15 +112,25 @@ def load_teacher(teacher: str, preprocessing: str) -> tf.keras.Model:
 
 
 def _open_teacher(teacher: str) -> tf.keras.Model:
-    if Path(teacher).exists():
-        if Path(teacher).suffix in (".keras", ".h5") or Path(teacher).is_dir():
-            return tf.keras.models.load_model(teacher, compile=False)
-        return load_packed(teacher)
+    path = Path(teacher)
+    if path.is_dir() or (path.exists() and h5py.is_hdf5(path)):
+        raise ValueError(
+            f"teacher={teacher!r} is a SavedModel or an HDF5 file, which may hold code that runs when it is opened. "
+            "Save the model again, as .keras, or pack it."
+        )
+    # Keras goes by the name first: what is not both is for it a SavedModel or HDF5.
+    if path.suffix == ".keras" and zipfile.is_zipfile(path):
+        try:
+            return tf.keras.models.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # whatever a damaged file leads Keras to
+            raise ValueError(f"teacher={teacher!r} cannot be opened in Keras' safe mode: {error}") from error
+    if path.exists():
+        return load_packed(path)
     name, _, tag = teacher.partition(":")
     if not tag:
         raise ValueError(
             f"teacher={teacher!r} is neither MODEL:TAG (registered weights), nor the path of a packed file "
-            "or a Keras model."
+            "or of a .keras file."
         )
     return load(name, weights=tag)
 
@@ -126,10 +140,12 @@ def _build(model: str, step: int, **options: object) -> tf.keras.Model:
     return found.build(**{**found.arguments, "step": step, **options})
 
 
-def _is_convolution(name: str) -> bool:
-    layer, *_, variable = name.split("/")
+@lq.utils.register_keras_custom_object
+def is_convolution(name: str) -> bool:
+    """Return whether the official code takes a variable for a convolution's, and so has it decay."""
+    layer, _, variable = ("/" + name).rpartition("/")  # of quantizers in a cloned model Keras gives no layer
     wanted = ("kernel", "alpha_bias", "shift_in", "shift_out")
-    return variable.startswith(wanted) and not layer.startswith("logits")
+    return variable.startswith(wanted) and not layer.startswith("/logits")
 
 
 def _inherit_but_kernels(before: tf.keras.Model, network: tf.keras.Model) -> None:

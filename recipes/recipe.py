@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import tensorflow as tf
 
 from ..zoo.registry import suggest
 from .augmentation import Augmentation, Crop, random_area
 
+T = TypeVar("T")
 Build = Callable[[int, tuple[int, ...]], tf.keras.Model]
 """Returns a network for a number of classes and an input shape (height, width, channels)."""
 
@@ -65,7 +67,8 @@ class Recipe:
         batch_size: Images in a batch, over all replicas.
         preprocessing: How images come to the network, see `onebit.zoo.preprocessing`.
         stages: In order. The last one's network is the result.
-        settings: What the recipe was called with, defaults included; all that tells two runs of it apart.
+        settings: What the recipe was called with, defaults included; all that tells two runs of it apart. A recipe's
+            function returns those that it decided itself, having been given ``None``.
     """
 
     name: str
@@ -86,10 +89,15 @@ def register(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
     def configured(**settings: Any) -> Recipe:
         chosen = {**_defaults(function), **_checked(function, settings)}
         recipe = function(**chosen)
-        return Recipe(**{**recipe.__dict__, "settings": chosen})
+        return dataclasses.replace(recipe, settings={**chosen, **recipe.settings})
 
     _RECIPES[function.__name__] = configured
     return configured
+
+
+def resolved(given: T | None, default: T) -> T:
+    """Return a setting, or, where it was left open, what it is for the chosen network and dataset."""
+    return default if given is None else given
 
 
 def list_recipes() -> list[str]:

@@ -15,7 +15,12 @@ def cycle_ends(epochs: int, first: int = 2, factor: int = 2) -> list[int]:
 
     With the published cycle lengths 2, 4, 8, ... these are 2, 6, 14, 30, 62, 126, 254. Only there is the accuracy of
     a network trained with warm restarts meaningful.
+
+    Raises:
+        ValueError: ``first`` or ``factor`` is below 1.
     """
+    if first < 1 or factor < 1:
+        raise ValueError(f"first and factor must be at least 1, not {first!r} and {factor!r}.")
     ends, end, length = [], 0, first
     while end + length <= epochs:
         end += length

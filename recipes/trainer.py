@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
+import os
 import platform
 import shutil
 import tempfile
@@ -29,6 +31,8 @@ from .distiller import Distiller, teacher_logits
 from .recipe import Recipe, Stage, get_recipe
 from .strategies import get_strategy, is_chief, share, synchronise
 
+log = logging.getLogger(__name__)
+
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 
@@ -48,18 +52,20 @@ def train(
     """Train a network by a recipe; start it, or go on with it.
 
     A run that is stopped at any moment and started again with the same arguments continues after its last completed
-    epoch, and ends with the weights it would have had, bit for bit on the same machine.
+    epoch. On the same processor it ends with the weights it would have had, bit for bit, if TensorFlow has as many
+    threads, which it takes from the processors that it may use. For GPUs TensorFlow promises that only after
+    ``tf.config.experimental.enable_op_determinism()``.
 
     Args:
         recipe: A name from `list_recipes`, or a `Recipe`.
-        output: The run's folder, new or that of the same run. It will hold ``run.json`` (what is run), ``history.csv``,
-            ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end, ``model.keras``, ``model.onebit``,
-            ``curves.png`` and ``record.json``.
+        output: The run's folder, new or that of the same run. It will hold ``run.json`` (what is run, and where it was
+            begun), ``history.csv``, ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end,
+            ``model.keras``, ``model.onebit``, ``curves.png`` and ``record.json``.
         data: Training and test data instead of the recipe's dataset, each a pair of arrays, images (n, h, w, c) with
             pixels from 0 to 255 and integer labels (n,), or a ``tf.data.Dataset`` of such, see `as_images`.
         data_dir: Where TensorFlow Datasets finds the dataset.
         limit: Use only so many training images and as many test images, for a trial. Larger batches shrink to it.
-        seed: Decides initial weights, order and augmentation.
+        seed: Decides initial weights, order and augmentation; from 0 to 2**31 - 1.
         precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``; ``"auto"`` is what a run
             was started with, and for a new one `fast_precision`.
         strategy: ``"none"``, ``"mirrored"`` or ``"multiworker"``, see `get_strategy`.
@@ -70,7 +76,8 @@ def train(
         The run's record, which is also in ``record.json``.
 
     Raises:
-        ValueError: There is no such recipe or setting, a value does not suit, or the folder holds another run.
+        ValueError: There is no such recipe or setting, a value does not suit, or the folder holds another run or
+            the damaged remains of this one.
         FileNotFoundError: The data is missing.
         DivergedError: The loss became infinite or NaN.
     """
@@ -80,6 +87,8 @@ def train(
         raise ValueError(f"Settings such as {next(iter(settings))!r} are for a recipe given by its name.")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise ValueError(f"seed must be an integer from 0 to {2**31 - 1}, not {seed!r}.")
     if limit is not None:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}.")
@@ -100,16 +109,21 @@ def train(
         "precision": precision,
         "strategy": strategy,
     }
-    _check_folder(output, plan, chief)
+    environment, present = _check_folder(output, plan, chief), _environment()
     if (output / "record.json").exists():
-        return json.loads((output / "record.json").read_text(encoding="utf-8"))
+        return _read_json(output / "record.json")
+    if chief and environment != present:
+        log.warning(
+            "%s was begun with %s and goes on with %s: rounding will part its weights from an uninterrupted run's.",
+            *(output, _listed(environment), _listed(present)),
+        )
     if verbose and chief:
         print(f"{recipe.name} on {plan['data']} in {precision}, to {output}", flush=True)
     training, test = given or _open(recipe, None, data_dir, limit)
     _check_lengths(recipe, training.count)
     before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
     with _workplace(output, chief) as folder, scope:
-        _write_json(folder / "run.json", plan)
+        _write_json(folder / "run.json", {**plan, "environment": environment})
         try:
             if precision == "float64":
                 tf.keras.backend.set_floatx("float64")
@@ -156,11 +170,16 @@ def _workplace(output: Path, chief: bool) -> Iterator[Path]:
         yield folder
 
 
-def _check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
-    """Check that a run's folder is this run's, empty or absent. One whose first epoch never ended counts as empty."""
-    there, wanted = _begun(output), json.loads(json.dumps(plan))
+def _check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> dict[str, Any]:
+    """Check that a run's folder is this run's, empty or absent, and return the environment that it was begun in.
+
+    A run whose first epoch never ended counts as none. One whose checkpoints were deleted is still a run.
+    """
+    there, wanted, present = _begun(output), json.loads(json.dumps(plan)), _environment()
+    environment = there.pop("environment", present)
+    trained = any((output / name).exists() for name in ("history.csv", "record.json"))
     if there and there != wanted:
-        if any(output.glob("checkpoints/*/*.index")):
+        if trained or any(output.glob("checkpoints/*/*.index")):
             found, asked = _flat(there), _flat(wanted)
             different = [
                 f"{name} {found.get(name)!r} instead of {asked.get(name)!r}"
@@ -169,16 +188,16 @@ def _check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
             ]
             raise ValueError(f"{output} holds another run, with {'; '.join(different)}. Choose another output folder.")
         if chief:
-            (output / "history.csv").unlink(missing_ok=True)
             shutil.rmtree(output / "tensorboard", ignore_errors=True)
     # Not counting what `replacing` leaves behind when it is killed.
     if chief and not there and any(path.name[0] != "." for path in output.glob("*")):
         raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
+    return environment if trained else present
 
 
 def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return a plan with its settings among the rest."""
-    return {**{name: value for name, value in plan.items() if name != "settings"}, **plan["settings"]}
+    return {**{name: value for name, value in plan.items() if name != "settings"}, **plan.get("settings", {})}
 
 
 def _check_lengths(recipe: Recipe, images: int) -> None:
@@ -192,9 +211,23 @@ def _check_lengths(recipe: Recipe, images: int) -> None:
 
 
 def _begun(output: Path) -> dict[str, Any]:
-    """Return what the run in a folder was started with, or nothing."""
+    """Return what the run in a folder was started with, and where, or nothing."""
     path = output / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return _read_json(path) if path.exists() else {}
+
+
+def _environment() -> dict[str, Any]:
+    """Return what decides, besides a run's plan, how its sums are rounded."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or available,
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        "tensorflow": tf.__version__,
+    }
+
+
+def _listed(environment: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in environment.items())
 
 
 class _Run:
@@ -285,9 +318,9 @@ class _Run:
 
     def conclude(self, model: tf.keras.Model, plan: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Save the trained network, and write the record."""
-        model.compile(loss=self.recipe.stages[-1].loss, metrics=["accuracy"])
         rows = read_history(self.output / "history.csv")
         if "val_loss" not in rows[-1]:
+            model.compile(loss=self.recipe.stages[-1].loss, metrics=["accuracy"])
             figures = model.evaluate(self.test, verbose=0, return_dict=True)
             rows[-1] |= {f"val_{name}": value for name, value in figures.items()}
         last = rows[-1]
@@ -306,8 +339,10 @@ class _Run:
             },
             "history": rows,
         }
+        model.trainable = True  # whoever fine-tunes the network would not know of layers that the last stage froze
         with replacing(self.output / "model.keras") as temporary:
-            model.save(temporary)
+            # Not compiled: the optimizer's rate has fallen to next to nothing.
+            tf.keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
         test = {"top1": record["test"]["top1"], "dataset": plan["data"]}
         save_packed(
             model,
@@ -332,6 +367,16 @@ class _Finish(tf.keras.callbacks.Callback):
         if epoch + 1 == self.stage.epochs and self.stage.finish is not None:
             # An epoch beyond the training's: other images than those of the last one.
             self.stage.finish(self.network, self.run._batches(self.stage, self.stage.epochs, self.stage.epochs + 1))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Choose another output folder.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object. Choose another output folder.")
+    return content
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -54,6 +54,29 @@ def test_fit_minimises_the_distributional_loss_of_the_logits():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("given", ["sample_weight", "class_weight"])
+def test_weights_of_examples_weigh_the_loss(given):
+    """As Keras' losses do: the weighted sum over the batch, divided by its size."""
+    student, master, distiller = pair()
+    start = student.get_weights()
+    by_class = np.array([0.25, 3.0])
+    weights = by_class[LABELS] if given == "class_weight" else np.random.default_rng(0).uniform(0, 2, len(LABELS))
+    options = {"class_weight": dict(enumerate(by_class))} if given == "class_weight" else {"sample_weight": weights}
+    distiller.compile(tf.keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    history = distiller.fit(IMAGES, LABELS, batch_size=64, shuffle=False, verbose=0, **options).history
+    trained = student.get_weights()
+    student.set_weights(start)
+    with tf.GradientTape() as tape:
+        losses = distribution_loss(master(IMAGES, training=False), logits_model(student)(IMAGES, training=True))
+        loss = tf.reduce_sum(losses * weights.astype(np.float32)) / 64
+    gradients = tape.gradient(loss, student.trainable_variables)
+    for variable, gradient in zip(student.trainable_variables, gradients, strict=True):
+        variable.assign_sub(0.1 * gradient)
+    assert history["loss"][0] == pytest.approx(float(loss), rel=1e-5)
+    for one, other in zip(trained, student.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_the_teacher_stays_as_it_is():
     student, master, distiller = pair(dropout=0.9)
     before = master.get_weights()

@@ -8,7 +8,10 @@ import pytest
 import tensorflow as tf
 
 from onebit.quantizers import McDonnellSign
-from onebit.recipes.optimizers import SGD, Adam, every, is_kernel
+from onebit.recipes.ftbnn import is_real_kernel
+from onebit.recipes.optimizers import L2SGD, L2Adam, every, is_kernel
+from onebit.recipes.reactnet import is_convolution
+from onebit.recipes.schedules import CosineEpochs
 
 L2 = 0.3
 
@@ -24,7 +27,7 @@ def network():
                 4, 2, depthwise_quantizer="ste_sign", pointwise_quantizer="ste_sign", name="separable"
             ),
             tf.keras.layers.Flatten(),
-            tf.keras.layers.Dense(2, name="dense", bias_initializer="ones"),
+            tf.keras.layers.Dense(2, name="logits", bias_initializer="ones"),
         ]
     )
 
@@ -54,9 +57,9 @@ def half_squares(chosen):
 @pytest.mark.parametrize(
     ("ours", "plain"),
     [
-        (lambda **l2: SGD(0.05, **l2), lambda: tf.keras.optimizers.SGD(0.05)),
-        (lambda **l2: SGD(0.05, momentum=0.9, **l2), lambda: tf.keras.optimizers.SGD(0.05, momentum=0.9)),
-        (lambda **l2: Adam(0.05, **l2), lambda: Adam(0.05)),
+        (lambda **l2: L2SGD(0.05, **l2), lambda: tf.keras.optimizers.SGD(0.05)),
+        (lambda **l2: L2SGD(0.05, momentum=0.9, **l2), lambda: tf.keras.optimizers.SGD(0.05, momentum=0.9)),
+        (lambda **l2: L2Adam(0.05, **l2), lambda: L2Adam(0.05)),
     ],
 )
 @pytest.mark.parametrize("decays", [None, every])
@@ -73,7 +76,7 @@ def test_equals_a_term_in_the_loss(ours, plain, decays):
 def test_adam_is_pytorchs(scale, float64):
     """The first steps, where the correction of the second moment's bias is largest, by PyTorch's formula."""
     gradients = scale * np.array([1.0, 2.0, -3.0, 0.5])
-    variable, optimizer = tf.Variable(np.ones(1), name="kernel"), Adam(1e-3)
+    variable, optimizer = tf.Variable(np.ones(1), name="kernel"), L2Adam(1e-3)
     value, m, v = 1.0, 0.0, 0.0
     for step, g in enumerate(gradients, 1):
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
@@ -83,27 +86,27 @@ def test_adam_is_pytorchs(scale, float64):
 
 
 def test_without_l2_it_is_the_plain_optimizer():
-    for a, b in zip(train(SGD(0.1, momentum=0.9)), train(tf.keras.optimizers.SGD(0.1, momentum=0.9)), strict=True):
+    for a, b in zip(train(L2SGD(0.1, momentum=0.9)), train(tf.keras.optimizers.SGD(0.1, momentum=0.9)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_kernels_and_nothing_else():
     model = network()
     decayed = {v.name.split(":")[0] for v in model.trainable_variables if is_kernel(v.name)}
-    assert decayed == {"binary/kernel", "separable/depthwise_kernel", "separable/pointwise_kernel", "dense/kernel"}
+    assert decayed == {"binary/kernel", "separable/depthwise_kernel", "separable/pointwise_kernel", "logits/kernel"}
 
 
 def test_in_fit():
     """One step of plain SGD by `fit`: w - rate * (g + l2 * w)."""
     model = network()
-    before = model.get_layer("dense").get_weights()
+    before = model.get_layer("logits").get_weights()
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(model(X, training=True) - Y))
-    dkernel, dbias = tape.gradient(loss, model.get_layer("dense").trainable_variables)
+    dkernel, dbias = tape.gradient(loss, model.get_layer("logits").trainable_variables)
     model = network()
-    model.compile(SGD(0.1, l2=L2), "mse")
+    model.compile(L2SGD(0.1, l2=L2), "mse")
     model.fit(X, Y, batch_size=8, epochs=1, shuffle=False, verbose=0)
-    kernel, bias = model.get_layer("dense").get_weights()
+    kernel, bias = model.get_layer("logits").get_weights()
     np.testing.assert_allclose(kernel, before[0] - 0.1 * (dkernel + L2 * before[0]), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(bias, before[1] - 0.1 * dbias, rtol=1e-4, atol=1e-6)
 
@@ -111,17 +114,38 @@ def test_in_fit():
 def test_variables_without_a_gradient_stay():
     variable = tf.Variable([1.0, 2.0], name="kernel")
     other = tf.Variable([1.0], name="other/kernel")
-    SGD(0.1, l2=L2).apply_gradients([(None, variable), (tf.constant([0.0]), other)])
+    L2SGD(0.1, l2=L2).apply_gradients([(None, variable), (tf.constant([0.0]), other)])
     np.testing.assert_array_equal(variable, [1, 2])
     np.testing.assert_allclose(other, [1 - 0.1 * L2])
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9, l2=L2), Adam(0.1, l2=L2)])
-def test_saved_with_a_model(optimizer, tmp_path):
-    config = optimizer.get_config()
-    assert config["l2"] == L2
-    again = type(optimizer).from_config(config)
-    assert again.get_config() == config
+@pytest.mark.parametrize("form", ["model.keras", "model.h5", "folder"])
+@pytest.mark.parametrize(("kind", "decays"), [(L2SGD, every), (L2Adam, is_real_kernel), (L2Adam, is_convolution)])
+def test_saved_with_a_model(kind, decays, form, tmp_path):
+    """The loaded model is compiled with what it was saved with, and its next step is the same."""
+    model = network()
+    model.compile(kind(CosineEpochs(1, 4, 0.01), l2=L2, decays=decays), "mse")
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / form)
+    again = tf.keras.models.load_model(tmp_path / form)
+    assert type(again.optimizer) is kind
+    assert again.optimizer.decays is decays
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    assert 0 < len(again.optimizer.get_config()["decaying"]) <= len(model.trainable_variables)
+    if form == "folder":
+        again.optimizer.build(again.trainable_variables)
+        for one, other in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
+            one.assign(other)  # Keras restores none from there
+    for each in (model, again):
+        each.fit(X, Y, verbose=0)
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_what_decays_must_be_registered():
+    config = L2SGD(0.1, decays=lambda name: False).get_config()
+    with pytest.raises(ValueError, match="decays='<lambda>' is not a registered function"):
+        L2SGD.from_config(config)
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -129,7 +153,7 @@ def test_replicas_do_not_change_it(scaled, strategy):
     """Gradients of nought leave the decay alone: as much on two replicas as on one, with a loss scale or without."""
     with strategy.scope():
         kernel = tf.Variable([1.0, -2.0], name="kernel")
-        optimizer = SGD(0.1, l2=L2)
+        optimizer = L2SGD(0.1, l2=L2)
         if scaled:
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         optimizer.build([kernel])

@@ -1,9 +1,9 @@
-"""Every recipe: its schedule and decay by the papers' numbers, its stages at small scale, one handed to the next."""
+"""Every recipe: its stages at small scale, one handed to the next, and the teacher's forms."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import shutil
 
 import numpy as np
 import pytest
@@ -16,100 +16,6 @@ from onebit.zoo.naming import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 
 SHAPE = (32, 32, 3)
-
-
-def linear(initial, epochs):
-    return lambda epoch: initial * (1 - (epoch + 1) / epochs)
-
-
-def cosine(initial, epochs):
-    return lambda epoch: initial * (1 + math.cos(math.pi * epoch / epochs)) / 2
-
-
-def steps(initial, *drops):
-    return lambda epoch: initial * 0.1 ** sum(epoch >= drop for drop in drops)
-
-
-def restarts(epoch):
-    """The paper's: rates at the first batch of epochs 0, 1, 2, ..., and cycles of 2, 4, 8, ... epochs."""
-    start = max(end for end in (0, 2, 6, 14, 30, 62, 126) if end <= epoch)
-    return 1e-4 + (0.1 - 1e-4) / 2 * (1 + math.cos(math.pi * (epoch - start) / (start + 2)))
-
-
-# By recipe and stage: the rate at the first batch of an epoch, and the length.
-SCHEDULES = {
-    ("birealnet", "train"): (linear(1e-3, 256), 256),
-    ("birealnet_staged", "relu"): (steps(0.1, 10, 15), 20),
-    ("birealnet_staged", "leaky_clip"): (steps(0.01, 10, 15), 20),
-    ("birealnet_staged", "clip"): (steps(0.01, 10, 15), 20),
-    ("birealnet_staged", "binary"): (steps(0.01, 10, 15), 20),
-    ("birealnet_staged", "unit_weights"): (steps(1e-4), 1),
-    ("reactnet", "step1"): (linear(1.25e-3, 128), 128),
-    ("reactnet", "step2"): (linear(1.25e-3, 128), 128),
-    ("ftbnn", "train"): (linear(1e-3, 120), 120),
-    ("irnet", "train"): (cosine(0.1, 400), 400),
-    ("irnet_imagenet", "train"): (lambda e: 0.2 + 0.15 * e if e < 4 else steps(0.8, 30, 60, 90)(e), 100),
-    ("mcdonnell", "train"): (restarts, 254),
-}
-
-
-def test_the_schedules_of_all_stages_are_stated():
-    stages = {(name, stage.name) for name in recipes.list_recipes() for stage in recipes.get_recipe(name).stages}
-    assert stages == set(SCHEDULES)
-
-
-@pytest.mark.parametrize(("recipe", "name"), SCHEDULES)
-def test_schedule(recipe, name, float64):
-    rate, epochs = SCHEDULES[recipe, name]
-    stage = next(stage for stage in recipes.get_recipe(recipe).stages if stage.name == name)
-    assert stage.epochs == epochs
-    batches = 625  # of ImageNet, 2048 images each; the warm-up's 2,500 batches are then 4 epochs
-    schedule = stage.optimizer(batches)._learning_rate
-    for epoch in {0, 1, 2, epochs // 3, epochs // 2, 3 * epochs // 4, 9 * epochs // 10, epochs - 1}:
-        if epoch < epochs:
-            assert float(schedule(epoch * batches)) == pytest.approx(rate(epoch), rel=1e-9, abs=1e-15)
-
-
-class TestDecay:
-    """Which variables decay, by the papers' code."""
-
-    def decayed(self, recipe, index=0, **settings):
-        stage = recipes.get_recipe(recipe, **settings).stages[index]
-        model, optimizer = stage.build(10, SHAPE), stage.optimizer(10)
-        names = [variable.name for variable in model.trainable_variables]
-        chosen = {name.split(":")[0] for name in names if optimizer.l2 and optimizer.decays(name)}
-        return optimizer.l2, chosen, {name.split(":")[0] for name in names}
-
-    def test_everything(self):
-        l2, chosen, names = self.decayed("irnet")
-        assert (l2, chosen) == (1e-4, names)
-
-    def test_kernels(self):
-        l2, chosen, names = self.decayed("mcdonnell", width=1, depth=8)
-        assert l2 == 5e-4
-        assert self.decayed("mcdonnell", width=1, depth=8, dataset="imagenet32")[0] == 1e-4
-        assert chosen == {name for name in names if name.endswith("/kernel")}
-        assert len(chosen) == 8
-
-    def test_nothing(self):
-        assert self.decayed("birealnet")[0] == 0
-        assert self.decayed("reactnet", 1)[0] == 0
-
-    def test_reactnet_s_first_step(self):
-        l2, chosen, names = self.decayed("reactnet")
-        assert l2 == 1e-5
-        assert not any("bn" in name or name.startswith("logits") or "slope" in name for name in chosen)
-        assert {name for name in names if name.endswith("kernel") and not name.startswith("logits")} <= chosen
-        assert any("alpha" in name for name in chosen), "thresholds"
-        assert any("shift" in name for name in chosen), "shifts of RPReLU"
-
-    def test_real_kernels(self):
-        l2, chosen, _ = self.decayed("ftbnn")
-        assert l2 == 1e-5
-        assert chosen
-        assert all(name.startswith(("stem", "logits")) or "shortcut" in name for name in chosen)
-
-
 # Settings under which a recipe is quick: the network is as deep as ever, the images are few and small.
 QUICK = {
     "birealnet": {"lr": 0.01},
@@ -170,6 +76,8 @@ def test_the_stages_learn_and_are_handed_over(name, tmp_path):
                 np.testing.assert_array_equal(before, after)
     model = zoo.load_packed(tmp_path / "run" / "model.onebit")
     assert model.output_shape == (None, 2)
+    saved = tf.keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert len(saved.trainable_variables) == len(recipe.stages[0].build(2, (16, 16, 3)).trainable_variables)
 
 
 def test_the_last_stage_of_bi_real_net_trains_no_convolution():
@@ -179,12 +87,11 @@ def test_the_last_stage_of_bi_real_net_trains_no_convolution():
     assert {variable.name.split("/")[0].split("_")[-1] for variable in trained} == {"bn", "logits"}
 
 
-def test_mcdonnell_cuts_out_of_cifar_alone():
+def test_mcdonnell_cuts_out_where_it_is_told_to():
     images = tf.fill([50, 28, 28, 1], tf.constant(7, tf.uint8))
-    for dataset, settings, cuts in (("mnist", {}, False), ("mnist", {"cutout": True}, True), ("cifar10", {}, True)):
-        [stage] = recipes.get_recipe("mcdonnell", dataset=dataset, **settings).stages
-        inside = stage.augment(images, tf.constant([1, 2], tf.int64))[:, 4:-4, 4:-4]
-        assert bool(tf.reduce_any(inside != 7)) == cuts
+    for cutout in (False, True):
+        [stage] = recipes.get_recipe("mcdonnell", dataset="mnist", cutout=cutout).stages
+        assert bool(tf.reduce_any(stage.augment(images, tf.constant([1, 2], tf.int64)) != 7)) == cutout
 
 
 def test_a_teacher_sees_images_as_its_weights_want_them(tmp_path):
@@ -195,6 +102,42 @@ def test_a_teacher_sees_images_as_its_weights_want_them(tmp_path):
     expected = zoo.load_packed(path)(images)
     np.testing.assert_allclose(teacher(zoo.get_preprocessing("imagenet")(images)), expected, atol=2e-3)
     np.testing.assert_array_equal(load_teacher(str(path), "raw")(images), expected)
+
+
+def keras_file(tmp_path, layer):
+    model = tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=SHAPE), layer, tf.keras.layers.Dense(10)])
+    for name in ("model.keras", "model.h5", "folder"):
+        model.save(tmp_path / name)
+    shutil.copy(tmp_path / "model.h5", tmp_path / "disguised.keras")
+    shutil.copytree(tmp_path / "folder", tmp_path / "folder.keras")
+    return model
+
+
+def test_a_teacher_may_be_a_keras_file(tmp_path):
+    model = keras_file(tmp_path, tf.keras.layers.ReLU())
+    images = np.ones((2, *SHAPE), np.float32)
+    teacher = load_teacher(str(tmp_path / "model.keras"), "imagenet")
+    np.testing.assert_allclose(teacher(images), model(images), rtol=1e-6)
+
+
+def test_opening_a_teacher_runs_no_code(tmp_path):
+    """Whatever its name says it is."""
+    touched = tmp_path / "touched"
+    keras_file(
+        tmp_path,
+        tf.keras.layers.Lambda(lambda x, path=str(touched): (__import__("pathlib").Path(path).touch(), x)[1]),
+    )
+    touched.unlink()
+    tf.keras.models.load_model(tmp_path / "model.h5")
+    touched.unlink()  # so it would
+    for name in ("model.h5", "disguised.keras", "folder", "folder.keras"):
+        with pytest.raises(ValueError, match=rf"teacher='.*{name}' is a SavedModel or an HDF5 file.*Save .* as .keras"):
+            load_teacher(str(tmp_path / name), "imagenet")
+    with pytest.raises(ValueError, match=r"teacher='.*model.keras' cannot be opened in Keras' safe mode: .*lambda"):
+        load_teacher(str(tmp_path / "model.keras"), "imagenet")
+    with pytest.raises(ValueError, match="neither MODEL:TAG"):
+        load_teacher("absent.keras", "imagenet")
+    assert not touched.exists()
 
 
 def test_the_released_code_of_reactnet_forgets_the_kernels():

@@ -65,6 +65,9 @@ def test_cycle_ends_of_the_paper():
     assert cycle_ends(253) == [2, 6, 14, 30, 62, 126]
     assert cycle_ends(1) == []
     assert cycle_ends(13, first=1, factor=3) == [1, 4, 13]
+    for first, factor in ((0, 2), (2, 0)):
+        with pytest.raises(ValueError, match=f"first and factor must be at least 1, not {first} and {factor}"):
+            cycle_ends(13, first, factor)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import time
@@ -17,7 +18,7 @@ from onebit.quantizers import EDESchedule
 from onebit.recipes import DivergedError, Recipe, Stage, trainer
 from onebit.recipes.augmentation import flip_and_shift
 from onebit.recipes.birealnet import inherit_all
-from onebit.recipes.optimizers import SGD
+from onebit.recipes.optimizers import L2SGD
 from onebit.recipes.schedules import CosineEpochs
 from tests.conftest import start_python
 from tests.recipes.models import striped_images, tiny_network
@@ -33,7 +34,7 @@ def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
             name=f"step{number}",
             epochs=epochs,
             build=tiny_network,
-            optimizer=lambda steps: SGD(CosineEpochs(steps, epochs, lr), momentum=0.9, l2=1e-4),
+            optimizer=lambda steps: L2SGD(CosineEpochs(steps, epochs, lr), momentum=0.9, l2=1e-4),
             augment=flip_and_shift,
             callbacks=lambda network: [EDESchedule(epochs)],
             inherit=inherit_all if number > 1 else None,
@@ -114,6 +115,101 @@ def test_a_folder_whose_first_epoch_never_ended_is_free(tmp_path):
         recipes.train(recipe(lr=1e30, stages=1), tmp_path / "run", data=DATA, verbose=0)
     record = recipes.train(recipe(epochs=1, stages=1), tmp_path / "run", data=DATA, limit=32, verbose=0)
     assert record["settings"]["lr"] == 0.05
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished run, to damage."""
+    return shutil.copytree(finished[0], tmp_path / "copy")
+
+
+def test_a_run_without_checkpoints_is_still_a_run(finished, copy):
+    """They may have been deleted to save space."""
+    shutil.rmtree(copy / "checkpoints")
+    files = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=r"another run, with lr 0\.05 instead of 0\.01\. Choose"):
+        recipes.train(recipe(lr=0.01), copy, data=DATA)
+    assert recipes.train(recipe(), copy, data=DATA, verbose=0) == finished[1]
+    (copy / "record.json").unlink()
+    del files[copy / "record.json"]
+    with pytest.raises(ValueError, match=r"another run, with lr 0\.05 instead of 0\.01\. Choose"):
+        recipes.train(recipe(lr=0.01), copy, data=DATA)
+    with pytest.raises(
+        ValueError, match=r"history.csv has 3 epochs of the stage 'step1', but 0 are all .* were deleted"
+    ):
+        recipes.train(recipe(), copy, data=DATA, verbose=0)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == files
+
+
+def test_an_interrupted_first_checkpoint_costs_no_more_than_the_epoch(finished, copy):
+    (copy / "record.json").unlink()
+    shutil.rmtree(copy / "checkpoints")
+    rows = (copy / "history.csv").read_text().splitlines(keepends=True)
+    (copy / "history.csv").write_text("".join(rows[:2]))
+    record = recipes.train(recipe(), copy, data=DATA, verbose=0)
+    assert [row["loss"] for row in record["history"]] == [row["loss"] for row in finished[1]["history"]]
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(finished, copy, caplog, monkeypatch):
+    """With other threads, kernels or another TensorFlow its sums are rounded otherwise."""
+    environment = json.loads((copy / "run.json").read_text())["environment"]
+    assert environment == {
+        "threads": len(os.sched_getaffinity(0)),
+        "TF_ENABLE_ONEDNN_OPTS": os.environ["TF_ENABLE_ONEDNN_OPTS"],
+        "tensorflow": tf.__version__,
+    }
+
+    def warnings():
+        return [record.getMessage() for record in caplog.records if record.name == trainer.__name__]
+
+    (copy / "record.json").unlink()
+    recipes.train(recipe(), copy, data=DATA, verbose=0)
+    assert not warnings()
+    monkeypatch.setattr(trainer.os, "sched_getaffinity", lambda process: range(99))
+    recipes.train(recipe(), copy, data=DATA, verbose=0)
+    assert not warnings(), "it was finished"
+    (copy / "record.json").unlink()
+    recipes.train(recipe(), copy, data=DATA, verbose=0)
+    [warning] = warnings()
+    assert f"begun with threads={environment['threads']}, " in warning
+    assert "goes on with threads=99, " in warning
+    assert json.loads((copy / "run.json").read_text())["environment"] == environment
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", b"\xff"])
+@pytest.mark.parametrize("name", ["run.json", "record.json"])
+def test_a_damaged_file_is_named(name, content, copy):
+    (copy / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=rf"{name} is damaged: .*Choose another output folder"):
+        recipes.train(recipe(), copy, data=DATA, verbose=0)
+
+
+@pytest.mark.parametrize("seed", [-1, "a", 1.5, 2**31, None])
+def test_the_seed_is_checked(seed, tmp_path):
+    with pytest.raises(ValueError, match=rf"seed must be an integer from 0 to 2147483647, not {seed!r}"):
+        recipes.train(recipe(), tmp_path / "run", data=DATA, seed=seed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_saved_network_can_be_fine_tuned(tmp_path):
+    """All of it, also what the last stage froze, and with an optimizer of one's own."""
+
+    def frozen(classes, shape):
+        network = tiny_network(classes, shape)
+        for name in ("stem_conv", "stage1_block1_conv"):
+            network.get_layer(name).trainable = False
+        return network
+
+    last = dataclasses.replace(recipe(1).stages[0], build=frozen)
+    recipes.train(dataclasses.replace(recipe(1), stages=[last]), tmp_path / "run", data=DATA, verbose=0)
+    model = tf.keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert model.optimizer is None
+    assert len(model.trainable_variables) == len(tiny_network(2, (32, 32, 3)).trainable_variables)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(DATA[0][0][:32].astype(np.float32), DATA[0][1][:32], verbose=0)
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        assert np.any(variable.numpy() != old), variable.name
 
 
 def test_the_best_network_is_one_of_the_last_stage(finished):
@@ -235,18 +331,11 @@ class TestRecipes:
         assert (settings["epochs"], settings["cutout"], settings["lr_max"], settings["width"]) == (30, False, 1.0, 2.0)
         for name, value in (("epochs", "many"), ("epochs", 1.5), ("lr", "true"), ("model", 3)):
             with pytest.raises(ValueError, match=rf"setting {name} must be (int|float|str), such as .*, not {value!r}"):
-                recipes.get_recipe("irnet", **{name: value})
+                recipes.get_recipe("ftbnn", **{name: value})
 
     def test_settings_that_may_be_none(self):
-        for text, value in (("none", None), ("3", 3)):
-            settings = recipes.get_recipe("birealnet_staged", pretraining_epochs=text).settings
+        for text, value in (("none", 7), ("3", 3)):
+            settings = recipes.get_recipe("birealnet_staged", epochs=7, pretraining_epochs=text).settings
             assert settings["pretraining_epochs"] == value
         with pytest.raises(ValueError, match="pretraining_epochs must be int or None, such as None, not 'ten'"):
             recipes.get_recipe("birealnet_staged", pretraining_epochs="ten")
-
-    @pytest.mark.parametrize("name", recipes.list_recipes())
-    def test_every_recipe_states_its_papers_numbers(self, name):
-        configured = recipes.get_recipe(name)
-        assert configured.settings
-        assert all(stage.epochs >= 1 for stage in configured.stages)
-        assert len({stage.name for stage in configured.stages}) == len(configured.stages)

@@ -1,0 +1,54 @@
+"""The statistics of batch normalisation after training: averages over batches, and nothing else changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from onebit.recipes import average_batch_moments
+
+BATCHES = np.random.default_rng(0).normal(3, 2, (4, 8, 5, 5, 2)).astype(np.float32)
+
+
+def network():
+    """Return two normalisations in a row, of which the second sees what the first makes of each batch."""
+    tf.keras.utils.set_random_seed(1)
+    return tf.keras.Sequential(
+        [
+            tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, input_shape=(5, 5, 2), name="bn1"),
+            tf.keras.layers.Conv2D(3, 3, name="conv"),
+            tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="bn2"),
+        ]
+    )
+
+
+def moments(x):
+    """Return mean and variance in each channel; as TensorFlow's kernel, by the unbiased estimate."""
+    values = x.reshape(-1, x.shape[-1])
+    return values.mean(0), values.var(0, ddof=1)
+
+
+def test_averages_over_batches():
+    model = network()
+    layers = [model.get_layer(name) for name in ("bn1", "bn2")]
+    trained = [variable.numpy() for variable in model.trainable_variables]
+    labels = np.zeros(len(BATCHES))
+    average_batch_moments(model, tf.data.Dataset.from_tensor_slices((BATCHES, labels)))
+    inside = [
+        model.get_layer("conv")((x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)).numpy() for x in BATCHES
+    ]
+    for layer, seen in zip(layers, (BATCHES, inside), strict=True):
+        mean, variance = np.mean([moments(x) for x in seen], axis=0)
+        np.testing.assert_allclose(layer.moving_mean, mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-4)
+        assert layer.momentum == 0.9
+    for before, variable in zip(trained, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(before, variable)
+
+
+def test_the_momentum_survives_an_error():
+    model = network()
+    with pytest.raises(ValueError, match="batches must hold at least one batch"):
+        average_batch_moments(model, tf.data.Dataset.from_tensor_slices((BATCHES, np.zeros(4))).take(0))
+    assert [model.get_layer(name).momentum for name in ("bn1", "bn2")] == [0.9, 0.9]
