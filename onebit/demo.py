@@ -17,6 +17,7 @@ from . import picture, zoo
 
 MODEL, WEIGHTS = "wide_resnet_20_2", "cifar10"
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
+CLASSES = ("vehicle", "animal")
 HELD_OUT = 0.2
 
 
@@ -124,7 +125,9 @@ def run(
     )
 
     say("[bold]4. Save and re-load[/] at 1 bit for each binary weight")
-    path = zoo.save_packed(tuned, output / "animal_or_vehicle.onebit", source=f"onebit demo, from {MODEL} {weights}")
+    path = zoo.save_packed(
+        tuned, output / "animal_or_vehicle.onebit", source=f"onebit demo, from {MODEL} {weights}", class_names=CLASSES
+    )
     loaded = zoo.load_packed(path)
     identical = np.array_equal(tuned.predict(x[:100], verbose=0), loaded.predict(x[:100], verbose=0))
     float32_bytes, packed_bytes = 4 * tuned.count_params(), path.stat().st_size

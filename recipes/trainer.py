@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import __version__
-from ..zoo import save_packed
+from ..zoo import class_names, save_packed
 from ..zoo.files import replacing
 from ..zoo.images import get_preprocessing
 from ..zoo.precision import fast_precision
@@ -350,6 +350,7 @@ class _Run:
             source=f"onebit train {plan['recipe']}",
             metrics=test,
             preprocessing=self.recipe.preprocessing,
+            class_names=class_names(plan["data"]),
         )
         plot_history(rows, self.output / "curves.png", self.recipe.name)
         _write_json(self.output / "record.json", record)

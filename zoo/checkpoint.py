@@ -25,6 +25,7 @@ class Checkpoint(ABC):
         top_options: The pooling and the activation of its network, as far as it tells.
         preprocessing: What its network expects at its input, a name of `zoo.PREPROCESSING`; ``None`` where it does not
             tell.
+        class_names: What its classes are called, in their order; ``None`` where it does not tell.
     """
 
     source: str
@@ -35,6 +36,7 @@ class Checkpoint(ABC):
     sizes: Mapping[str, int] | None = None
     top_options: Mapping[str, str | None] = {}
     preprocessing: str | None = None
+    class_names: tuple[str, ...] | None = None
 
     @abstractmethod
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:

@@ -8,8 +8,8 @@ A packed file is a safetensors file. It holds, under the names of `named_variabl
 
 The header's metadata entry ``onebit`` is JSON: ``format`` (the version, 1), ``function`` and ``arguments`` (what to
 call to build the model; ``null`` for a model that is not the zoo's), ``kernels`` (the shape and filter axes of each
-binary kernel), ``source`` and ``metrics`` (what the writer has to say of it), and ``preprocessing`` (what the network
-expects at its input, a name of `zoo.PREPROCESSING`).
+binary kernel), ``source`` and ``metrics`` (what the writer has to say of it), ``preprocessing`` (what the network
+expects at its input, a name of `zoo.PREPROCESSING`), and ``class_names`` (what its classes are called, in their order).
 
 A model loaded from a packed file predicts exactly what the saved one predicts. Its latent weights are new: they have
 the right signs and scales, so that it can be trained on, but how far each weight was from zero is not kept. A kernel
@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def save_packed(
     source: str | None = None,
     metrics: Mapping[str, Any] | None = None,
     preprocessing: str | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Path:
     """Write a model's weights as a packed file, replacing any file there in one step.
 
@@ -58,20 +59,27 @@ def save_packed(
         metrics: Measured figures, for the header; anything JSON can hold.
         preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`, for the header. Default:
             that of the weights which the model was built with, where it is known.
+        class_names: What the classes are called, in the order of the outputs, for the header. Default: as with
+            ``preprocessing``.
 
     Returns:
         The path.
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: ``metrics`` cannot be written as JSON, two variables have the same name, or there is no such
-            preprocessing.
+        ValueError: ``metrics`` cannot be written as JSON, two variables have the same name, there is no such
+            preprocessing, or there are not as many names as classes.
     """
     from safetensors.numpy import save_file
 
     if preprocessing is not None:
         get_preprocessing(preprocessing)
-
+    info = model_info(model)
+    names = class_names if class_names is not None else info and info.class_names
+    if names is not None and len(names) != model.output_shape[-1]:
+        raise ValueError(
+            f"class_names must be {model.output_shape[-1]} names, as many as the model has classes, not {len(names)}."
+        )
     path = Path(path)
     check_target(path)
     tensors: dict[str, np.ndarray] = {}
@@ -89,7 +97,6 @@ def save_packed(
         kernels[name] = {"shape": list(variable.shape), "filter_axes": axes}
         if scale is not None:
             tensors[name + SCALE] = scale
-    info = model_info(model)
     header = {
         "format": FORMAT,
         "function": info and info.function,
@@ -98,6 +105,7 @@ def save_packed(
         "source": source,
         "metrics": metrics,
         "preprocessing": preprocessing or (info and info.preprocessing),
+        "class_names": names and list(map(str, names)),
     }
     try:
         metadata = {"onebit": json.dumps(header, allow_nan=False)}

@@ -24,6 +24,7 @@ _FIELDS: dict[str, Any] = {
     "source": str,
     "metrics": dict,
     "preprocessing": str,
+    "class_names": list,
 }
 _ARGUMENTS: dict[str, Any] = {
     "include_top": bool,
@@ -68,6 +69,8 @@ class PackedFile(Checkpoint):
         }
         self.arguments: dict[str, Any] = arguments
         self.preprocessing = self.header.get("preprocessing")
+        names = self.header.get("class_names")
+        self.class_names = tuple(names) if names and self.has_top else None
 
     def load_into(self, model: Any, new_top: bool = False) -> None:
         """See `Checkpoint`."""
@@ -136,6 +139,11 @@ def _check_fields(header: dict[str, Any]) -> None:
                 raise ValueError(f"its header's {owner}{name} must be a JSON {_JSON[kind]}, not {_brief(value)}.")
     if header.get("kernels") is None or {"function", "arguments"} - header.keys():
         raise ValueError("its header lacks function, arguments or kernels.")
+    names = header.get("class_names") or []
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"its header's class_names must be strings, not {_brief(names)}.")
+    if names and (arguments or {}).get("num_classes", len(names)) != len(names):
+        raise ValueError(f"its header names {len(names)} classes, and its network has {arguments['num_classes']}.")
     if (arguments or {}).get("include_top", True) is None or (arguments or {}).get("num_classes", 1) in (None, 0):
         raise ValueError("its header's arguments' include_top and num_classes must have a value.")
 

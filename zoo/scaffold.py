@@ -99,11 +99,13 @@ class ModelInfo:
     Attributes:
         function, arguments: What was called.
         preprocessing: What the weights that it was made with expect at the input; ``None`` where nobody knows.
+        class_names: What its classes are called by these weights, in their order; ``None`` where nobody knows.
     """
 
     function: str
     arguments: Mapping[str, Any]
     preprocessing: str | None = None
+    class_names: tuple[str, ...] | None = None
 
 
 _INFO: weakref.WeakKeyDictionary[tf.keras.Model, ModelInfo] = weakref.WeakKeyDictionary()
@@ -115,10 +117,14 @@ def model_info(model: tf.keras.Model) -> ModelInfo | None:
 
 
 def record_model(
-    model: tf.keras.Model, function: str, arguments: Mapping[str, Any], preprocessing: str | None = None
+    model: tf.keras.Model,
+    function: str,
+    arguments: Mapping[str, Any],
+    preprocessing: str | None = None,
+    class_names: tuple[str, ...] | None = None,
 ) -> tf.keras.Model:
     """Remember how ``model`` was made, for `model_info`, and return it."""
-    _INFO[model] = ModelInfo(function, arguments, preprocessing)
+    _INFO[model] = ModelInfo(function, arguments, preprocessing, class_names)
     return model
 
 
@@ -250,6 +256,7 @@ class Scaffold:
                 else tf.keras.activations.serialize(tf.keras.activations.get(activation)),
             },
             self._checkpoint.preprocessing if self._checkpoint else None,
+            self._checkpoint.class_names if self._checkpoint and self.include_top and not self._has_new_top() else None,
         )
 
     def _has_new_top(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from . import registry
 from .cache import fetch, verify
 from .checkpoint import Checkpoint, open_checkpoint
+from .samples import class_names
 
 _DATA = Path(__file__).parent / "data"
 
@@ -87,7 +88,7 @@ class Weights:
     def open(self) -> Checkpoint:
         """Return the file as a checkpoint; see `path` for the errors."""
         checkpoint = open_checkpoint(self.path(), registry.entry(self.model).build.__name__)
-        checkpoint.preprocessing = self.preprocessing
+        checkpoint.preprocessing, checkpoint.class_names = self.preprocessing, class_names(self.dataset)
         return checkpoint
 
 

@@ -198,18 +198,20 @@ def load(
 ) -> Loaded:
     """Load a registered model for inference.
 
-    A file of weights does not say what its classes are called: ``classes`` does, or nobody knows.
+    What the classes are called ``classes`` says, else the weights, or nobody knows.
     """
     from .. import zoo
 
     rows = zoo.list_weights(name)
     tag = weights or _only(name, rows)
     row = _registered(name, tag) if not os.path.isfile(tag) else None
-    names = _class_names(classes) if classes else zoo.class_names(row.dataset) if row else None
+    names = _class_names(classes) if classes else None
     with redirect_stdout(sys.stderr):  # Keras tells of downloads on standard output, which may be JSON's
         model = zoo.load(name, weights=tag, **options)
     if names and len(names) != model.output_shape[-1]:
         raise ValueError(f"{len(names)} classes are named, but the model has {model.output_shape[-1]}.")
+    info = zoo.model_info(model)
+    names = names or (info and info.class_names)
     # Weights for any size leave height and width open.
     native = zoo.entry(name).native_shape
     size = model.input_shape[1] or native[0], model.input_shape[2] or native[1]

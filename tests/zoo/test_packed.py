@@ -195,6 +195,21 @@ def test_another_head_on_a_packed_body(tmp_path, caplog):
         zoo.WideResNet(weights=headless)
 
 
+def test_class_names_are_kept(tmp_path, tiny):
+    path = tmp_path / "wrn.onebit"
+    model = zoo.WideResNet(depth=8, width=1, num_classes=2)
+    assert zoo.model_info(zoo.load_packed(zoo.save_packed(model, path))).class_names is None
+    zoo.save_packed(model, path, class_names=["cat", "dog"])
+    loaded = zoo.WideResNet(weights=path)
+    assert zoo.model_info(loaded).class_names == ("cat", "dog")
+    assert zoo.model_info(zoo.load_packed(zoo.save_packed(loaded, path))).class_names == ("cat", "dog"), "handed on"
+    for other in ({"num_classes": 3}, {"include_top": False}):
+        assert zoo.model_info(zoo.WideResNet(weights=path, **other)).class_names is None
+    with pytest.raises(ValueError, match="class_names must be 2 names, as many as the model has classes, not 3"):
+        zoo.save_packed(model, path, class_names="abc")
+    assert zoo.model_info(zoo.load("birealnet20", weights="cifar10")).class_names == zoo.class_names("cifar10")
+
+
 def test_pooled_features_get_a_classifier(tmp_path):
     pooled = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg"))
     path = zoo.save_packed(pooled, tmp_path / "pooled.onebit")

@@ -324,6 +324,13 @@ def test_options_of_the_top_that_lie(argument, value, valid, write, zoo_model):
     refused(write(join(outer, header, data)), zoo_model, "", ["load_packed", "function"])
 
 
+@pytest.mark.parametrize("names", ["ab", [1, 2], [["a"]], {"a": 1}, ["a"] * 11, 5])
+def test_class_names_that_lie(names, valid, write, zoo_model):
+    outer, header, data = parts(valid)
+    header["class_names"] = names
+    refused(write(join(outer, header, data)), zoo_model, "header.*(class_names|names 11 classes)")
+
+
 def test_hidden_growth_behind_a_new_top(valid, write, zoo_model):
     """That the caller asks for another head does not open the limit for the body."""
     outer, header, data = parts(valid)
