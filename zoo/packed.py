@@ -75,7 +75,7 @@ def save_packed(
     if preprocessing is not None:
         get_preprocessing(preprocessing)
     info = model_info(model)
-    names = class_names if class_names is not None else info and info.class_names
+    names = info.class_names if class_names is None and info else class_names
     if names is not None and len(names) != model.output_shape[-1]:
         raise ValueError(
             f"class_names must be {model.output_shape[-1]} names, as many as the model has classes, not {len(names)}."

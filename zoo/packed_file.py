@@ -142,8 +142,9 @@ def _check_fields(header: dict[str, Any]) -> None:
     names = header.get("class_names") or []
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"its header's class_names must be strings, not {_brief(names)}.")
-    if names and (arguments or {}).get("num_classes", len(names)) != len(names):
-        raise ValueError(f"its header names {len(names)} classes, and its network has {arguments['num_classes']}.")
+    classes = (arguments or {}).get("num_classes", len(names))
+    if names and classes != len(names):
+        raise ValueError(f"its header names {len(names)} classes, and its network has {classes}.")
     if (arguments or {}).get("include_top", True) is None or (arguments or {}).get("num_classes", 1) in (None, 0):
         raise ValueError("its header's arguments' include_top and num_classes must have a value.")
 

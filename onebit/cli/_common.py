@@ -211,7 +211,8 @@ def load(
     if names and len(names) != model.output_shape[-1]:
         raise ValueError(f"{len(names)} classes are named, but the model has {model.output_shape[-1]}.")
     info = zoo.model_info(model)
-    names = names or (info and info.class_names)
+    if not names and info:
+        names = info.class_names
     # Weights for any size leave height and width open.
     native = zoo.entry(name).native_shape
     size = model.input_shape[1] or native[0], model.input_shape[2] or native[1]
