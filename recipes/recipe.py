@@ -135,7 +135,8 @@ def _checked(function: Callable[..., Recipe], settings: Mapping[str, Any]) -> di
         checked[name] = _read(value, kinds)
         if type(checked[name]) not in kinds:
             wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-            raise ValueError(f"The setting {name} must be {wanted}, such as {defaults[name]!r}, not {value!r}.")
+            example = "" if defaults[name] is None else f" such as {defaults[name]!r},"
+            raise ValueError(f"The setting {name} must be {wanted},{example} not {value!r}.")
     return checked
 
 

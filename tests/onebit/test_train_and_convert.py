@@ -30,7 +30,7 @@ def run(*arguments):
         (("train", "irnett", "-o", "RUN"), "Did you mean 'irnet'", 2),
         (("train", "irnet"), "Missing option '--output'", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epoch=3"), "no setting 'epoch'. Did you mean 'epochs'", 2),
-        (("train", "irnet", "-o", "RUN", "--set", "epochs=x"), "epochs must be int, such as 400, not 'x'", 2),
+        (("train", "irnet", "-o", "RUN", "--set", "epochs=x"), "epochs must be int or None, not 'x'", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epochs=3", "--epochs", 3), "Give either --epochs or --set", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epochs"), "--set wants KEY=VALUE", 2),
         (("train", "irnet", "-o", "RUN", "--data-dir", "EMPTY"), "is not prepared in", 1),

@@ -337,5 +337,5 @@ class TestRecipes:
         for text, value in (("none", 7), ("3", 3)):
             settings = recipes.get_recipe("birealnet_staged", epochs=7, pretraining_epochs=text).settings
             assert settings["pretraining_epochs"] == value
-        with pytest.raises(ValueError, match="pretraining_epochs must be int or None, such as None, not 'ten'"):
+        with pytest.raises(ValueError, match="pretraining_epochs must be int or None, not 'ten'"):
             recipes.get_recipe("birealnet_staged", pretraining_epochs="ten")
