@@ -109,7 +109,8 @@ def train(
         "precision": precision,
         "strategy": strategy,
     }
-    environment, present = _check_folder(output, plan, chief), _environment()
+    present = _environment()
+    environment = _check_folder(output, plan, present, chief)
     if (output / "record.json").exists():
         return _read_json(output / "record.json")
     if chief and environment != present:
@@ -170,12 +171,12 @@ def _workplace(output: Path, chief: bool) -> Iterator[Path]:
         yield folder
 
 
-def _check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> dict[str, Any]:
+def _check_folder(output: Path, plan: Mapping[str, Any], present: dict[str, Any], chief: bool) -> dict[str, Any]:
     """Check that a run's folder is this run's, empty or absent, and return the environment that it was begun in.
 
     A run whose first epoch never ended counts as none. One whose checkpoints were deleted is still a run.
     """
-    there, wanted, present = _begun(output), json.loads(json.dumps(plan)), _environment()
+    there, wanted = _begun(output), json.loads(json.dumps(plan))
     environment = there.pop("environment", present)
     trained = any((output / name).exists() for name in ("history.csv", "record.json"))
     if there and there != wanted:
