@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
-import logging
-import os
 import platform
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +23,8 @@ from .data import Images, as_images, batches, normalised
 from .datasets import load_dataset
 from .distiller import Distiller, teacher_logits
 from .recipe import Recipe, Stage, get_recipe
+from .run_folder import begun, check_folder, read_json, workplace, write_json
 from .strategies import get_strategy, is_chief, share, synchronise
-
-log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 
@@ -95,7 +88,7 @@ def train(
         recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, limit))
     output, chief = Path(output), is_chief(strategy)
     if precision == "auto":
-        precision = _begun(output).get("precision") or fast_precision()
+        precision = begun(output).get("precision") or fast_precision()
     started = time.perf_counter()
     scope = get_strategy(strategy).scope()  # before any tensor is made
     given = _open(recipe, data, None, limit) if data is not None else None
@@ -109,22 +102,16 @@ def train(
         "precision": precision,
         "strategy": strategy,
     }
-    present = _environment()
-    environment = _check_folder(output, plan, present, chief)
+    environment = check_folder(output, plan, chief)
     if (output / "record.json").exists():
-        return _read_json(output / "record.json")
-    if chief and environment != present:
-        log.warning(
-            "%s was begun with %s and goes on with %s: rounding will part its weights from an uninterrupted run's.",
-            *(output, _listed(environment), _listed(present)),
-        )
+        return read_json(output / "record.json")
     if verbose and chief:
         print(f"{recipe.name} on {plan['data']} in {precision}, to {output}", flush=True)
     training, test = given or _open(recipe, None, data_dir, limit)
     _check_lengths(recipe, training.count)
     before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
-    with _workplace(output, chief) as folder, scope:
-        _write_json(folder / "run.json", {**plan, "environment": environment})
+    with workplace(output, chief) as folder, scope:
+        write_json(folder / "run.json", {**plan, "environment": environment})
         try:
             if precision == "float64":
                 tf.keras.backend.set_floatx("float64")
@@ -153,54 +140,6 @@ def _open(
     return training, test
 
 
-@contextlib.contextmanager
-def _workplace(output: Path, chief: bool) -> Iterator[Path]:
-    """Yield the folder that a process writes to: the run's, or, but for the chief, a copy that nobody will miss.
-
-    All workers must save what they have, for they put averages together only then.
-    """
-    if chief:
-        output.mkdir(parents=True, exist_ok=True)
-        yield output
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "run"
-        if output.exists():
-            shutil.copytree(output, folder, ignore=shutil.ignore_patterns("run.json", ".*"))
-        folder.mkdir(exist_ok=True)
-        yield folder
-
-
-def _check_folder(output: Path, plan: Mapping[str, Any], present: dict[str, Any], chief: bool) -> dict[str, Any]:
-    """Check that a run's folder is this run's, empty or absent, and return the environment that it was begun in.
-
-    A run whose first epoch never ended counts as none. One whose checkpoints were deleted is still a run.
-    """
-    there, wanted = _begun(output), json.loads(json.dumps(plan))
-    environment = there.pop("environment", present)
-    trained = any((output / name).exists() for name in ("history.csv", "record.json"))
-    if there and there != wanted:
-        if trained or any(output.glob("checkpoints/*/*.index")):
-            found, asked = _flat(there), _flat(wanted)
-            different = [
-                f"{name} {found.get(name)!r} instead of {asked.get(name)!r}"
-                for name in {**asked, **found}
-                if found.get(name) != asked.get(name)
-            ]
-            raise ValueError(f"{output} holds another run, with {'; '.join(different)}. Choose another output folder.")
-        if chief:
-            shutil.rmtree(output / "tensorboard", ignore_errors=True)
-    # Not counting what `replacing` leaves behind when it is killed.
-    if chief and not there and any(path.name[0] != "." for path in output.glob("*")):
-        raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
-    return environment if trained else present
-
-
-def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan with its settings among the rest."""
-    return {**{name: value for name, value in plan.items() if name != "settings"}, **plan.get("settings", {})}
-
-
 def _check_lengths(recipe: Recipe, images: int) -> None:
     if not 1 <= recipe.batch_size <= images:
         raise ValueError(
@@ -209,26 +148,6 @@ def _check_lengths(recipe: Recipe, images: int) -> None:
     for stage in recipe.stages:
         if stage.epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {stage.epochs} (stage {stage.name!r}).")
-
-
-def _begun(output: Path) -> dict[str, Any]:
-    """Return what the run in a folder was started with, and where, or nothing."""
-    path = output / "run.json"
-    return _read_json(path) if path.exists() else {}
-
-
-def _environment() -> dict[str, Any]:
-    """Return what decides, besides a run's plan, how its sums are rounded."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or available,
-        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
-        "tensorflow": tf.__version__,
-    }
-
-
-def _listed(environment: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in environment.items())
 
 
 class _Run:
@@ -354,7 +273,7 @@ class _Run:
             class_names=class_names(plan["data"]),
         )
         plot_history(rows, self.output / "curves.png", self.recipe.name)
-        _write_json(self.output / "record.json", record)
+        write_json(self.output / "record.json", record)
         return record
 
 
@@ -369,18 +288,3 @@ class _Finish(tf.keras.callbacks.Callback):
         if epoch + 1 == self.stage.epochs and self.stage.finish is not None:
             # An epoch beyond the training's: other images than those of the last one.
             self.stage.finish(self.network, self.run._batches(self.stage, self.stage.epochs, self.stage.epochs + 1))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Choose another output folder.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object. Choose another output folder.")
-    return content
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from onebit import recipes, zoo
 from onebit.quantizers import EDESchedule
-from onebit.recipes import DivergedError, Recipe, Stage, trainer
+from onebit.recipes import DivergedError, Recipe, Stage, run_folder, trainer
 from onebit.recipes.augmentation import flip_and_shift
 from onebit.recipes.birealnet import inherit_all
 from onebit.recipes.optimizers import L2SGD
@@ -160,12 +160,12 @@ def test_a_run_that_goes_on_elsewhere_says_so(finished, copy, caplog, monkeypatc
     }
 
     def warnings():
-        return [record.getMessage() for record in caplog.records if record.name == trainer.__name__]
+        return [record.getMessage() for record in caplog.records if record.name == run_folder.__name__]
 
     (copy / "record.json").unlink()
     recipes.train(recipe(), copy, data=DATA, verbose=0)
     assert not warnings()
-    monkeypatch.setattr(trainer.os, "sched_getaffinity", lambda process: range(99))
+    monkeypatch.setattr(run_folder.os, "sched_getaffinity", lambda process: range(99))
     recipes.train(recipe(), copy, data=DATA, verbose=0)
     assert not warnings(), "it was finished"
     (copy / "record.json").unlink()

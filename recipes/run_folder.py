@@ -1,0 +1,112 @@
+"""A run's folder: what is run there and where it was begun, so that no other run writes into it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from ..zoo.files import replacing
+
+log = logging.getLogger(__name__)
+
+
+def begun(output: Path) -> dict[str, Any]:
+    """Return what the run in a folder was started with, and where, or nothing."""
+    path = output / "run.json"
+    return read_json(path) if path.exists() else {}
+
+
+def check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> dict[str, Any]:
+    """Check that a run's folder is this run's, empty or absent, and return the environment that it was begun in.
+
+    A run whose first epoch never ended counts as none. One whose checkpoints were deleted is still a run. The chief
+    warns if the run is to go on in another environment.
+    """
+    there, wanted, present = begun(output), json.loads(json.dumps(plan)), _environment()
+    environment = there.pop("environment", present)
+    trained = any((output / name).exists() for name in ("history.csv", "record.json"))
+    if there and there != wanted:
+        if trained or any(output.glob("checkpoints/*/*.index")):
+            found, asked = _flat(there), _flat(wanted)
+            different = [
+                f"{name} {found.get(name)!r} instead of {asked.get(name)!r}"
+                for name in {**asked, **found}
+                if found.get(name) != asked.get(name)
+            ]
+            raise ValueError(f"{output} holds another run, with {'; '.join(different)}. Choose another output folder.")
+        if chief:
+            shutil.rmtree(output / "tensorboard", ignore_errors=True)
+    # Not counting what `replacing` leaves behind when it is killed.
+    if chief and not there and any(path.name[0] != "." for path in output.glob("*")):
+        raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
+    if not trained:
+        return present
+    if chief and environment != present and not (output / "record.json").exists():
+        log.warning(
+            "%s was begun with %s and goes on with %s: rounding will part its weights from an uninterrupted run's.",
+            *(output, _listed(environment), _listed(present)),
+        )
+    return environment
+
+
+def _environment() -> dict[str, Any]:
+    """Return what decides, besides a run's plan, how its sums are rounded."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or available,
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        "tensorflow": tf.__version__,
+    }
+
+
+def _listed(environment: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in environment.items())
+
+
+def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan with its settings among the rest."""
+    return {**{name: value for name, value in plan.items() if name != "settings"}, **plan.get("settings", {})}
+
+
+@contextlib.contextmanager
+def workplace(output: Path, chief: bool) -> Iterator[Path]:
+    """Yield the folder that a process writes to: the run's, or, but for the chief, a copy that nobody will miss.
+
+    All workers must save what they have, for they put averages together only then.
+    """
+    if chief:
+        output.mkdir(parents=True, exist_ok=True)
+        yield output
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        if output.exists():
+            shutil.copytree(output, folder, ignore=shutil.ignore_patterns("run.json", ".*"))
+        folder.mkdir(exist_ok=True)
+        yield folder
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a file of a run, or raise `ValueError`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. Choose another output folder.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object. Choose another output folder.")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of a run in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
