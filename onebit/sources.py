@@ -109,21 +109,6 @@ def is_tfds_name(source: str) -> bool:
     return source != "sample" and not Path(source).exists() and _TFDS_NAME.fullmatch(source) is not None
 
 
-def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
-    """Return images (n, height, width, 3) as a network of so many channels takes them: in grey for 1.
-
-    Raises:
-        ValueError: ``channels`` is neither 3 nor 1.
-    """
-    from PIL import Image
-
-    if channels == 1:
-        return np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])[..., None]
-    if channels != 3:
-        raise ValueError(f"Images have 3 channels, or 1 in grey, but the model takes {channels}.")
-    return images
-
-
 def _tfds(source: str, split: str | None, data_dir: str | None) -> Dataset:
     from .recipes.augmentation import centre
     from .recipes.datasets import DATASETS
@@ -234,7 +219,7 @@ def _folder(path: Path, names: Sequence[str] | None) -> Dataset:
     labels = np.array([label for _, label in files])
 
     def images(part: slice, shape: Shape, crop: float) -> np.ndarray:
-        return with_channels(read_images(paths[part], shape[:2], crop), shape[2])
+        return read_images(paths[part], shape[:2], crop, shape[2])
 
     return _sliced(str(path), labels, images, len(names or index), note)
 

@@ -23,7 +23,7 @@ from .counts import count
 from .export_check import Agreement, binary_layers, compare, float_fallbacks, shifted_convolutions
 from .export_form import check_engine, export_form
 from .files import check_target, replacing
-from .images import check_size, get_preprocessing, preprocessing_of
+from .images import check_size, get_preprocessing, preprocessing_of, with_channels
 from .interpreter import open_interpreter, require_engine
 from .samples import sample_images
 from .tflite_file import BINARY_CONVOLUTION, read_tflite
@@ -196,26 +196,28 @@ def default_images(model: tf.keras.Model, count: int = 200) -> np.ndarray:
     """Return ``count`` sample images of CIFAR-10 of the size and preprocessing that ``model`` takes, float32.
 
     Raises:
-        ValueError: The model does not take images of three channels.
+        ValueError: The model does not take images of three channels or one.
     """
-    if len(model.input_shape) != 4 or model.input_shape[-1] != 3:
+    if len(model.input_shape) != 4 or model.input_shape[-1] not in (1, 3):
         raise ValueError(
-            f"images must be given: the samples have three channels, and the model's input is {model.input_shape[1:]}."
+            f"images must be given: the samples have 3 channels, or 1 in grey, and the model's input is "
+            f"{model.input_shape[1:]}."
         )
     prepare = get_preprocessing(preprocessing_of(model) or "imagenet")
-    return prepare(resized_sample(model.input_shape[1:3], count))
+    height, width, channels = model.input_shape[1:]
+    return prepare(resized_sample((height, width), count, channels))
 
 
-def resized_sample(size: tuple[int, int], count: int) -> np.ndarray:
-    """Return the first ``count`` of `sample_images`, of (height, width) ``size``, uint8."""
+def resized_sample(size: tuple[int, int], count: int, channels: int = 3) -> np.ndarray:
+    """Return the first ``count`` of `sample_images`, of (height, width) ``size``, in colour or grey (1), uint8."""
     from PIL import Image
 
-    images = sample_images().images[:count]
-    if images.shape[1:3] == tuple(size):
-        return images
     height, width = check_size(size)
-    resize = functools.partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BICUBIC)
-    return np.stack([np.asarray(resize(Image.fromarray(image))) for image in images])
+    images = sample_images().images[:count]
+    if images.shape[1:3] != (height, width):
+        resize = functools.partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BICUBIC)
+        images = np.stack([np.asarray(resize(Image.fromarray(image))) for image in images])
+    return with_channels(images, channels)
 
 
 _PLAIN = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

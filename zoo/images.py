@@ -108,6 +108,21 @@ def _with_colours(image: PIL.Image.Image) -> PIL.Image.Image:
     return image.convert("RGB")
 
 
+def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Return images (n, height, width, 3), uint8, as a network of so many channels takes them: in grey for 1.
+
+    Raises:
+        ValueError: ``channels`` is neither 3 nor 1.
+    """
+    from PIL import Image
+
+    if channels not in (1, 3):
+        raise ValueError(f"Images have 3 channels, or 1 in grey, but the model takes {channels}.")
+    if channels == 3 or not len(images):
+        return images[..., :channels]
+    return np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images])[..., None]
+
+
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return the (height, width) to bring images to, or raise `ValueError`: a file may ask for any."""
     if not all(isinstance(n, int) and 1 <= n <= LARGEST for n in size):
@@ -115,20 +130,23 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def read_images(paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
+def read_images(
+    paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], crop: float = 1.0, channels: int = 3
+) -> np.ndarray:
     """Read image files of any format that Pillow knows, and cut and resize each to the same size.
 
     Args:
         paths: The files.
         size: (height, width) of the result, each 1 to 4096 pixels.
         crop: Share of the largest central rectangle of that aspect ratio to keep.
+        channels: 3, in colour, or 1, in grey.
 
     Returns:
-        (n, height, width, 3), uint8.
+        (n, height, width, channels), uint8.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A file is not an image, or is damaged; or the size is out of its range.
+        ValueError: A file is not an image, or is damaged; or the size or the channels are out of their range.
     """
     from PIL import Image, ImageOps
 
@@ -146,4 +164,4 @@ def read_images(paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], 
         left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
         box = (left, top, left + scale * width, top + scale * height)
         images.append(np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box)))
-    return np.stack(images) if images else np.zeros((0, height, width, 3), np.uint8)
+    return with_channels(np.stack(images) if images else np.zeros((0, height, width, 3), np.uint8), channels)

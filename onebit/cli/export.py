@@ -81,7 +81,7 @@ def command(
     import numpy as np
 
     from .. import zoo
-    from ..sources import open_dataset, with_channels
+    from ..sources import open_dataset
 
     check_data_options(data)
     loaded = load(model, weights, preprocessing)
@@ -89,7 +89,7 @@ def command(
     if images > source.count:
         refuse(f"beyond the {source.count} images of --data {data}", "images")
     if data == "sample":
-        sample = with_channels(zoo.resized_sample(loaded.size, images), loaded.channels)
+        sample = zoo.resized_sample(loaded.size, images, loaded.channels)
         pictures = zoo.get_preprocessing(loaded.preprocessing)(sample)
     else:
         batches = source.batches(loaded.size, loaded.preprocessing, limit=images, channels=loaded.channels)

@@ -47,11 +47,10 @@ def command(
     from scipy.special import softmax
 
     from .. import zoo
-    from ..sources import with_channels
 
     loaded = load(model, weights, preprocessing, classes)
     prepare = zoo.get_preprocessing(loaded.preprocessing)
-    pixels = with_channels(zoo.read_images(images, loaded.size, prepare.crop_for(loaded.size)), loaded.channels)
+    pixels = zoo.read_images(images, loaded.size, prepare.crop_for(loaded.size), loaded.channels)
     probabilities = loaded.model.predict(prepare(pixels), verbose=0)
     if _returns_logits(loaded.model):
         probabilities = softmax(probabilities, axis=-1)

@@ -63,10 +63,11 @@ def test_the_file_computes_what_keras_computes(name: str, options: dict, tmp_pat
     assert [each.name for each in tmp_path.iterdir()] == ["model.tflite"]
 
 
-def test_default_images_have_the_size_and_preprocessing_of_the_model(shallow):
-    model = zoo.load("birealnet20", input_shape=(8, 12, 3))
+@pytest.mark.parametrize("shape", [(8, 12, 3), (8, 12, 1)])
+def test_default_images_have_the_shape_and_preprocessing_of_the_model(shape, shallow):
+    model = zoo.load("birealnet20", input_shape=shape)
     images = export_module.default_images(model)
-    assert images.shape == (200, 8, 12, 3) and images.dtype == np.float32
+    assert images.shape == (200, *shape) and images.dtype == np.float32
     assert abs(images.mean()) < 0.5 < images.std() < 2  # ImageNet's preprocessing, not raw pixels
 
 

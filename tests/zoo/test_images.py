@@ -97,6 +97,19 @@ def test_rotated_and_grey_images_are_read(tmp_path: Path):
     np.testing.assert_array_equal(read[..., 1], np.asarray(image)[::-1, ::-1])
 
 
+def test_images_in_grey(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(zoo.read_images([tmp_path / "a.png"], (8, 8), channels=1), grey[None, ..., None])
+    assert zoo.read_images([], (8, 6), channels=1).shape == (0, 8, 6, 1)
+    assert zoo.resized_sample((8, 6), 2, channels=1).shape == (2, 8, 6, 1)
+    first = Image.fromarray(zoo.sample_images().images[0]).convert("L")
+    np.testing.assert_array_equal(zoo.resized_sample((32, 32), 1, channels=1)[0, ..., 0], first)
+    with pytest.raises(ValueError, match="3 channels, or 1 in grey, but the model takes 2"):
+        zoo.read_images([tmp_path / "a.png"], (8, 8), channels=2)
+
+
 @pytest.mark.parametrize("size", [(10**6, 10**6), (4097, 8), (0, 8), (None, 8)])
 def test_sizes_that_would_take_all_memory_are_refused(size, tmp_path: Path):
     """A packed file of a few kilobytes may claim any."""
