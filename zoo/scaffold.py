@@ -175,8 +175,9 @@ class Scaffold:
             left_open = self._checkpoint.top_options.keys() - options.keys() - moot
             self._options.update((name, self._checkpoint.top_options[name]) for name in left_open)
         self.num_classes = self._resolve_classes(native_classes)
+        self._new_top = self._has_new_top()
         if budget:
-            budget.free_top = self._has_new_top()
+            budget.free_top = self._new_top
         self._check_pooling()
         self.inputs = self._resolve_input(native_shape, min_size)
 
@@ -256,7 +257,7 @@ class Scaffold:
                 else tf.keras.activations.serialize(tf.keras.activations.get(activation)),
             },
             self._checkpoint.preprocessing if self._checkpoint else None,
-            self._checkpoint.class_names if self._checkpoint and self.include_top and not self._has_new_top() else None,
+            self._checkpoint.class_names if self._checkpoint and self.include_top and not self._new_top else None,
         )
 
     def _has_new_top(self) -> bool:
@@ -268,8 +269,7 @@ class Scaffold:
     def _load_into(self, model: tf.keras.Model) -> None:
         if self._checkpoint is None:
             return
-        new_top = self._has_new_top()
-        if new_top:
+        if self._new_top:
             has = self._checkpoint.num_classes
             log.warning(
                 "%s has %s, but %s has %d classes: the body is loaded, and the classifier starts anew.",
@@ -278,7 +278,7 @@ class Scaffold:
                 model.name,
                 self.num_classes,
             )
-        self._checkpoint.load_into(model, new_top=new_top)
+        self._checkpoint.load_into(model, new_top=self._new_top)
 
 
 def _is_keras_tensor(value: Any) -> bool:
