@@ -24,23 +24,18 @@ behaviour.
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
-
-import h5py
 import larq as lq
-import numpy as np
 import tensorflow as tf
 
-from ..zoo import entry, get_preprocessing, load, load_packed, preprocessing_of
+from ..zoo import entry
 from ..zoo.naming import binary_kernels
 from .augmentation import flip_and_light
 from .birealnet import inherit_all
 from .datasets import usual_augmentation
-from .distiller import logits_model
 from .optimizers import L2Adam
 from .recipe import Recipe, Stage, register
 from .schedules import LinearEpochs
+from .teachers import load_teacher
 
 PREPROCESSING = "imagenet"
 
@@ -91,48 +86,6 @@ def reactnet(
         )
 
     return Recipe("reactnet", dataset, batch_size, PREPROCESSING, [step(1), step(2)])
-
-
-def load_teacher(teacher: str, preprocessing: str) -> tf.keras.Model:
-    """Return a teacher for images of a preprocessing, from ``"MODEL:TAG"``, a packed file or a ``.keras`` file.
-
-    Raises:
-        ValueError: It is none of these, or Keras' safe mode, which keeps the code in Lambda layers from running,
-            refuses it.
-    """
-    model = _open_teacher(teacher)
-    own, given = (get_preprocessing(name) for name in (preprocessing_of(model) or preprocessing, preprocessing))
-    if (own.mean, own.std) == (given.mean, given.std):
-        return model
-    channels = model.input_shape[-1]
-    (mean, std), (own_mean, own_std) = (np.array(each.constants(channels)) for each in (given, own))
-    again = tf.keras.layers.Rescaling(std / own_std, (mean - own_mean) / own_std, dtype="float32")
-    images = tf.keras.Input(model.input_shape[1:])
-    return tf.keras.Model(images, logits_model(model)(again(images)))
-
-
-def _open_teacher(teacher: str) -> tf.keras.Model:
-    path = Path(teacher)
-    if path.is_dir() or (path.exists() and h5py.is_hdf5(path)):
-        raise ValueError(
-            f"teacher={teacher!r} is a SavedModel or an HDF5 file, which may hold code that runs when it is opened. "
-            "Save the model again, as .keras, or pack it."
-        )
-    # Keras goes by the name first: what is not both is for it a SavedModel or HDF5.
-    if path.suffix == ".keras" and zipfile.is_zipfile(path):
-        try:
-            return tf.keras.models.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # whatever a damaged file leads Keras to
-            raise ValueError(f"teacher={teacher!r} cannot be opened in Keras' safe mode: {error}") from error
-    if path.exists():
-        return load_packed(path)
-    name, _, tag = teacher.partition(":")
-    if not tag:
-        raise ValueError(
-            f"teacher={teacher!r} is neither MODEL:TAG (registered weights), nor the path of a packed file "
-            "or of a .keras file."
-        )
-    return load(name, weights=tag)
 
 
 def _build(model: str, step: int, **options: object) -> tf.keras.Model:

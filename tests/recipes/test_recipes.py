@@ -1,9 +1,8 @@
-"""Every recipe: its stages at small scale, one handed to the next, and the teacher's forms."""
+"""Every recipe: its stages at small scale, one handed to the next."""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import tensorflow as tf
 
 from onebit import recipes, zoo
 from onebit.recipes.birealnet import inherit_all
-from onebit.recipes.reactnet import load_teacher
 from onebit.zoo.naming import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 
@@ -92,52 +90,6 @@ def test_mcdonnell_cuts_out_where_it_is_told_to():
     for cutout in (False, True):
         [stage] = recipes.get_recipe("mcdonnell", dataset="mnist", cutout=cutout).stages
         assert bool(tf.reduce_any(stage.augment(images, tf.constant([1, 2], tf.int64)) != 7)) == cutout
-
-
-def test_a_teacher_sees_images_as_its_weights_want_them(tmp_path):
-    model = zoo.WideResNet(depth=8, width=1, classifier_activation=None)
-    path = zoo.save_packed(model, tmp_path / "teacher.onebit")
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
-    teacher = load_teacher(str(path), "imagenet")
-    expected = zoo.load_packed(path)(images)
-    np.testing.assert_allclose(teacher(zoo.get_preprocessing("imagenet")(images)), expected, atol=2e-3)
-    np.testing.assert_array_equal(load_teacher(str(path), "raw")(images), expected)
-
-
-def keras_file(tmp_path, layer):
-    model = tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=SHAPE), layer, tf.keras.layers.Dense(10)])
-    for name in ("model.keras", "model.h5", "folder"):
-        model.save(tmp_path / name)
-    shutil.copy(tmp_path / "model.h5", tmp_path / "disguised.keras")
-    shutil.copytree(tmp_path / "folder", tmp_path / "folder.keras")
-    return model
-
-
-def test_a_teacher_may_be_a_keras_file(tmp_path):
-    model = keras_file(tmp_path, tf.keras.layers.ReLU())
-    images = np.ones((2, *SHAPE), np.float32)
-    teacher = load_teacher(str(tmp_path / "model.keras"), "imagenet")
-    np.testing.assert_allclose(teacher(images), model(images), rtol=1e-6)
-
-
-def test_opening_a_teacher_runs_no_code(tmp_path):
-    """Whatever its name says it is."""
-    touched = tmp_path / "touched"
-    keras_file(
-        tmp_path,
-        tf.keras.layers.Lambda(lambda x, path=str(touched): (__import__("pathlib").Path(path).touch(), x)[1]),
-    )
-    touched.unlink()
-    tf.keras.models.load_model(tmp_path / "model.h5")
-    touched.unlink()  # so it would
-    for name in ("model.h5", "disguised.keras", "folder", "folder.keras"):
-        with pytest.raises(ValueError, match=rf"teacher='.*{name}' is a SavedModel or an HDF5 file.*Save .* as .keras"):
-            load_teacher(str(tmp_path / name), "imagenet")
-    with pytest.raises(ValueError, match=r"teacher='.*model.keras' cannot be opened in Keras' safe mode: .*lambda"):
-        load_teacher(str(tmp_path / "model.keras"), "imagenet")
-    with pytest.raises(ValueError, match="neither MODEL:TAG"):
-        load_teacher("absent.keras", "imagenet")
-    assert not touched.exists()
 
 
 def test_the_released_code_of_reactnet_forgets_the_kernels():
