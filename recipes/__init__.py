@@ -1,7 +1,7 @@
 """How the papers' networks are trained: one recipe per paper, and what runs it."""
 
 from . import birealnet, ftbnn, irnet, mcdonnell, reactnet  # noqa: F401  (each registers its recipes)
-from .callbacks import DivergedError, FlipRatio
+from .callbacks import DivergedError, FlipRatio, NegativeSlopes
 from .datasets import DATASETS, load_dataset
 from .distiller import Distiller, logits_model, teacher_logits
 from .losses import SmoothedCrossentropy, distribution_loss
@@ -15,6 +15,7 @@ __all__ = [
     "Distiller",
     "DivergedError",
     "FlipRatio",
+    "NegativeSlopes",
     "Recipe",
     "SmoothedCrossentropy",
     "Stage",

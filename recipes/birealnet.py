@@ -17,25 +17,29 @@ trains the CIFAR form with the paper's settings: the authors published ImageNet 
 | batch | 128 | 512 |
 | images of ImageNet | shorter side 256, 224 at random, flipped | 8-100 % of the area, flipped, lighting |
 | label smoothing | none | 0.1 |
-| gradient of binary weights | with their scale (`MagnitudeAwareSign`) | without (`ScaledSign`), as here in both |
+| gradient of binary weights | with their scale (paper); as it is (Caffe) | clipped (`ScaledSign`), as here in both |
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from ..zoo import load
-from ..zoo.naming import assign, binary_kernels, named_variables
 from .augmentation import flip, flip_and_light, random_place
 from .datasets import usual_augmentation
+from .inherit import inherit_all, inherit_signs
 from .losses import SmoothedCrossentropy
 from .moments import average_batch_moments
 from .optimizers import L2SGD, L2Adam
 from .recipe import Recipe, Stage, register, resolved
 from .schedules import LinearEpochs, StepEpochs
+
+# Batch and rate by the number of layers, where they are not 18's.
+OTHERS = {"birealnet50": (256, 5e-4)}
+# Of the staged training: epochs, batch, rate.
+OTHERS_STAGED = {"birealnet34": (40, 1024, 0.08)}
 
 
 @register
@@ -44,8 +48,8 @@ def birealnet(
     model: str = "birealnet20",
     dataset: str = "cifar10",
     epochs: int = 256,
-    batch_size: int = 512,
-    lr: float = 1e-3,
+    batch_size: int | None = None,
+    lr: float | None = None,
     label_smoothing: float = 0.1,
     weight_decay: float = 0.0,
 ) -> Recipe:
@@ -55,14 +59,19 @@ def birealnet(
         model: A registered Bi-Real Net.
         dataset: What to train on.
         epochs: 256 in the code.
-        batch_size: 512 in the code, 256 for 50 layers. The rate belongs to the batch: halve both together.
-        lr: Rate of Adam; it falls linearly, epoch by epoch, to 0 in the last one. 5e-4 for 50 layers.
+        batch_size: ``None``, as in the code, is 256 for 50 layers and 512 for the others. The rate belongs to the
+            batch: halve both together.
+        lr: Rate of Adam; it falls linearly, epoch by epoch, to 0 in the last one. ``None`` is 5e-4 for 50 layers and
+            1e-3 for the others.
         label_smoothing: Share of the target that is spread over all classes.
         weight_decay: L2 on the kernels; none in the code.
     """
 
+    official = OTHERS.get(model, (512, 1e-3))
+    batch, rate = resolved(batch_size, official[0]), resolved(lr, official[1])
+
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-        return L2Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay)
+        return L2Adam(LinearEpochs(steps_per_epoch, epochs, rate), l2=weight_decay)
 
     stage = Stage(
         name="train",
@@ -72,7 +81,7 @@ def birealnet(
         augment=usual_augmentation(dataset, imagenet=flip_and_light),
         loss=SmoothedCrossentropy(label_smoothing),
     )
-    return Recipe("birealnet", dataset, batch_size, "imagenet", [stage])
+    return Recipe("birealnet", dataset, batch, "imagenet", [stage], {"batch_size": batch, "lr": rate})
 
 
 @register
@@ -80,10 +89,10 @@ def birealnet_staged(
     *,
     model: str = "birealnet20",
     dataset: str = "cifar10",
-    epochs: int = 20,
+    epochs: int | None = None,
     pretraining_epochs: int | None = None,
-    batch_size: int = 128,
-    lr: float = 0.01,
+    batch_size: int | None = None,
+    lr: float | None = None,
     pretraining_lr: float = 0.1,
     momentum: float = 0.9,
     pretraining_weight_decay: float = 1e-4,
@@ -102,18 +111,20 @@ def birealnet_staged(
 
     Args:
         model, dataset: As in `birealnet`.
-        epochs: Of the binary stage: 20 in the README for 18 layers (40 for 34).
+        epochs: Of the binary stage. ``None``, as in the README, is 40 for 34 layers and 20 for the others.
         pretraining_epochs: Of each of the three stages before; not given in the sources. Default: as many.
-        batch_size: 128 in the README for 18 layers (1024 for 34).
-        lr: Rate of the binary stage, a tenth after a half and after three quarters of it. 0.08 for 34 layers.
+        batch_size: ``None``, as in the README, is 1024 for 34 layers and 128 for the others.
+        lr: Rate of the binary stage, a tenth after a half and after three quarters of it. ``None``, as in the README,
+            is 0.08 for 34 layers and 0.01 for the others.
         pretraining_lr: Rate of the first stage.
         momentum: Of SGD, not Nesterov's.
         pretraining_weight_decay: L2 on the kernels in the real-valued stages.
     """
+    official = OTHERS_STAGED.get(model, (20, 128, 0.01))
+    binary, batch, rate = resolved(epochs, official[0]), resolved(batch_size, official[1]), resolved(lr, official[2])
+    pretraining = resolved(pretraining_epochs, binary)
 
-    pretraining = resolved(pretraining_epochs, epochs)
-
-    def stage(name: str, length: int, rate: float, decay: float, **changes: Any) -> Stage:
+    def stage(name: str, length: int, initial: float, decay: float, **changes: Any) -> Stage:
         arguments = {} if name == "binary" else {"quantized": False, "activation": name}
         return Stage(
             **{
@@ -121,7 +132,7 @@ def birealnet_staged(
                 "epochs": length,
                 "build": lambda classes, shape: load(model, num_classes=classes, input_shape=shape, **arguments),
                 "optimizer": lambda steps: L2SGD(
-                    StepEpochs(steps, length, rate, sorted({length // 2, 3 * length // 4} - {0})),
+                    StepEpochs(steps, length, initial, sorted({length // 2, 3 * length // 4} - {0})),
                     momentum=momentum,
                     l2=decay,
                 ),
@@ -142,31 +153,9 @@ def birealnet_staged(
         stage("relu", pretraining, pretraining_lr, pretraining_weight_decay, inherit=None),
         stage("leaky_clip", pretraining, pretraining_lr / 10, pretraining_weight_decay),
         stage("clip", pretraining, pretraining_lr / 10, pretraining_weight_decay),
-        stage("binary", epochs, lr, 0.0),
-        stage("unit_weights", 1, lr / 100, 0.0, build=frozen, inherit=inherit_signs, finish=average_batch_moments),
+        stage("binary", binary, rate, 0.0),
+        stage("unit_weights", 1, rate / 100, 0.0, build=frozen, inherit=inherit_signs, finish=average_batch_moments),
     ]
     preprocessing = "caffe" if dataset == "imagenet2012" else "imagenet"
-    settings = {"pretraining_epochs": pretraining}
-    return Recipe("birealnet_staged", dataset, batch_size, preprocessing, stages, settings)
-
-
-def inherit_all(before: tf.keras.Model, network: tf.keras.Model) -> None:
-    """Hand all variables over by their names, which must be the same in both networks, in shape too.
-
-    Raises:
-        ValueError: The networks do not fit; nothing was handed over.
-    """
-    values = {name: variable.numpy() for name, variable in named_variables(before).items()}
-    own = {name: variable.numpy() for name, variable in named_variables(network).items()}
-    # Quantizers have a state of their own (thresholds, EDE), which a real-valued network lacks.
-    state = {name: value for name, value in own.items() if "_quantizer/" in name and name not in values}
-    values = {name: value for name, value in values.items() if name in own or "_quantizer/" not in name}
-    assign(network, {**values, **state}, f"The network of the stage before, {before.name!r},")
-
-
-def inherit_signs(before: tf.keras.Model, network: tf.keras.Model) -> None:
-    """Hand all variables over, with binary kernels of ±1: their scales are left to the batch normalisations."""
-    inherit_all(before, network)
-    for kernel in binary_kernels(network).values():
-        quantized = kernel.quantized(kernel.variable.numpy())
-        kernel.variable.assign(np.where(quantized > 0, 1.0, -1.0))
+    settings = {"epochs": binary, "pretraining_epochs": pretraining, "batch_size": batch, "lr": rate}
+    return Recipe("birealnet_staged", dataset, batch, preprocessing, stages, settings)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..quantizers import FPReLU
 from ..zoo.files import replacing
 from ..zoo.naming import binary_kernels
 
@@ -54,6 +55,20 @@ class FlipRatio(tf.keras.callbacks.Callback):
 
     def _read(self) -> list[np.ndarray]:
         return [kernel.quantized(kernel.variable.numpy()) > 0 for kernel in self._kernels]
+
+
+class NegativeSlopes(tf.keras.callbacks.Callback):
+    """Reports ``negative_slopes``, the share of the learned slopes of `FPReLU` and PReLU that are below zero.
+
+    Nothing keeps them from it, and where the slope of positive values is, the channel's signs have turned round.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        kinds = (FPReLU, tf.keras.layers.PReLU)
+        slopes = [layer.get_weights() for layer in student_of(self.model).layers if isinstance(layer, kinds)]
+        values = [value.ravel() for weights in slopes for value in weights]
+        if logs is not None and values:
+            logs["negative_slopes"] = float(np.mean(np.concatenate(values) < 0))
 
 
 class TestAccuracy(tf.keras.callbacks.Callback):

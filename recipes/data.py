@@ -7,6 +7,7 @@ and one that is continued at an epoch sees what it would have seen.
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,10 @@ from ..zoo.images import Preprocessing
 from .augmentation import Augmentation, Crop, centre, random_area
 
 BUFFER = 4096
-"""Streamed images are shuffled in blocks of so many."""
+"""Streamed images are shuffled in blocks of at most so many,"""
+
+BUFFER_BYTES = 2**28
+"""and of at most so many bytes, where they are decoded already: 440 images of 224 pixels in float32."""
 
 
 class Images(ABC):
@@ -100,6 +104,7 @@ class StreamedImages(Images):
             which are shuffled further here. Without randomness but the seed's.
         decode: Maps an example, a `Crop` and a seed (2,) to its (image, label).
         count, shape, num_classes: See `Images`.
+        example_bytes: How large an example is, if that is known.
     """
 
     def __init__(
@@ -109,9 +114,11 @@ class StreamedImages(Images):
         count: int,
         shape: tuple[int, ...],
         num_classes: int,
+        example_bytes: int = 1,
     ) -> None:
         super().__init__(count, shape, num_classes)
         self._examples, self._decode = examples, decode
+        self._block = max(1, min(BUFFER, BUFFER_BYTES // example_bytes))
 
     def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
         order = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
@@ -123,7 +130,7 @@ class StreamedImages(Images):
             return tf.data.Dataset.from_tensor_slices(gathered)
 
         # Dataset.shuffle would mix TensorFlow's global seed in.
-        examples = self._examples(order).batch(BUFFER).enumerate().flat_map(mixed)
+        examples = self._examples(order).batch(self._block).enumerate().flat_map(mixed)
 
         def decode(place: tf.Tensor, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
             return self._decode(example, crop, order + tf.stack([tf.zeros_like(place), (1 + place) * 2**32]))
@@ -188,6 +195,7 @@ def _from_dataset(dataset: tf.data.Dataset, limit: int | None) -> Images:
         int(count),
         shape,
         int(largest) + 1,
+        math.prod(shape) * dataset.element_spec[0].dtype.size,
     )
 
 

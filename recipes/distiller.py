@@ -87,6 +87,9 @@ def logits_model(model: tf.keras.Model) -> tf.keras.Model:
 
     Where the last layer does more than the softmax, as ``Dense(10, activation="softmax")``, the logits are the
     logarithms of the probabilities, whose softmax is the same.
+
+    Args:
+        model: Maps images to probabilities or logits, (b, classes).
     """
     if not model.layers:
         return model

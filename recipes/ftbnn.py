@@ -15,6 +15,7 @@ import larq as lq
 import tensorflow as tf
 
 from ..zoo import load
+from .callbacks import NegativeSlopes
 from .datasets import usual_augmentation
 from .losses import SmoothedCrossentropy
 from .optimizers import L2Adam
@@ -28,6 +29,8 @@ def ftbnn(
     model: str = "ftbnn20",
     dataset: str = "cifar10",
     nonlinearity: str = "fprelu",
+    order: str = "bn_act_add",
+    shortcut: str = "average_duplicate",
     epochs: int = 120,
     batch_size: int = 256,
     lr: float = 1e-3,
@@ -39,14 +42,14 @@ def ftbnn(
     Args:
         model: A registered FTBNN.
         dataset: What to train on.
-        nonlinearity: ``"fprelu"``, ``"prelu"``, ``"relu"`` or ``"none"``.
+        nonlinearity, order, shortcut: Of the network, see `zoo.FTBNN18`.
         epochs: Length of the training.
         batch_size: Partial batches are dropped.
         lr: Rate of Adam; it falls linearly, epoch by epoch, to 0 in the last one.
         label_smoothing: Share of the target that is spread over all classes.
         weight_decay: L2 on the real-valued kernels; none on binary latent weights, normalisations and slopes.
     """
-    options = {"nonlinearity": nonlinearity}
+    options = {"nonlinearity": nonlinearity, "order": order, "shortcut": shortcut}
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
         return L2Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay, decays=is_real_kernel)
@@ -58,6 +61,7 @@ def ftbnn(
         optimizer=optimizer,
         augment=usual_augmentation(dataset),
         loss=SmoothedCrossentropy(label_smoothing),
+        callbacks=lambda network: [NegativeSlopes()],
     )
     return Recipe("ftbnn", dataset, batch_size, "imagenet", [stage])
 

@@ -33,6 +33,8 @@ class SmoothedCrossentropy(tf.keras.losses.Loss):
     r"""Cross-entropy of integer labels with label smoothing: the target is \((1 - \epsilon)\,\mathrm{onehot} +
     \epsilon / C\).
 
+    Takes labels (b,) or (b, 1) and predictions (b, classes).
+
     Args:
         epsilon: \(\epsilon\), from 0 to 1. 0 is plain cross-entropy.
         from_logits: Whether predictions are logits; probabilities by default, as the zoo's models return.

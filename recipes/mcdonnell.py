@@ -5,8 +5,8 @@ arXiv 1802.08530, sections 3.2 and 4; official code: `McDonnell-Lab/1-bit-per-we
 
     onebit train mcdonnell --data-dir DATA --output RUN
 
-is the paper's network 20-4 with cutout: 254 epochs, 94.66 % on CIFAR-10. Warm restarts make the accuracy meaningful
-only after 2, 6, 14, 30, 62, 126 and 254 epochs, which are when the test set is evaluated.
+is the paper's network 20-4 with cutout (94.66 % on CIFAR-10), for 254 epochs. Warm restarts make the accuracy
+meaningful only after 2, 6, 14, 30, 62, 126 and 254 epochs, which are when the test set is evaluated.
 
 | what | paper | official code | here |
 |---|---|---|---|

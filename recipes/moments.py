@@ -16,6 +16,9 @@ def average_batch_moments(model: tf.keras.Model, batches: tf.data.Dataset) -> No
     Args:
         model: The trained model, changed in place.
         batches: Batches (images, labels) of one epoch, augmented as in training.
+
+    Raises:
+        ValueError: There are no batches.
     """
     layers = batch_norms(model)
     statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]

@@ -30,14 +30,16 @@ import tensorflow as tf
 from ..zoo import entry
 from ..zoo.naming import binary_kernels
 from .augmentation import flip_and_light
-from .birealnet import inherit_all
 from .datasets import usual_augmentation
+from .inherit import inherit_all
 from .optimizers import L2Adam
-from .recipe import Recipe, Stage, register
+from .recipe import Recipe, Stage, register, resolved
 from .schedules import LinearEpochs
 from .teachers import load_teacher
 
 PREPROCESSING = "imagenet"
+MOBILENET, RESNET = (256, 1.25e-3), (512, 2.5e-3)
+"""Batch and rate of the authors' two kinds of networks."""
 
 
 @register
@@ -47,8 +49,8 @@ def reactnet(
     dataset: str = "cifar10",
     teacher: str = "",
     epochs: int = 128,
-    batch_size: int = 256,
-    lr: float = 1.25e-3,
+    batch_size: int | None = None,
+    lr: float | None = None,
     weight_decay: float = 1e-5,
     cache_teacher: bool = False,
     released: bool = False,
@@ -62,8 +64,10 @@ def reactnet(
             model, ``.keras``. It sees the student's images, normalised as its weights say (a Keras model: as the
             student's). Empty trains on the labels instead, which the paper compares with.
         epochs: Of each step.
-        batch_size: Partial batches are dropped.
-        lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one.
+        batch_size: Partial batches are dropped. ``None``, as in the code, is 512 for ReAct-ResNet and 256 for the
+            others.
+        lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one. ``None``, as in the
+            code, is 2.5e-3 for ReAct-ResNet and 1.25e-3 for the others.
         weight_decay: Of step 1: L2 on what the official code takes for convolutions, namely all kernels but the
             classifier's, the thresholds, and the shifts of RPReLU. Step 2 has none.
         cache_teacher: Run the teacher only once over the training set, whose order and augmentation then are the same
@@ -71,13 +75,16 @@ def reactnet(
         released: Start the binary kernels of step 2 anew, as the released code of ReActNet-A does.
     """
 
+    official = RESNET if model.startswith("react_resnet") else MOBILENET
+    batch, rate = resolved(batch_size, official[0]), resolved(lr, official[1])
+
     def step(number: int) -> Stage:
         return Stage(
             name=f"step{number}",
             epochs=epochs,
             build=lambda classes, shape: _build(model, number, num_classes=classes, input_shape=shape),
             optimizer=lambda steps: L2Adam(
-                LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
+                LinearEpochs(steps, epochs, rate), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
             ),
             augment=usual_augmentation(dataset, imagenet=flip_and_light),
             teacher=(lambda classes, shape: load_teacher(teacher, PREPROCESSING)) if teacher else None,
@@ -85,7 +92,8 @@ def reactnet(
             inherit=_inherit_but_kernels if released else inherit_all,
         )
 
-    return Recipe("reactnet", dataset, batch_size, PREPROCESSING, [step(1), step(2)])
+    settings = {"batch_size": batch, "lr": rate}
+    return Recipe("reactnet", dataset, batch, PREPROCESSING, [step(1), step(2)], settings)
 
 
 def _build(model: str, step: int, **options: object) -> tf.keras.Model:

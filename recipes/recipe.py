@@ -65,7 +65,7 @@ class Recipe:
         name: The recipe's registered name.
         dataset: The dataset it is for, see `onebit.recipes.DATASETS`.
         batch_size: Images in a batch, over all replicas.
-        preprocessing: How images come to the network, see `onebit.zoo.preprocessing`.
+        preprocessing: How images come to the network, a name of `onebit.zoo.PREPROCESSING`.
         stages: In order. The last one's network is the result.
         settings: What the recipe was called with, defaults included; all that tells two runs of it apart. A recipe's
             function returns those that it decided itself, having been given ``None``.

@@ -59,7 +59,9 @@ def _open_teacher(teacher: str) -> tf.keras.Model:
     if path.suffix == ".keras" and zipfile.is_zipfile(path):
         try:
             with zipfile.ZipFile(path) as archive:
-                _check(json.loads(archive.read("config.json")))
+                config = json.loads(archive.read("config.json"))
+            # Of the outermost model, which Keras does not look at either where nothing is to be compiled.
+            _check({name: part for name, part in config.items() if name != "compile_config"})
             return tf.keras.models.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # whatever a damaged file leads Keras to
             raise ValueError(f"teacher={teacher!r} cannot be opened: {error}") from error

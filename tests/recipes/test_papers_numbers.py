@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from onebit import recipes
+from onebit.quantizers import EDESchedule
 from onebit.quantizers.ede import ede_quantizers
 from onebit.recipes.augmentation import (
     flip,
@@ -136,9 +137,11 @@ MCDONNELL = Numbers(
     decays={"stem kernel", "binary kernel", "logits kernel"},
     preprocessing="raw",
 )
+BIREALNET = Numbers(512, 256, linear(1e-3, 256), L2Adam, smoothing=0.1)
 REACTNET = Numbers(256, 128, linear(1.25e-3, 128), L2Adam)
+REACTNET_1 = replace(REACTNET, l2=1e-5, decays={*KERNELS, "threshold", "shift"} - {"logits kernel"})
 NUMBERS = {
-    ("birealnet", "train"): Numbers(512, 256, linear(1e-3, 256), L2Adam, smoothing=0.1),
+    ("birealnet", "train"): BIREALNET,
     ("birealnet_staged", "relu"): replace(PRETRAINING, rate=steps(0.1, 10, 15)),
     ("birealnet_staged", "leaky_clip"): PRETRAINING,
     ("birealnet_staged", "clip"): PRETRAINING,
@@ -150,7 +153,7 @@ NUMBERS = {
     ("irnet", "train"): IRNET,
     ("irnet_imagenet", "train"): IRNET_IMAGENET,
     ("mcdonnell", "train"): MCDONNELL,
-    ("reactnet", "step1"): replace(REACTNET, l2=1e-5, decays={*KERNELS, "threshold", "shift"} - {"logits kernel"}),
+    ("reactnet", "step1"): REACTNET_1,
     ("reactnet", "step2"): REACTNET,
 }
 # Settings, and what of a recipe's numbers they change.
@@ -169,6 +172,14 @@ FOLLOWED = [
         {"dataset": "imagenet2012"},
         replace(PRETRAINING, rate=steps(0.1, 10, 15), preprocessing="caffe"),
     ),
+    ("birealnet", {"model": "birealnet50"}, replace(BIREALNET, batch=256, rate=linear(5e-4, 256))),
+    (
+        "birealnet_staged",
+        {"model": "birealnet34"},
+        replace(PRETRAINING, epochs=40, batch=1024, rate=steps(0.1, 20, 30)),
+    ),
+    ("reactnet", {"model": "react_resnet18"}, replace(REACTNET_1, batch=512, rate=linear(2.5e-3, 128))),
+    ("reactnet", {"model": "reactnet_a"}, REACTNET_1),
     ("mcdonnell", {"dataset": "cifar100"}, MCDONNELL),
     ("mcdonnell", {"dataset": "svhn"}, replace(MCDONNELL, epochs=30)),
     ("mcdonnell", {"dataset": "mnist"}, replace(MCDONNELL, epochs=14)),
@@ -207,7 +218,7 @@ def check(recipe, stage, numbers):
 
 def check_ede(stage, numbers):
     network = tiny_network(10, SHAPE)
-    callbacks = stage.callbacks(network)
+    callbacks = [each for each in stage.callbacks(network) if isinstance(each, EDESchedule)]
     assert bool(callbacks) == (numbers.t is not None)
     for callback in callbacks:
         callback.set_model(network)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from onebit import recipes, zoo
-from onebit.recipes.birealnet import inherit_all
+from onebit.recipes.inherit import inherit_all
 from onebit.zoo.naming import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 

@@ -94,6 +94,8 @@ def of_16_bits():
 @pytest.mark.parametrize("build", [operations, of_larq, of_the_zoo, of_16_bits])
 def test_what_a_keras_file_may_hold(build, tmp_path):
     model = build()
+    loss, metric = tf.keras.losses.SparseCategoricalCrossentropy(True), tf.keras.metrics.SparseCategoricalAccuracy()
+    model.compile(tf.keras.optimizers.SGD(0.1), loss, [metric])
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(load_teacher(str(tmp_path / "model.keras"), "imagenet")(IMAGES), model(IMAGES))
 

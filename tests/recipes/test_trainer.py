@@ -17,7 +17,7 @@ from onebit import recipes, zoo
 from onebit.quantizers import EDESchedule
 from onebit.recipes import DivergedError, Recipe, Stage, run_folder, trainer
 from onebit.recipes.augmentation import flip_and_shift
-from onebit.recipes.birealnet import inherit_all
+from onebit.recipes.inherit import inherit_all
 from onebit.recipes.optimizers import L2SGD
 from onebit.recipes.schedules import CosineEpochs
 from tests.conftest import start_python
