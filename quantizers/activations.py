@@ -8,7 +8,7 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
-from .base import ChannelParameters, sum_to_channels
+from .base import ChannelParameters, get_initializer, sum_to_channels
 from .fused import fused
 from .stated import Stated
 
@@ -76,21 +76,21 @@ class RPReLU(ChannelParameters):
 
     Args:
         axis: The channel axis.
-        slope_initializer: Start of the slope, a number.
+        slope_initializer: Start of the slope: a number, or a Keras initializer or its name.
 
     References:
         - [ReActNet](https://arxiv.org/abs/2003.03488), section 4.2; `mobilenet/2_step2/reactnet.py` in
             `liuzechun/ReActNet`
     """
 
-    def __init__(self, axis: int = -1, slope_initializer: float = 0.25, **kwargs: Any) -> None:
+    def __init__(self, axis: int = -1, slope_initializer: Any = 0.25, **kwargs: Any) -> None:
         super().__init__(axis=axis, **kwargs)
-        self.slope_initializer = slope_initializer
+        self.slope_initializer = get_initializer(slope_initializer)
 
     def build(self, input_shape: Any) -> None:
-        self.shift_in = self.add_channel_weight("shift_in", input_shape, 0.0)
+        self.shift_in = self.add_channel_weight("shift_in", input_shape, "zeros")
         self.slope = self.add_channel_weight("slope", input_shape, self.slope_initializer)
-        self.shift_out = self.add_channel_weight("shift_out", input_shape, 0.0)
+        self.shift_out = self.add_channel_weight("shift_out", input_shape, "zeros")
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
@@ -98,7 +98,7 @@ class RPReLU(ChannelParameters):
         return _with_gradient(_rprelu, _rprelu_gradient, training)(inputs, *parameters)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "slope_initializer": self.slope_initializer}
+        return {**super().get_config(), "slope_initializer": tf.keras.initializers.serialize(self.slope_initializer)}
 
 
 @lq.utils.register_keras_custom_object
@@ -116,18 +116,19 @@ class FPReLU(ChannelParameters):
 
     Args:
         axis: The channel axis.
-        positive_initializer, negative_initializer: Start of \(p\) and of \(q\), numbers.
+        positive_initializer, negative_initializer: Start of \(p\) and of \(q\): numbers, or Keras initializers or
+            their names.
 
     References:
         - [FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going Beyond](https://arxiv.org/abs/2010.09294)
     """
 
     def __init__(
-        self, axis: int = -1, positive_initializer: float = 1.0, negative_initializer: float = 0.25, **kwargs: Any
+        self, axis: int = -1, positive_initializer: Any = 1.0, negative_initializer: Any = 0.25, **kwargs: Any
     ) -> None:
         super().__init__(axis=axis, **kwargs)
-        self.positive_initializer = positive_initializer
-        self.negative_initializer = negative_initializer
+        self.positive_initializer = get_initializer(positive_initializer)
+        self.negative_initializer = get_initializer(negative_initializer)
 
     def build(self, input_shape: Any) -> None:
         self.positive_slope = self.add_channel_weight("positive_slope", input_shape, self.positive_initializer)
@@ -141,8 +142,8 @@ class FPReLU(ChannelParameters):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "positive_initializer": self.positive_initializer,
-            "negative_initializer": self.negative_initializer,
+            "positive_initializer": tf.keras.initializers.serialize(self.positive_initializer),
+            "negative_initializer": tf.keras.initializers.serialize(self.negative_initializer),
         }
 
 

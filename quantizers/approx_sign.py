@@ -33,7 +33,8 @@ class ApproxSign(Stated, lq.quantizers.ApproxSign):
     \[ \partial q / \partial x = \max(0, 2 - 2 |x|) \]
 
     Input and output: activations or kernels of any shape and float dtype. It computes what Larq's own does,
-    in less time. The official code's `sign(0)` is 0.
+    in less time, and takes its place in the registry: `"approx_sign"` is this one wherever onebit is imported. The
+    official code's `sign(0)` is 0.
 
     Args:
         metrics: Of Larq: ``["flip_ratio"]`` or None.
@@ -41,6 +42,10 @@ class ApproxSign(Stated, lq.quantizers.ApproxSign):
     References:
         - [Bi-Real Net](https://arxiv.org/abs/1808.00278), section 3.2
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("autocast", False)  # the output has the dtype of the input, whatever the policy
+        super().__init__(**kwargs)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         # Past Larq's own sign, to its metrics.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
 from tf_keras.src.engine.base_layer_utils import call_context
 
@@ -70,9 +71,7 @@ class ChannelParameters(Stated, tf.keras.layers.Layer):
         super().build(input_shape)
 
     def add_channel_weight(self, name: str, input_shape: Any, initializer: Any, **kwargs: Any) -> tf.Variable:
-        """Create a variable that broadcasts against the input; ``initializer`` is a number or what Keras takes."""
-        if isinstance(initializer, (int, float)):
-            initializer = tf.keras.initializers.Constant(initializer)
+        """Create a variable that broadcasts against the input."""
         return self.add_weight(name, shape=self._channel_shape(input_shape), initializer=initializer, **kwargs)
 
     def _channel_shape(self, input_shape: Any) -> tuple[int, ...]:
@@ -90,6 +89,13 @@ class ChannelParameters(Stated, tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "axis": self.axis}
+
+
+def get_initializer(given: Any) -> tf.keras.initializers.Initializer:
+    """Return a Keras initializer, given as Keras takes it, or as a number to start all values from."""
+    if isinstance(given, (int, float, np.number)):
+        return tf.keras.initializers.Constant(float(given))
+    return tf.keras.initializers.get(given)
 
 
 def sum_to_channels(value: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:

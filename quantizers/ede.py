@@ -91,8 +91,9 @@ def ede_schedule(epoch: float, *, epochs: int, t_min: float = 1e-1, t_max: float
 
     \[ t = T_{min} \cdot 10^{\frac{i}{N} \log_{10} (T_{max} / T_{min})}, \qquad k = \max(1 / t, 1) \]
 
-    Published settings: the paper's and the official VGG-Small's ``t_min=1e-1``, and the official ResNet-20's
-    ``t_min=1e-3``, both with ``t_max=1e1``. The last epoch, ``epochs - 1``, stays a little below ``t_max``.
+    Published settings: ``t_min=1e-1`` in the paper, for VGG-Small and for ResNet-20 with real activations, and
+    ``t_min=1e-3`` for ResNet-20 with 1-bit activations, all with ``t_max=1e1``. The last epoch, ``epochs - 1``, stays
+    a little below ``t_max``.
 
     Args:
         epoch: \(i\), from 0 up to ``epochs``.

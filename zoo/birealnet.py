@@ -33,7 +33,6 @@ from .resnet import (
     Block,
     Layout,
     average_pool,
-    check_choice,
     classify,
     convolve,
     normalise,
@@ -44,7 +43,7 @@ from .resnet import (
     small_positive,
     stem,
 )
-from .scaffold import ModelOptions, architecture
+from .scaffold import ModelOptions, architecture, check_choice
 
 PAPER = Paper(
     "Bi-Real Net: Enhancing the Performance of 1-bit CNNs With Improved Representational Capability and Advanced "

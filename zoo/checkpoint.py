@@ -111,6 +111,8 @@ def _is_larq_zoo(path: Path) -> bool:
 def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
     """Set all variables of a model from a checkpoint of any format that the zoo reads.
 
+    Where the file says what its network expects at the input, that and its class names are the model's from now on.
+
     Args:
         model: Any Keras model of the architecture that the checkpoint was made for.
         path: The file.
@@ -119,13 +121,15 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
         ValueError: The file is damaged or does not fit; the model is left as it was.
         FileNotFoundError: There is no such file.
     """
-    from .scaffold import model_info
+    from .scaffold import model_info, record_model
 
     info = model_info(model)
     checkpoint = open_checkpoint(path, info.function if info else None)
     if info:
         check_arguments(info.function, info.arguments, checkpoint.arguments)
     checkpoint.load_into(model)
+    if info and checkpoint.preprocessing is not None:
+        record_model(model, info.function, info.arguments, checkpoint.preprocessing, checkpoint.class_names)
 
 
 def check_arguments(function: str, given: Mapping[str, Any], implied: Mapping[str, Any]) -> None:

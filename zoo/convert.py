@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,20 @@ def convert(
     output: str | os.PathLike[str],
     *,
     preprocessing: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
     **options: Any,
 ) -> Path:
     """Read a checkpoint of any format that the zoo knows, strictly, and write it as a packed file.
 
     Args:
         source: The checkpoint: an official PyTorch file of Bi-Real Net, ReActNet or IR-Net, a ``.mat`` file of
-            McDonnell's, a Keras file, or a packed file.
+            McDonnell's, larq-zoo's ``.h5`` of Bi-Real Net, a Keras file, or a packed file.
         model: The registered model that it belongs to, such as ``"reactnet_a"``.
         output: The packed file to write.
         preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`. Default: what the
             checkpoint says, else the papers' custom, see `zoo.preprocessing_of`.
+        metrics, class_names: For the packed file's header, see `save_packed`.
         **options: More arguments of the model, such as ``step=1`` or ``num_classes=100``.
 
     Returns:
@@ -43,4 +47,11 @@ def convert(
         raise FileNotFoundError(f"There is no checkpoint {source}.")
     check_target(output)
     network = load(model, weights=source, **options)
-    return save_packed(network, output, source=f"converted from {Path(source).name}", preprocessing=preprocessing)
+    return save_packed(
+        network,
+        output,
+        source=f"converted from {Path(source).name}",
+        metrics=metrics,
+        preprocessing=preprocessing,
+        class_names=class_names,
+    )

@@ -36,20 +36,28 @@ def evaluate(
 
     Args:
         model: Maps images to probabilities or logits, (b, classes).
-        batches: Preprocessed images (b, height, width, channels) and labels (b,).
+        batches: Preprocessed images (b, height, width, channels) and integer labels (b,) or (b, 1): arrays, or a
+            ``tf.data.Dataset`` of such.
         progress: Called with the number of images after each batch.
 
     Raises:
-        ValueError: There are no images, or the labels do not suit the model's classes.
+        ValueError: There are no images, or the labels are no integers or do not suit the model's classes.
     """
     classes = model.output_shape[-1]
     start, count, first, fifth = time.perf_counter(), 0, 0, 0
-    for images, labels in batches:
+    for images, given in batches:
+        labels = np.asarray(given)
+        if labels.dtype.kind not in "iu" or labels.shape not in ((len(images),), (len(images), 1)):
+            raise ValueError(
+                f"Labels must be one integer for each of the {len(images)} images of a batch, not {labels.dtype} of "
+                f"shape {labels.shape}."
+            )
+        labels = labels.reshape(-1).astype(np.int64)
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(
                 f"The labels range from {labels.min()} to {labels.max()}, but the model has {classes} classes."
             )
-        scores = model.predict_on_batch(images)
+        scores = model.predict_on_batch(np.asarray(images))
         correct = np.take_along_axis(scores, labels[:, None], axis=1)
         # Equal scores rank in the order of the classes, as argmax does; a model that returns NaN is never right.
         before = (scores > correct) | ((scores == correct) & (np.arange(classes) < labels[:, None]))

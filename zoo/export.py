@@ -117,7 +117,10 @@ def export(
             f"images must be of shape (n, {', '.join(map(str, model.input_shape[1:]))}) with n at least 1, "
             f"not {images.shape}."
         )
+    if images.dtype.kind != "f":
+        raise ValueError(f"images must be preprocessed, and so floating-point numbers, not {images.dtype}.")
     content = convert_form(network, precision)
+    images = images.astype(np.float32, copy=False)
     result = _verify(model, network, path, content, precision, len(layers), images, progress)
     if strict:
         _insist(result)
@@ -209,13 +212,28 @@ def default_images(model: tf.keras.Model, count: int = 200) -> np.ndarray:
 
 
 def resized_sample(size: tuple[int, int], count: int, channels: int = 3) -> np.ndarray:
-    """Return the first ``count`` of `sample_images`, of (height, width) ``size``, in colour or grey (1), uint8."""
+    """Return the first of the sample images (`sample_images`), resized.
+
+    Args:
+        size: (height, width), each 1 to 4096.
+        count: How many, 1 to 1,000.
+        channels: 3, in colour, or 1, in grey.
+
+    Returns:
+        (count, height, width, channels), uint8.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
     from PIL import Image
 
     height, width = check_size(size)
-    images = sample_images().images[:count]
+    images = sample_images().images
+    if not 1 <= count <= len(images):
+        raise ValueError(f"count must be from 1 to {len(images)}, not {count}.")
+    images = images[:count]
     if images.shape[1:3] != (height, width):
-        resize = functools.partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BICUBIC)
+        resize = functools.partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BILINEAR)
         images = np.stack([np.asarray(resize(Image.fromarray(image))) for image in images])
     return with_channels(images, channels)
 
@@ -225,6 +243,9 @@ _PLAIN = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 
 def convert_to_tflite(model: tf.keras.Model, precision: Precision) -> bytes:
     """Return a model as the content of a TensorFlow Lite file, without the verification of `export`.
+
+    Args:
+        model, precision: As there.
 
     Raises:
         ValueError: The model cannot be converted, or there is no such precision.

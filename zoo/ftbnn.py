@@ -30,7 +30,6 @@ from .resnet import (
     Block,
     Layout,
     average_pool,
-    check_choice,
     classify,
     normalise,
     real_shortcut,
@@ -38,7 +37,7 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import ModelOptions, architecture
+from .scaffold import ModelOptions, architecture, check_choice
 
 PAPER = Paper(
     "FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going Beyond",
@@ -103,8 +102,8 @@ def FTBNN18(
         quantized: ``False`` builds the real-valued twin, without quantizers. Default ``True``.
         padding: Of the binary convolutions: ``"symmetric"`` (default), ``"same"`` or ``"same_one"``.
     """
-    given = _given(nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding)
-    return _ftbnn("FTBNN18", IMAGENET_18, options, given, "ftbnn18")
+    given = dict(locals())
+    return _ftbnn("FTBNN18", IMAGENET_18, given.pop("options"), given, "ftbnn18")
 
 
 @register("ftbnn20", PAPER, CIFAR, note=_NOTE, width=1, groups=1)
@@ -129,21 +128,8 @@ def FTBNN20(
             downsample. The registered ``ftbnn20_grouped`` has 2 groups, twice the weights and operations of
             ``ftbnn20``: with 4, they would have 8 channels in the first stage, where devices multiply 32 at a time.
     """
-    given = _given(nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding)
-    return _ftbnn("FTBNN20", CIFAR_20, options, given, "ftbnn20")
-
-
-def _given(
-    nonlinearity: Nonlinearity | None,
-    order: Order | None,
-    shortcut: Shortcut | None,
-    width: float | None,
-    groups: int | None,
-    shuffle: bool | None,
-    quantized: bool | None,
-    padding: Padding | None,
-) -> dict[str, Any]:
-    return dict(locals())
+    given = dict(locals())
+    return _ftbnn("FTBNN20", CIFAR_20, given.pop("options"), given, "ftbnn20")
 
 
 def _ftbnn(function: str, layout: Layout, options: ModelOptions, given: Mapping[str, Any], name: str) -> tf.keras.Model:

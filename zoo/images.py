@@ -135,6 +135,9 @@ def read_images(
 ) -> np.ndarray:
     """Read image files of any format that Pillow knows, and cut and resize each to the same size.
 
+    They are resized as the papers' code does it, bilinearly with antialiasing, also for larq-zoo's networks, whose own
+    code is bicubic.
+
     Args:
         paths: The files.
         size: (height, width) of the result, each 1 to 4096 pixels.
@@ -163,5 +166,5 @@ def read_images(
         scale = crop * min(image.width / width, image.height / height)
         left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
         box = (left, top, left + scale * width, top + scale * height)
-        images.append(np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box)))
+        images.append(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box)))
     return with_channels(np.stack(images) if images else np.zeros((0, height, width, 3), np.uint8), channels)

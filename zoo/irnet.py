@@ -30,7 +30,6 @@ from .resnet import (
     IMAGENET_34,
     Block,
     Layout,
-    check_choice,
     classify,
     convolve,
     normalise,
@@ -41,7 +40,7 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import ModelOptions, architecture
+from .scaffold import ModelOptions, architecture, check_choice
 from .torch_layers import HardTanh
 
 PAPER = Paper(

@@ -48,8 +48,8 @@ class KerasFile(Checkpoint):
             model.set_weights(before)
             raise ValueError(
                 f"{self.path} does not fit the model {model.name!r}: {error} (A Keras file is loaded whole or not at "
-                "all: give the num_classes that it has. zoo.convert makes a packed file of it, whose body can be "
-                "loaded alone.)"
+                "all, with the num_classes and the include_top that it was saved with. zoo.convert makes a packed "
+                "file of it, whose body can be loaded alone.)"
             ) from error
 
     def _count(self) -> int:

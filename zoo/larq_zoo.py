@@ -7,6 +7,7 @@ weights. They are listed apart, by ``zoo.list_models("larq/*")``; their function
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,11 @@ import tensorflow as tf
 
 from .budget import building, limit
 from .checkpoint import Checkpoint, open_checkpoint
-from .naming import TOP, assign
+from .naming import TOP, assign, named_variables
 from .registry import Paper, register
-from .scaffold import record_model
+from .scaffold import check_data_format, is_input, plain, record_model
 
-_IMAGENET = (224, 224, 3)
+_IMAGENET, _CLASSES = (224, 224, 3), 1000
 PREPROCESSING = "symmetric"
 _MODELS = {
     "larq/binary_alexnet": ("literature", "BinaryAlexNet", "1602.02830"),
@@ -53,28 +54,39 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     ) -> tf.keras.Model:
         import larq_zoo
 
+        num_classes, input_shape = plain(num_classes), plain(input_shape)
         if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
             raise ValueError(f"num_classes must be a positive integer, not {num_classes!r}.")
         checkpoint = open_checkpoint(weights, name) if weights is not None and os.path.isfile(weights) else None
         if checkpoint is None and weights not in (None, "imagenet"):
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
         implied = (checkpoint.num_classes, checkpoint.input_shape) if checkpoint else (None, None)
-        classes = num_classes or implied[0] or 1000
+        classes = num_classes or implied[0] or _CLASSES
         shape = input_shape or (input_tensor.shape[1:] if input_tensor is not None else implied[1]) or _IMAGENET
-        fits = checkpoint is None or (checkpoint.has_top and implied[0] in (None, classes))
+        if checkpoint is not None:
+            fits = checkpoint.has_top and implied[0] in (None, classes)
+        else:
+            fits = weights is None or classes == _CLASSES
         new_top = include_top and not fits
+        check_data_format()
         with building():
             if checkpoint is not None and not new_top:
                 limit(checkpoint)
-            network = getattr(getattr(larq_zoo, module), function)(
-                input_shape=tuple(shape),
-                weights=weights if checkpoint is None else None,
-                include_top=include_top,
-                num_classes=classes,
-            )
-        model = _with_lasting_names(network, name, input_tensor, include_top)
+            make = functools.partial(getattr(getattr(larq_zoo, module), function), input_shape=tuple(shape))
+            theirs = weights if checkpoint is None and not new_top else None
+            network = make(weights=theirs, include_top=include_top, num_classes=classes)
+        model = _with_lasting_names(network, name, include_top)
         if checkpoint is not None:
             checkpoint.load_into(model, new_top=new_top)
+        elif new_top:
+            body = _with_lasting_names(make(weights=weights, include_top=False), name, False)
+            values = {name: variable.numpy() for name, variable in named_variables(body).items()}
+            assign(model, values, f"larq-zoo's {function}", new_top=True)
+        if input_tensor is not None:
+            inputs = tf.keras.utils.get_source_inputs(input_tensor)
+            model = tf.keras.Model(inputs, model.call(input_tensor), name=model.name)
+        if not is_input(input_tensor):
+            return model
         arguments = {"input_shape": tuple(shape), "num_classes": classes, "include_top": include_top}
         return record_model(model, name, arguments, PREPROCESSING if weights is not None else None)
 
@@ -83,9 +95,7 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     return build
 
 
-def _with_lasting_names(
-    model: tf.keras.Model, name: str, input_tensor: tf.Tensor | None, has_top: bool
-) -> tf.keras.Model:
+def _with_lasting_names(model: tf.keras.Model, name: str, has_top: bool) -> tf.keras.Model:
     """Return the model with layers that are numbered from 0, kind by kind, and not by what the session made before.
 
     Files of weights name variables after their layers. Those of the classifier, from the last dense layer on, begin as
@@ -100,7 +110,7 @@ def _with_lasting_names(
         number = count[kind] = count.get(kind, -1) + 1
         return type(layer).from_config({**layer.get_config(), "name": f"{kind}_{number}"})
 
-    clone = tf.keras.models.clone_model(model, input_tensor, clone_function=renamed)
+    clone = tf.keras.models.clone_model(model, clone_function=renamed)
     clone.set_weights(model.get_weights())
     clone._name = name.replace("/", "_")
     return clone
@@ -125,7 +135,7 @@ class LarqZooFile(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.source = str(path)
-        self.arguments: dict[str, Any] = {"variant": "larq_zoo", "padding": "same"}
+        self.arguments: dict[str, Any] = {"variant": "larq_zoo", "padding": "same", "quantized": True}
         with h5py.File(path, "r") as file:
             layers = {name: _arrays(file[name]) for name in _names(file, "layer_names")}
         self._layers = {name: arrays for name, arrays in layers.items() if arrays}

@@ -19,13 +19,17 @@ Padding = Literal["symmetric", "same", "same_one"]
 - ``"symmetric"``: zeros, as many on each side, put there *after* the sign, as PyTorch and MatConvNet do: a padded tap
   adds nothing. What converted official weights need.
 - ``"same"``: TensorFlow's ``same`` with zeros; at stride 2 it pads even sizes at the bottom and right only.
-- ``"same_one"``: TensorFlow's ``same`` with +1, a value that a 1-bit tensor can hold: for deployment.
+- ``"same_one"``: TensorFlow's ``same`` with +1, a value that a 1-bit tensor can hold: for deployment. For binary
+  activations only; networks of real ones refuse it.
 """
 
 
 @lq.utils.register_keras_custom_object
 class BinaryConv2D(Stated, lq.layers.QuantConv2D):
-    """Larq's ``QuantConv2D`` with the choice of `Padding`, and with a gradient for groups on CPUs.
+    """Larq's ``QuantConv2D`` with symmetric padding, and with a gradient for groups on CPUs.
+
+    Maps (b, h, w, channels) to (b, h', w', filters). Of the zoo's `Padding`, ``"symmetric"`` is ``padding="same",
+    symmetric=True`` here, ``"same"`` is ``padding="same"``, and ``"same_one"`` is ``padding="same", pad_values=1.0``.
 
     Args:
         filters, kernel_size: As in Keras.
@@ -33,7 +37,7 @@ class BinaryConv2D(Stated, lq.layers.QuantConv2D):
         **kwargs: For ``larq.layers.QuantConv2D``: ``input_quantizer``, ``kernel_quantizer``, ``pad_values`` and so on.
 
     Raises:
-        ValueError: ``symmetric`` with a kernel of even size, or with padding values other than 0.
+        ValueError: ``symmetric`` with a kernel of even size, or with padding other than ``"same"`` by zeros.
     """
 
     def __init__(
@@ -44,10 +48,12 @@ class BinaryConv2D(Stated, lq.layers.QuantConv2D):
             super().__init__(filters, kernel_size, **kwargs)
         self.symmetric = symmetric
         even = not all(size % 2 for size in self.kernel_size)
-        if symmetric and (even or self.pad_values != 0 or self.data_format != "channels_last"):
+        given = self.padding, self.pad_values, self.data_format
+        if symmetric and (even or given != ("same", 0, "channels_last")):
             raise ValueError(
-                "symmetric padding needs a kernel of odd size, pad_values=0 and channels last, not "
-                f"kernel_size={self.kernel_size}, pad_values={self.pad_values} and {self.data_format}."
+                "symmetric padding needs a kernel of odd size, padding='same', pad_values=0 and channels last, not "
+                f"kernel_size={self.kernel_size}, padding={self.padding!r}, pad_values={self.pad_values} and "
+                f"{self.data_format}."
             )
 
     def build(self, input_shape: Any) -> None:
@@ -136,6 +142,8 @@ def binary_conv(
     """Apply a `BinaryConv2D` without bias, with one of the zoo's paddings."""
     if padding not in get_args(Padding):
         raise ValueError(f"padding must be one of {', '.join(map(repr, get_args(Padding)))}, not {padding!r}.")
+    if padding == "same_one" and input_quantizer is None and kernel_size > 1:
+        raise ValueError("padding='same_one' is for binary activations, and this network's are real.")
     layer = BinaryConv2D(
         filters,
         kernel_size,

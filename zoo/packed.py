@@ -33,7 +33,7 @@ from . import latents
 from .files import check_target, replacing, umask
 from .images import get_preprocessing
 from .naming import BinaryKernel, binary_kernels, named_variables
-from .packed_file import FORMAT, SCALE, PackedFile
+from .packed_file import FORMAT, SCALE, PackedFile, check_fields
 from .registry import function as zoo_function
 from .scaffold import model_info
 
@@ -56,11 +56,11 @@ def save_packed(
             one's weights can be loaded back with `load_weights` into a model of the same architecture and layer names.
         path: The file to write.
         source: Where the weights come from, for the header.
-        metrics: Measured figures, for the header; anything JSON can hold.
+        metrics: Measured figures, for the header: a dictionary that JSON can hold.
         preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`, for the header. Default:
             that of the weights which the model was built with, where it is known.
         class_names: What the classes are called, in the order of the outputs, for the header. Default: as with
-            ``preprocessing``.
+            ``preprocessing``. None at all, ``()``, is for a network whose classes are not those it was loaded with.
 
     Returns:
         The path.
@@ -68,7 +68,8 @@ def save_packed(
     Raises:
         FileNotFoundError: The folder does not exist.
         ValueError: ``metrics`` cannot be written as JSON, two variables have the same name, there is no such
-            preprocessing, or there are not as many names as classes.
+            preprocessing, there are not as many names as classes, or the model's activation is none that Keras has a
+            name for.
     """
     from safetensors.numpy import save_file
 
@@ -76,7 +77,7 @@ def save_packed(
         get_preprocessing(preprocessing)
     info = model_info(model)
     names = info.class_names if class_names is None and info else class_names
-    if names is not None and len(names) != model.output_shape[-1]:
+    if names and len(names) != model.output_shape[-1]:
         raise ValueError(
             f"class_names must be {model.output_shape[-1]} names, as many as the model has classes, not {len(names)}."
         )
@@ -105,12 +106,16 @@ def save_packed(
         "source": source,
         "metrics": metrics,
         "preprocessing": preprocessing or (info and info.preprocessing),
-        "class_names": names and list(map(str, names)),
+        "class_names": list(map(str, names)) if names else None,
     }
     try:
         metadata = {"onebit": json.dumps(header, allow_nan=False)}
     except (TypeError, ValueError) as error:
         raise ValueError(f"metrics must be what JSON can hold: {error}") from error
+    try:
+        check_fields(json.loads(metadata["onebit"]))
+    except ValueError as error:
+        raise ValueError(f"{model.name} cannot be packed: {error}") from error
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
         temporary.chmod(0o666 & ~umask())  # safetensors lets nobody else read it

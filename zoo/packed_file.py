@@ -121,13 +121,14 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if type(version) is not int or version != FORMAT:
         raise ValueError(f"{path} has the packed format {version!r}; this version of onebit reads format {FORMAT}.")
     try:
-        _check_fields(header)
+        check_fields(header)
         return header, _sizes(header["kernels"], stored)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def _check_fields(header: dict[str, Any]) -> None:
+def check_fields(header: dict[str, Any]) -> None:
+    """Raise `ValueError` if a header's entries are not of their kinds, or contradict each other."""
     arguments = header.get("arguments")
     checks = [("", header, _FIELDS)]
     if isinstance(arguments, dict):

@@ -32,7 +32,6 @@ from .resnet import (
     Block,
     Layout,
     average_pool,
-    check_choice,
     classify,
     convolve,
     normalise,
@@ -44,7 +43,7 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import ModelOptions, architecture
+from .scaffold import ModelOptions, architecture, check_choice
 
 PAPER = Paper(
     "ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions",

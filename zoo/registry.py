@@ -130,7 +130,9 @@ def load(name: str, **options: Any) -> tf.keras.Model:
         **options: Everything the model's function takes, above all ``weights``.
 
     Raises:
-        ValueError: There is no such model, or an option does not suit it.
+        ValueError: There is no such model, or the value of an option does not suit it.
+        TypeError: Its function takes no such option.
+        FileNotFoundError, ConnectionError, ImportError: The weights are not to be had or not to be read here.
     """
     found = entry(name)
     return found.build(**{**found.arguments, **options})

@@ -6,7 +6,7 @@ with as much on each side, whatever ``padding`` is: only a binary tensor has no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -89,13 +89,6 @@ def official_shortcut(official: str, block: Block, index: int) -> dict[str, Plac
     """Return the places of a downsampling shortcut's tensors; ``index`` is its convolution's in the official module."""
     name = f"{block.name}_shortcut"
     return conv(f"{official}.{index}.weight", f"{name}_conv") | norm(f"{official}.{index + 1}", f"{name}_bn")
-
-
-def check_choice(argument: str, value: object, allowed: Iterable[object]) -> None:
-    """Raise a ValueError that names the argument and what it may be, unless ``value`` is among ``allowed``."""
-    allowed = tuple(allowed)
-    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in allowed):
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
 
 
 def normalise(x: tf.Tensor, name: str, *, epsilon: float = 1e-5, momentum: float = 0.9) -> tf.Tensor:

@@ -7,10 +7,11 @@ import inspect
 import logging
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
+import numpy as np
 import tensorflow as tf
 
 from .budget import building, limit
@@ -46,9 +47,9 @@ _OPTIONS: dict[str, Any] = {
 
 _OPTIONS_DOC = """
 
-Arguments that all models of the zoo share, as in Keras Applications:
-    weights: ``None`` (random), the tag of registered weights (see ``zoo.list_weights``), or the path of a checkpoint,
-        whose format is recognised by its content.
+Arguments that all models of the zoo share, named as in Keras Applications:
+    weights: ``None`` (random, the default), the tag of registered weights (see ``zoo.list_weights``), or the path of a
+        checkpoint, whose format is recognised by its content.
     input_shape: (height, width, channels), channels last; height and width may be ``None``. The default is the
         weights', else the paper's.
     input_tensor: A Keras tensor to use as the input instead of a new one.
@@ -65,6 +66,10 @@ Returns:
 
 Raises:
     ValueError: An argument is out of its range, or does not agree with the weights.
+    TypeError: There is no such argument.
+    FileNotFoundError: There is no such file, or only a person can download it; the message says where.
+    ConnectionError: The weights cannot be fetched.
+    ImportError: They are a PyTorch checkpoint, and PyTorch is not installed.
 """
 
 
@@ -84,12 +89,36 @@ def architecture(build: _Build) -> _Build:
         for name in options:
             if name not in known:
                 raise TypeError(f"{build.__name__}() has no argument {name!r}; it takes {', '.join(sorted(known))}.")
+        check_data_format()
         with building():
-            return build(**options)
+            return build(**{name: plain(value) for name, value in options.items()})
 
     checked.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
     checked.__doc__ = inspect.cleandoc(build.__doc__ or "") + _OPTIONS_DOC
     return checked  # type: ignore[return-value]
+
+
+def check_choice(argument: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise a ValueError that names the argument and what it may be, unless ``value`` is among ``allowed``."""
+    allowed = tuple(allowed)
+    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in allowed):
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
+
+
+def check_data_format() -> None:
+    """Raise `ValueError` unless Keras is set to have the channels last, as all networks here take their images."""
+    if (given := tf.keras.backend.image_data_format()) != "channels_last":
+        raise ValueError(
+            f"Keras' image_data_format is {given!r}, but the zoo's networks have the channels last: call "
+            "tf.keras.backend.set_image_data_format('channels_last')."
+        )
+
+
+def plain(value: Any) -> Any:
+    """Return NumPy's scalars, and those in tuples and lists, as Python's numbers."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclass(frozen=True)
@@ -112,7 +141,10 @@ _INFO: weakref.WeakKeyDictionary[tf.keras.Model, ModelInfo] = weakref.WeakKeyDic
 
 
 def model_info(model: tf.keras.Model) -> ModelInfo | None:
-    """Return how ``model`` was made, or ``None`` for a model that the zoo did not build in this session."""
+    """Return how ``model`` was made.
+
+    ``None`` for a model that the zoo did not build in this session, or not alone: on a tensor that other layers return.
+    """
     return _INFO.get(model)
 
 
@@ -242,6 +274,8 @@ class Scaffold:
         inputs = self.inputs if tensor is None else tf.keras.utils.get_source_inputs(tensor)
         model = tf.keras.Model(inputs, outputs, name=name)
         self._load_into(model)
+        if not is_input(tensor):
+            return model  # no arguments say how to build the layers before it
         activation = self._options["classifier_activation"]
         return record_model(
             model,
@@ -279,6 +313,11 @@ class Scaffold:
                 self.num_classes,
             )
         self._checkpoint.load_into(model, new_top=self._new_top)
+
+
+def is_input(tensor: tf.Tensor | None) -> bool:
+    """Return whether an ``input_tensor`` is no more than an input, or not given."""
+    return tensor is None or isinstance(tensor._keras_history.layer, tf.keras.layers.InputLayer)
 
 
 def _is_keras_tensor(value: Any) -> bool:

@@ -14,7 +14,7 @@ def stage_outputs(model: tf.keras.Model) -> dict[str, tf.Tensor]:
     leads to its last layer.
 
     Args:
-        model: Any model of the zoo, loaded from a file or built.
+        model: Any model of the zoo but larq-zoo's, loaded from a file or built.
 
     Returns:
         ``{"stage1": tensor, ...}``, from the input to the output, each (b, h, w, c): outputs for a new

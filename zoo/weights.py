@@ -35,7 +35,7 @@ class Weights:
         metrics: What was measured with this library: figures in percent under names such as ``"top1"``, ``"split"``
             and ``"command"``, how they were measured. Empty where nothing was.
         published: The same figures as their source states them, with ``"where"``.
-        licence: An SPDX identifier.
+        licence: An SPDX identifier, or ``"none stated"``.
         source: Whose weights these are, and where they come from.
         recipe: The command that trained them, where it was ours.
         note: What else a user should know.

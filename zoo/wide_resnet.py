@@ -20,8 +20,8 @@ from typing_extensions import Unpack
 from ..quantizers import McDonnellSign, ShiftedReLU
 from .layers import PadChannels, Padding, Subsample, Temperature, binary_conv
 from .registry import Paper, register
-from .scaffold import ModelOptions, Scaffold, architecture
-from .torch_layers import ExactBatchNormalization
+from .scaffold import ModelOptions, Scaffold, architecture, check_choice
+from .torch_layers import ExactBatchNormalization, SymmetricMaxPool2D
 
 PAPER = Paper(
     "Training wide residual networks for deployment using a single bit for each weight",
@@ -37,6 +37,16 @@ PAPER = Paper(
 )
 Activation = Literal["relu", "shifted_relu"]
 CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
+_DEFAULTS = {
+    "depth": 20,
+    "width": 10,
+    "activation": "relu",
+    "learned_norm": False,
+    "input_relu": False,
+    "temperature": 40.0,
+    "quantized": True,
+    "padding": "same",
+}
 
 
 @register("wide_resnet_20_1", PAPER, CIFAR, depth=20, width=1)
@@ -75,11 +85,12 @@ def WideResNet(
         quantized: ``False`` builds the real-valued twin. Default ``True``.
         padding: ``"same"`` (default), as the official Keras code; ``"symmetric"``, as the MATLAB code.
     """
+    given = dict(locals())
     scaffold = Scaffold(
         "WideResNet",
-        options,
-        given=_given(depth, width, activation, learned_norm, input_relu, temperature, quantized, padding),
-        defaults=_given(20, 10, "relu", False, False, 40.0, True, "same"),
+        given.pop("options"),
+        given=given,
+        defaults=_DEFAULTS,
         native_shape=CIFAR,
         native_classes=10,
         min_size=4,
@@ -113,29 +124,17 @@ def WideResNetImageNet(
         activation, learned_norm, input_relu, temperature, quantized, padding: See `WideResNet`; ``learned_norm`` is
             ``True`` by default here.
     """
+    given = dict(locals())
     scaffold = Scaffold(
         "WideResNetImageNet",
-        options,
-        given=_given(depth, width, activation, learned_norm, input_relu, temperature, quantized, padding),
-        defaults=_given(18, 2.5, "relu", True, False, 40.0, True, "same"),
+        given.pop("options"),
+        given=given,
+        defaults=_DEFAULTS | {"depth": 18, "width": 2.5, "learned_norm": True},
         native_shape=IMAGENET,
         native_classes=1000,
         min_size=32,
     )
     return _wide_resnet(scaffold, scales=4, name="wide_resnet_imagenet")
-
-
-def _given(
-    depth: int | None,
-    width: float | None,
-    activation: Activation | None,
-    learned_norm: bool | None,
-    input_relu: bool | None,
-    temperature: float | None,
-    quantized: bool | None,
-    padding: Padding | None,
-) -> dict[str, object]:
-    return dict(locals())
 
 
 def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
@@ -147,12 +146,9 @@ def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
         raise ValueError(
             f"width must be a positive number with a whole number of channels, {base} * width, not {width!r}."
         )
-    if activation not in get_args(Activation):
-        raise ValueError(f"activation must be one of {', '.join(map(repr, get_args(Activation)))}, not {activation!r}.")
-
+    check_choice("activation", activation, get_args(Activation))
     for flag in ("learned_norm", "input_relu", "quantized"):
-        if not isinstance(arguments[flag], bool):
-            raise ValueError(f"{flag} must be True or False, not {arguments[flag]!r}.")
+        check_choice(flag, arguments[flag], (True, False))
     temperature = arguments["temperature"]
     if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
         raise ValueError(f"temperature must be a positive number, not {temperature!r}.")
@@ -178,7 +174,8 @@ def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
         x = convolve(x, channels, 3, "stem_conv")
     else:
         x = convolve(x, channels, 7, "stem_conv", strides=2)
-        x = tf.keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+        pool = SymmetricMaxPool2D if arguments["padding"] == "symmetric" else tf.keras.layers.MaxPooling2D
+        x = pool(3, strides=2, padding="same", name="stem_pool")(x)
     for stage in range(scales):
         for block in range(blocks):
             layer = f"stage{stage + 1}_block{block + 1}"

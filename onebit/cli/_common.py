@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 WHERE_MODELS_ARE = "'onebit list' shows this zoo's, 'onebit list larq/' larq-zoo's."
 AUTO_PRECISION = (
     "auto is the fastest on this machine: mixed_bfloat16 on GPUs of compute capability 8.0 and up and on processors "
-    "with AMX, else float32"
+    "with AMX or AVX512_BF16, else float32"
 )
 
 _TALKATIVE = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3"
@@ -117,7 +117,7 @@ classes_option = click.option(
     "--classes",
     metavar="DATASET|FILE",
     help="What the classes are called: cifar10, cifar100, or a text file with a name in each line. Default: as the "
-    "registered weights' dataset.",
+    "weights say.",
 )
 
 
@@ -205,7 +205,7 @@ def load(
     rows = zoo.list_weights(name)
     tag = weights or _only(name, rows)
     row = _registered(name, tag) if not os.path.isfile(tag) else None
-    names = _class_names(classes) if classes else None
+    names = read_class_names(classes) if classes else None
     with redirect_stdout(sys.stderr):  # Keras tells of downloads on standard output, which may be JSON's
         model = zoo.load(name, weights=tag, **options)
     if names and len(names) != model.output_shape[-1]:
@@ -221,7 +221,8 @@ def load(
     )
 
 
-def _class_names(source: str) -> tuple[str, ...]:
+def read_class_names(source: str) -> tuple[str, ...]:
+    """Return the names that ``--classes`` stands for."""
     from .. import zoo
 
     if os.path.isfile(source):

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import click
 
-from ._common import ModelName, Shape, console, json_option, preprocessing_option, print_json, size, start
+from ._common import (
+    ModelName,
+    Shape,
+    classes_option,
+    console,
+    json_option,
+    preprocessing_option,
+    print_json,
+    read_class_names,
+    size,
+    start,
+)
 
 
 @click.command("convert", short_help="Turn an official checkpoint into a packed file.")
@@ -20,6 +31,7 @@ from ._common import ModelName, Shape, console, json_option, preprocessing_optio
 )
 @click.option("--input-shape", type=Shape(), help="Of the images. Default: SOURCE's, else the paper's.")
 @preprocessing_option
+@classes_option
 @json_option
 def command(
     source: Path,
@@ -28,6 +40,7 @@ def command(
     num_classes: int | None,
     input_shape: tuple[int, int, int] | None,
     preprocessing: str | None,
+    classes: str | None,
     as_json: bool,
 ) -> None:
     """Write the checkpoint SOURCE as a packed file.
@@ -39,7 +52,15 @@ def command(
     start()
     from .. import zoo
 
-    zoo.convert(source, model, output, preprocessing=preprocessing, num_classes=num_classes, input_shape=input_shape)
+    zoo.convert(
+        source,
+        model,
+        output,
+        preprocessing=preprocessing,
+        class_names=read_class_names(classes) if classes else None,
+        num_classes=num_classes,
+        input_shape=input_shape,
+    )
     before, after = source.stat().st_size, output.stat().st_size
     if as_json:
         print_json({"source": str(source), "source_bytes": before, "file": str(output), "packed_bytes": after})

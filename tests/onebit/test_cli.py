@@ -308,7 +308,7 @@ def test_json_is_strict(value: object, expected: object, capsys: pytest.CaptureF
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_help_says_what_the_fastest_precision_is(command: str):
     text = " ".join(run(command, "--help").stdout.split())
-    assert "on GPUs of compute capability 8.0 and up and on processors with AMX, else float32" in text
+    assert "on GPUs of compute capability 8.0 and up and on processors with AMX or AVX512_BF16, else float32" in text
 
 
 def test_predict(weights: str, tmp_path: Path):

@@ -71,6 +71,10 @@ def test_convert_a_keras_file_of_other_classes_and_images(tmp_path):
     converted = zoo.load_packed(output)
     assert (converted.input_shape, converted.output_shape) == ((None, 28, 28, 1), (None, 5))
     assert zoo.preprocessing_of(converted) == "symmetric"
+    (tmp_path / "names.txt").write_text("\n".join("abcde"))
+    named = run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--classes", tmp_path / "names.txt")
+    assert named.exit_code == 0, named.output
+    assert zoo.model_info(zoo.load_packed(output)).class_names == tuple("abcde")
 
 
 def test_settings_are_shown(tmp_path):

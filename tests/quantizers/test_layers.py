@@ -145,6 +145,15 @@ def test_rsign_as_kernel_quantizer(name, role):
         layer(tf.ones((1, 4, 4, 3)))
 
 
+@pytest.mark.parametrize("make", [RSign, EDE, ApproxSign])
+@pytest.mark.parametrize(("policy", "dtype"), [("mixed_bfloat16", "float32"), ("float32", "float64")])
+def test_a_layer_of_another_dtype(make, policy, dtype):
+    """The quantizer follows the layer that holds it, not the policy."""
+    tf.keras.mixed_precision.set_global_policy(policy)
+    layer = lq.layers.QuantConv2D(2, 3, input_quantizer=make(), kernel_quantizer=ScaledSign(), dtype=dtype)
+    assert layer(tf.ones((1, 4, 4, 3), dtype)).dtype == dtype
+
+
 @pytest.mark.parametrize("make", [*FORMULAS, lq.quantizers.MagnitudeAwareSign, EDE, ApproxSign])
 @pytest.mark.parametrize("inputs", [RSign, EDE, ApproxSign, None])
 def test_counts_as_one_bit(make, inputs):

@@ -242,6 +242,8 @@ def test_bad_arguments(tmp_path: Path):
         zoo.export(model, path, images=[[1]])
     with pytest.raises(ValueError, match=r"images must be of shape \(n, 8, 8, 3\).*, not \(2, 9, 8, 3\)"):
         zoo.export(model, path, images=np.zeros((2, 9, 8, 3), np.float32))
+    with pytest.raises(ValueError, match="images must be preprocessed, and so floating-point numbers, not uint8"):
+        zoo.export(model, path, images=np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         zoo.export(model, tmp_path / "nowhere" / "model.tflite")
     with pytest.raises(IsADirectoryError, match="is a folder"):

@@ -129,6 +129,11 @@ def test_evaluation():
     # Second of six; last of six; first among equals; not a number, which is never right.
     assert (result.top1, result.top5, result.images) == (25, 50, 4)
     assert counted == [2, 2]
+    columns = tf.data.Dataset.from_tensor_slices(([0, 1, 2, 3], [[1], [0], [0], [0]])).batch(2)
+    assert (zoo.evaluate(model, columns).top1, zoo.evaluate(model, [([0, 1], [1, 0])]).top5) == (25, 50)
+    for labels in (np.eye(2, 6), np.eye(2, 6, dtype=int), np.array([0.0, 1.0]), np.array([0])):
+        with pytest.raises(ValueError, match=r"Labels must be one integer for each of the 2 images of a batch, not"):
+            zoo.evaluate(model, [(np.array([0, 1]), labels)])
     with pytest.raises(ValueError, match="labels range from 0 to 6"):
         zoo.evaluate(model, [(np.array([0, 1]), np.array([0, 6]))])
     with pytest.raises(ValueError, match="no images"):

@@ -56,6 +56,11 @@ def test_their_file_does_not_fit_the_official_variant(their_file):
         zoo.BiRealNet34(weights=their_file)
 
 
+def test_their_file_is_not_for_the_real_valued_twin(their_file):
+    with pytest.raises(ValueError, match="quantized=False of BiRealNet18 does not suit the weights"):
+        zoo.BiRealNet18(weights=their_file, quantized=False)
+
+
 def test_names_as_an_old_h5py_wrote_them(their_file, theirs, tmp_path):
     """As bytes. larq-zoo's own file is older than h5py 3.0."""
     path = shutil.copy(their_file, tmp_path / "old.h5")
@@ -109,6 +114,34 @@ class TestDelegation:
                 np.testing.assert_array_equal(before[key], value)
         with pytest.raises(ValueError, match="num_classes must be a positive integer, not 0"):
             zoo.load(name, num_classes=0)
+
+    def test_on_a_tensor_of_other_layers(self):
+        name, image = "larq/quicknet_small", tf.keras.Input((64, 64, 3))
+        alone = shaken(zoo.load(name, input_shape=(64, 64, 3), num_classes=3))
+        model = zoo.load(name, input_tensor=tf.keras.layers.Rescaling(2.0, -1.0)(image), num_classes=3)
+        assert model.input is image and zoo.model_info(model) is None
+        assert isinstance(model.layers[1], tf.keras.layers.Rescaling)
+        model.set_weights(alone.get_weights())
+        np.testing.assert_allclose(model((IMAGES + 1) / 2), alone(IMAGES), rtol=1e-4, atol=1e-6)
+
+    def test_their_weights_with_other_classes(self, monkeypatch):
+        """Their body, and a classifier that starts anew, in one call."""
+        make = larq_zoo.sota.QuickNetSmall
+
+        def published(weights, include_top=True, num_classes=1000, **options):
+            assert weights is None or num_classes == 1000
+            tf.keras.utils.set_random_seed(5)
+            model = make(weights=None, include_top=include_top, num_classes=num_classes, **options)
+            return model if weights is None else shaken(model)
+
+        monkeypatch.setattr(larq_zoo.sota, "QuickNetSmall", published)
+        options = {"weights": "imagenet", "input_shape": (64, 64, 3)}
+        body = zoo.load("larq/quicknet_small", include_top=False, **options)
+        model = zoo.load("larq/quicknet_small", num_classes=7, **options)
+        assert model.output_shape == (None, 7) and zoo.preprocessing_of(model) == "symmetric"
+        variables = named_variables(model)
+        for name, value in named_variables(body).items():
+            np.testing.assert_array_equal(variables[name], value)
 
     def test_names_do_not_depend_on_what_was_built_before(self):
         first, second = (zoo.load("larq/quicknet_small", input_shape=(64, 64, 3), num_classes=2) for _ in range(2))

@@ -152,6 +152,17 @@ def test_groups_are_separate_convolutions(strides, padding, size, float64):
             assert_golden(actual, golden)
 
 
+def test_padding_without_meaning():
+    for options in ({"padding": "valid"}, {"padding": "same", "pad_values": 1.0}):
+        with pytest.raises(
+            ValueError, match="symmetric padding needs a kernel of odd size, padding='same', pad_values=0"
+        ):
+            BinaryConv2D(4, 3, symmetric=True, **options)
+    for options in ({"activation_bits": 32}, {"quantized": False}):
+        with pytest.raises(ValueError, match="padding='same_one' is for binary activations"):
+            zoo.load("irnet_resnet20", padding="same_one", **options)
+
+
 def test_groups_are_not_compiled():
     """Keras would compile the convolution with XLA, which took several times as long on a CPU."""
     layer = BinaryConv2D(4, 3, groups=2, padding="same", kernel_quantizer=ScaledSign())

@@ -207,6 +207,7 @@ def test_class_names_are_kept(tmp_path, tiny):
         assert zoo.model_info(zoo.WideResNet(weights=path, **other)).class_names is None
     with pytest.raises(ValueError, match="class_names must be 2 names, as many as the model has classes, not 3"):
         zoo.save_packed(model, path, class_names="abc")
+    assert zoo.model_info(zoo.load_packed(zoo.save_packed(loaded, path, class_names=()))).class_names is None
     assert zoo.model_info(zoo.load("birealnet20", weights="cifar10")).class_names == zoo.class_names("cifar10")
 
 
@@ -217,7 +218,7 @@ def test_pooled_features_get_a_classifier(tmp_path):
     assert zoo.WideResNet(weights=path, include_top=False, pooling=None).output_shape == (None, 8, 8, 64)
 
 
-@pytest.mark.parametrize("arguments", [{"input_relu": True}, {"padding": "same_one"}])
+@pytest.mark.parametrize("arguments", [{"input_relu": True}, {"padding": "symmetric"}])
 def test_weights_of_another_computation_are_refused(arguments, tmp_path):
     """They have the same variables."""
     path = zoo.save_packed(zoo.WideResNet(depth=8, width=1), tmp_path / "wrn.onebit")
@@ -370,6 +371,29 @@ def test_failed_writing_leaves_what_was_there(tiny, tmp_path, monkeypatch, at, e
         zoo.save_packed(tiny, path)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onebit"]
     assert path.read_bytes() == b"the file before"
+
+
+def test_weights_bring_what_they_say_of_themselves(tmp_path):
+    """Names and preprocessing are those of the weights that were loaded last."""
+    first, second = (zoo.WideResNet(depth=8, width=1, num_classes=2) for _ in range(2))
+    zoo.save_packed(first, tmp_path / "first.onebit", class_names=["cat", "dog"], preprocessing="cifar")
+    zoo.save_packed(second, tmp_path / "second.onebit", class_names=["ham", "eggs"], preprocessing="imagenet")
+    model = zoo.load_packed(tmp_path / "first.onebit")
+    zoo.load_weights(model, tmp_path / "second.onebit")
+    assert (zoo.preprocessing_of(model), zoo.model_info(model).class_names) == ("imagenet", ("ham", "eggs"))
+    model.save_weights(tmp_path / "silent.weights.h5")
+    zoo.load_weights(model, tmp_path / "silent.weights.h5")
+    assert zoo.model_info(model).class_names == ("ham", "eggs")
+
+
+@pytest.mark.parametrize("activation", [tf.nn.log_softmax, lambda logits: logits])
+def test_what_could_not_be_read_is_not_written(activation, tmp_path):
+    model = zoo.WideResNet(depth=8, width=1, classifier_activation=activation)
+    with pytest.raises(ValueError, match="cannot be packed: its header's arguments' classifier_activation must be a"):
+        zoo.save_packed(model, tmp_path / "model.onebit")
+    with pytest.raises(ValueError, match="metrics must be a JSON object, not"):
+        zoo.save_packed(zoo.WideResNet(depth=8, width=1), tmp_path / "model.onebit", metrics=[1, 2])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("metrics", [{"top1": np.float32(1)}, {"top1": float("nan")}, {1: {2}}, {("a", "b"): 1}])

@@ -10,13 +10,13 @@ from onebit import zoo
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ("fpu avx512_bf16 amx_bf16 amx_tile", "mixed_bfloat16"),
-        ("fpu avx2", "float32"),
-        ("fpu avx512f avx512_bf16", "float32"),
+        ("fpu avx512f amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("fpu avx512f avx512_bf16", "mixed_bfloat16"),
+        ("fpu avx2 avx512f", "float32"),
     ],
 )
 def test_by_the_processors_features(tmp_path, flags, expected):
-    """Without matrix units, bfloat16 is imitated."""
+    """Without instructions for it, bfloat16 is imitated."""
     (tmp_path / "cpuinfo").write_text(f"model name\t: X\nflags\t\t: {flags}\nbogomips\t: 4890\n", encoding="utf-8")
     assert zoo.fast_precision(tmp_path / "cpuinfo") == expected
 
