@@ -63,7 +63,8 @@ def _load(row: zoo.Weights) -> str:
         if row.shipped
         else "The file is fetched once, checked and cached."
         if row.url
-        else f"Download [`{row.file}`]({row.page}) and give its path as `weights`."
+        else f"Download [`{row.file}`]({row.page}) and give its path as `weights`; "
+        'reading it needs PyTorch, `pip install ".[convert]"`.'
     )
     weights = row.file if row.page and not row.url else row.tag
     return (
@@ -84,7 +85,7 @@ def _figures(row: zoo.Weights) -> str:
     if "top1" in row.published:
         lines.append(f"| their source | {_both(row.published)} | {row.published.get('where', '')} |")
     if paper is not None:
-        lines.append(f"| the paper | {paper:g} % | | {zoo.entry(row.model).paper.venue} |")
+        lines.append(f"| the paper or its repository | {paper:g} % | | {zoo.entry(row.model).paper.venue} |")
     return "\n".join(lines)
 
 
