@@ -29,10 +29,10 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-# The largest models take up to 8 GB for each process.
+# The largest models take up to 8 GB for each process: two at most.
 # pytest's exit code 5 says that no test is marked slow.
 test-slow: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m slow || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) --maxprocesses=2 -m slow || [ $$? -eq 5 ]
 
 # PyTorch, for the tests of official checkpoints; they are skipped without it.
 convert: $(READY)
@@ -45,7 +45,7 @@ lint: $(READY)
 # mypy knows nothing of package_dir, so it is shown the packages as an installation lays them out.
 types: $(READY)
 	@rm -rf .venv/typed && mkdir -p .venv/typed/onebit
-	@ln -s $(CURDIR)/onebit/* $(CURDIR)/quantizers $(CURDIR)/zoo $(CURDIR)/recipes .venv/typed/onebit/
+	@ln -s "$(CURDIR)"/onebit/* "$(CURDIR)/quantizers" "$(CURDIR)/zoo" "$(CURDIR)/recipes" .venv/typed/onebit/
 	MYPYPATH=.venv/typed $(BIN)/mypy
 
 # The tests come last: the figure to look at is then at the end.
@@ -55,7 +55,7 @@ dist: $(READY)
 	$(BIN)/python -m build
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist onebit-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # The stamp is written last. Without it an environment is incomplete (an interrupted installation) and is made anew.
 $(READY): setup.cfg pyproject.toml constraints.txt

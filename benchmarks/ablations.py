@@ -1,17 +1,19 @@
 """The comparisons that the papers are known for, all at one short schedule.
 
-    python benchmarks/ablations.py --data-dir DATA --output RUNS [--epochs 20] [--seeds 1 2 3] [--only TEXT]
+    python benchmarks/ablations.py --data-dir DATA --output RUNS [--epochs N] [--seeds 1 2 3] [--only TEXT]
                                    [--jobs 2]
 
 Trains one network after the other, or several at once, each as ``onebit train`` does, in a folder of its own: stopped
 and started again, it goes on where it was; one that fails does not keep the others from their turn. Whatever is
 finished goes into ``benchmarks/ablations.json``, from which ``benchmarks/report.py`` writes ``docs/ablations.md``.
+All of that are of one length: move the file away to compare at another.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from rows import write_rows
 from variants import VARIANTS, Variant, changed
 
 FILE = Path(__file__).with_suffix(".json")
+PRECISION = "float32"  # of all, wherever they are trained
 
 
 def train(variant: Variant, folder: Path, data_dir: str | None, epochs: int, seed: int, limit: int | None) -> None:
@@ -31,15 +34,15 @@ def train(variant: Variant, folder: Path, data_dir: str | None, epochs: int, see
     recipe = recipes.get_recipe(variant.recipe, epochs=epochs, **variant.settings)
     if variant.change:
         recipe = changed(recipe, variant.change)
-    recipes.train(recipe, folder, data_dir=data_dir, seed=seed, limit=limit)
+    recipes.train(recipe, folder, data_dir=data_dir, seed=seed, limit=limit, precision=PRECISION)
 
 
 def collect(output: Path, epochs: int, seeds: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return earlier figures of this length, and those of all runs that are finished, in the order of the studies."""
-    found = {(row["study"], row["variant"], row["seed"]): row for row in rows if row["epochs"] == epochs}
-    for number, variant in enumerate(VARIANTS):
+    """Return earlier figures, and those of all runs that are finished, in the order of the studies."""
+    found = {(row["study"], row["variant"], row["seed"]): row for row in rows}
+    for variant in VARIANTS:
         for seed in seeds:
-            record = folder_of(output, number, epochs, seed, None) / "record.json"
+            record = folder_of(output, variant, epochs, seed, None) / "record.json"
             if record.exists():
                 run = json.loads(record.read_text(encoding="utf-8"))
                 found[variant.study, variant.name, seed] = {
@@ -51,22 +54,27 @@ def collect(output: Path, epochs: int, seeds: Sequence[int], rows: Sequence[Mapp
                     "seconds": run["seconds"],
                 }
     places = {(variant.study, variant.name): place for place, variant in enumerate(VARIANTS)}
+    if gone := {key[:2] for key in found} - places.keys():
+        sys.exit(f"{FILE} has figures of variants that are no more, such as {min(gone)}: rename or remove them there.")
     return [found[key] for key in sorted(found, key=lambda key: (places[key[:2]], key[2]))]
 
 
-def folder_of(output: Path, number: int, epochs: int, seed: int, limit: int | None) -> Path:
-    """Return the folder of a run; a variant that two studies share has one."""
-    same = [(each.recipe, each.settings, each.change) for each in VARIANTS]
-    first = same.index(same[number])
-    parts = (VARIANTS[first].recipe, first, epochs, seed, *([limit] if limit else []))
-    return output / "-".join(map(str, parts))
+def folder_of(output: Path, variant: Variant, epochs: int, seed: int, limit: int | None) -> Path:
+    """Return the folder of a run, named after all that tells it from others: what two studies share is run once."""
+    settings = [f"{name}={value}" for name, value in variant.settings.items()]
+    parts = [variant.recipe, *([variant.change] if variant.change else []), *settings, f"{epochs}x", f"seed{seed}"]
+    return output / re.sub(r"[^\w.=-]", "_", "-".join([*parts, *([f"limit{limit}"] if limit else [])]))
+
+
+def recorded() -> list[Any]:
+    """Return the figures of earlier runs."""
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
 
 
 def record(options: argparse.Namespace) -> None:
     """Write the figures of whatever is finished; a trial on some of the images has none."""
     if options.limit is None:
-        before = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else []
-        write_rows(FILE, collect(options.output, options.epochs, options.seeds, before))
+        write_rows(FILE, collect(options.output, options.epochs, options.seeds, recorded()))
 
 
 def main() -> None:
@@ -74,21 +82,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where TensorFlow Datasets finds CIFAR-10")
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--epochs", type=int, default=20, help="of each stage (default: 20)")
+    parser.add_argument("--epochs", type=int, help="of each stage (default: as in the figures there, else 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(default: 1)")
     parser.add_argument("--only", default="", help="what has this in 'study: variant'")
     parser.add_argument("--limit", type=int, help="so many images only, for a trial; records nothing")
     parser.add_argument("--jobs", type=number_of_jobs, default=1, help="so many at once (default: 1)")
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    lengths = {row["epochs"] for row in recorded()}
+    options.epochs = options.epochs or max(lengths, default=20)
+    if options.limit is None and lengths - {options.epochs}:
+        parser.error(f"{FILE} has figures of {max(lengths)} epochs: move it away to record some of {options.epochs}.")
     if options.run is not None:
-        folder = folder_of(options.output, options.run, options.epochs, options.seeds[0], options.limit)
-        train(VARIANTS[options.run], folder, options.data_dir, options.epochs, options.seeds[0], options.limit)
+        variant = VARIANTS[options.run]
+        folder = folder_of(options.output, variant, options.epochs, options.seeds[0], options.limit)
+        train(variant, folder, options.data_dir, options.epochs, options.seeds[0], options.limit)
         return
     commands = {}
     for seed in options.seeds:
         for number, variant in enumerate(VARIANTS):
-            folder = folder_of(options.output, number, options.epochs, seed, options.limit)
+            folder = folder_of(options.output, variant, options.epochs, seed, options.limit)
             if options.only in f"{variant.study}: {variant.name}" and not (folder / "record.json").exists():
                 same = ["--epochs", options.epochs, "--output", options.output, "--seeds", seed, "--run", number]
                 given = [("--data-dir", options.data_dir), ("--limit", options.limit)]

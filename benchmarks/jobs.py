@@ -1,7 +1,7 @@
 """Trainings side by side, each a process on processors of its own.
 
-Where a machine is shared, two trainings of one processor each were half as fast again as one of two: none of their
-operations waits for the slower processor.
+Two trainings of one processor each were half as fast again as one of two: none of their operations waits for the
+slower processor.
 """
 
 from __future__ import annotations
@@ -54,5 +54,9 @@ def run_all(commands: Mapping[str, Sequence[str]], jobs: int, folder: Path) -> I
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(jobs, initializer=keep_to_a_share) as pool:
         running = {pool.submit(run, name): name for name in commands}
-        for done in as_completed(running):
-            yield running[done], done.result()
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        except BaseException:  # above all a keyboard interrupt: it must not start the next one
+            pool.shutdown(cancel_futures=True)
+            raise

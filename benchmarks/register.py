@@ -26,13 +26,23 @@ DATA = Path(__file__).resolve().parents[1] / "zoo" / "data"
 
 def command(record: dict[str, Any]) -> str:
     """Return the command that repeats a run."""
-    defaults = recipes.get_recipe(record["recipe"]).settings
-    settings = {name: value for name, value in record["settings"].items() if value != defaults[name]}
+    settings = chosen(record)
     words = ["onebit", "train", record["recipe"], "--data-dir", "DATA", "--output", "RUN"]
     words += ["--precision", record["precision"], "--seed", str(record["seed"])]
     for name, value in settings.items():
         words += ["--set", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
     return shlex.join(words)
+
+
+def chosen(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run that its recipe would not have by itself, for that network and dataset."""
+    given = record["settings"]
+    default = recipes.get_recipe(record["recipe"]).settings
+    which = {
+        name: given[name] for name in ("model", "dataset") if given.get(name, default.get(name)) != default.get(name)
+    }
+    default = recipes.get_recipe(record["recipe"], **which).settings
+    return which | {name: value for name, value in given.items() if value != default[name]}
 
 
 def row(
@@ -75,6 +85,8 @@ def main() -> None:
     parser.add_argument("--note", help="what a user should know besides")
     options = parser.parse_args()
     record = json.loads((options.run / "record.json").read_text(encoding="utf-8"))
+    if record["limit"] is not None:
+        parser.error(f"{options.run} is a trial on {record['limit']} images.")
     packed = options.run / "model.onebit"
     model = zoo.load(options.model, weights=str(packed))
     dataset = open_dataset(record["data"], split="test", data_dir=options.data_dir)

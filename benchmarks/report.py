@@ -145,8 +145,9 @@ _ABLATIONS = """# What each idea brings
 
 The comparisons that the papers are known for, on CIFAR-10, all at one short schedule (`epochs` of each stage;
 ReActNet's recipe has two) and with all else as in the recipe, but for batches of 128. Accuracy of the last epoch on the
-10,000 test images. The papers train for a hundred times as long, some of them other networks on other images: these
-tables tell what helps a short training of a small network, and do not contradict the papers where they differ.
+10,000 test images. The papers train for dozens to hundreds of times as long, and some of them other networks on other
+images: these tables tell what helps a short training of a small network, and do not contradict the papers where they
+differ.
 `python benchmarks/ablations.py` trains them, `python benchmarks/report.py` writes this page.
 """
 

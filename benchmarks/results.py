@@ -36,7 +36,8 @@ def epochs_of(record: dict[str, Any]) -> str:
 
 def paper_epochs(record: dict[str, Any]) -> str:
     """Return how long the recipe's own run is: the paper's, where it says."""
-    return _epochs(recipes.get_recipe(record["recipe"]))
+    which = {name: record["settings"][name] for name in ("model", "dataset") if name in record["settings"]}
+    return _epochs(recipes.get_recipe(record["recipe"], **which))
 
 
 def _epochs(recipe: recipes.Recipe) -> str:

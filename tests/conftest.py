@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework import ops
+from tensorflow_datasets.core import community
+from tensorflow_datasets.core.utils import gcs_utils
 
 # A second logical device lets MirroredStrategy run on any machine. It has to exist before TensorFlow's first operation.
 tf.config.set_logical_device_configuration(
@@ -25,6 +27,16 @@ tf.config.set_logical_device_configuration(
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network():
+    """TensorFlow Datasets asks its bucket for prepared datasets, and an index of other people's for names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gcs_utils, "_is_gcs_disabled", True)
+        patch.setattr(community.community_register, "list_builders", list)
+        patch.setattr(community.community_register, "has_namespace", lambda name: False)
+        yield
 
 
 @pytest.fixture(autouse=True)

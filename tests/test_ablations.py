@@ -70,10 +70,20 @@ def test_goes_on_where_it_was(tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         ablations.main()
     assert not ended.value.code
-    assert started == ["irnet-0-3-1", "irnet-1-3-1", "irnet-1-3-1", "irnet-2-3-1"]
+    names = [f"irnet-{change}-3x-seed1" for change in ("ste_ste", "libra_ste", "libra_ste", "ede_ede")]
+    assert started == names
     assert [row["top1"] for row in json.loads(ablations.FILE.read_text())] == [51.0, 53.0, 54.0]
+    before = ablations.FILE.read_text()
+    monkeypatch.setattr(sys, "argv", ["ablations.py", "--output", str(tmp_path), "--only", "nothing"])
+    with pytest.raises(SystemExit):
+        ablations.main()
+    assert ablations.FILE.read_text() == before, "of the length that is there"
+    monkeypatch.setattr(sys, "argv", ["ablations.py", "--output", str(tmp_path), "--epochs", "20"])
+    with pytest.raises(SystemExit, match="2"):
+        ablations.main()
+    assert ablations.FILE.read_text() == before
 
 
 def test_what_two_studies_share_is_trained_once(tmp_path):
-    names = [ablations.folder_of(tmp_path, number, 3, 1, None).name for number in range(len(variants.VARIANTS))]
+    names = [ablations.folder_of(tmp_path, variant, 3, 1, None).name for variant in variants.VARIANTS]
     assert names[3] == names[6] and len(set(names)) == len(names) - 1

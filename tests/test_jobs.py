@@ -22,6 +22,15 @@ def test_one_that_fails_does_not_keep_the_others_from_their_turn(tmp_path, at_on
     assert ended == {"good": True, "bad": False, "also good": True}
 
 
+def test_an_interruption_starts_no_other(tmp_path):
+    commands = {name: python(f"open({str(tmp_path / name)!r}, 'w')") for name in "abc"}
+    ended = jobs.run_all(commands, 1, tmp_path)
+    next(ended)
+    with pytest.raises(KeyboardInterrupt):
+        ended.throw(KeyboardInterrupt)
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.skipif(
     len(jobs.processors()) < 2 or not hasattr(os, "sched_setaffinity"), reason="needs Linux and two processors"
 )

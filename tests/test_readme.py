@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pareto
 import pytest
+import register
 import report
 import results
 import train_shipped
@@ -67,14 +68,27 @@ def test_everything_we_trained_can_be_trained_again():
 @pytest.mark.parametrize("model", train_shipped.RUNS)
 def test_what_trains_the_shipped_networks_trained_them(model: str):
     """The recipe's command builds the registered model, and has the settings and the length of the run's record."""
-    words, epochs = train_shipped.RUNS[model]
-    name, *words = words.split()
-    given = dict(word.split("=") for word in words if word != "--set")
-    recipe = recipes.get_recipe(name, epochs=epochs, **given)
+    run = train_shipped.RUNS[model]
+    recipe = recipes.get_recipe(run.recipe, epochs=run.epochs, **run.settings)
     assert zoo.model_info(recipe.stages[-1].build(10, (32, 32, 3))) == zoo.model_info(zoo.load(model))
-    chosen = {key: recipe.settings[key] for key in ("epochs", *given)}
+    chosen = {key: recipe.settings[key] for key in ("epochs", *run.settings)}
     for record in (results.record_of(row) for row in results.results() if row.model == model):
-        assert record["recipe"] == name and chosen.items() <= record["settings"].items()
+        assert chosen.items() <= record["settings"].items()
+        assert (record["recipe"], record["precision"], record["seed"]) == (run.recipe, run.precision, 1)
+
+
+@pytest.mark.parametrize("row", results.results(), ids=lambda row: row.model)
+def test_a_command_repeats_its_run(row: zoo.Weights):
+    """What is not in it, the recipe has by itself."""
+    onebit, train, recipe, *words = row.recipe.split()
+    assert (onebit, train) == ("onebit", "train")
+    options = list(zip(words[::2], words[1::2], strict=True))
+    given = dict(value.split("=") for name, value in options if name == "--set")
+    record = results.record_of(row)
+    assert recipes.get_recipe(recipe, **given).settings.items() >= record["settings"].items()
+    assert {("--precision", record["precision"]), ("--seed", str(record["seed"]))} <= set(options)
+    assert register.command(record) == row.recipe
+    assert row.metrics["top1"] == pytest.approx(record["test"]["top1"], abs=0.005)
 
 
 def test_a_model_with_weights_has_a_row_for_each():

@@ -55,6 +55,4 @@ def test_arguments_are_checked(tmp_path: Path):
 
 
 def test_the_shipped_weights_suit():
-    if not any(row.tag == demo.WEIGHTS for row in zoo.list_weights(demo.MODEL)):
-        pytest.skip(f"{demo.MODEL} has no registered weights {demo.WEIGHTS!r}")
-    assert zoo.get_weights(demo.MODEL, demo.WEIGHTS).url is None
+    assert zoo.get_weights(demo.MODEL, demo.WEIGHTS).shipped

@@ -146,6 +146,22 @@ class TestColourJitter:
         grey = np.repeat(self.images[..., :1], 3, axis=-1)
         np.testing.assert_allclose(colour_jitter(tf.constant(grey), SEED, 0.0, 0.0, 0.2, 0.1), grey, atol=1)
 
+    def test_saturation_is_the_distance_from_grey(self):
+        soft = (self.images // 4 + 96).astype(np.float64)  # so that nothing is cut off
+        changed = colour_jitter(tf.constant(soft.astype(np.uint8)), SEED, 0.0, 0.0, 0.2, 0.0).numpy()
+        weights = np.array([0.2989, 0.587, 0.114])
+        spread = [np.abs(each - (each @ weights)[..., None]).mean((1, 2, 3)) for each in (changed, soft)]
+        ratio = spread[0] / spread[1]
+        assert 0.78 < ratio.min() < 0.85
+        assert 1.15 < ratio.max() < 1.22
+
+    def test_hue_turns_by_a_tenth_at_most(self):
+        red = np.zeros_like(self.images) + np.array([200, 40, 40], np.uint8)
+        changed = colour_jitter(tf.constant(red), SEED, 0.0, 0.0, 0.0, 0.1).numpy()[:, 0, 0].astype(float)
+        # From red towards yellow green grows, towards magenta blue: by 160 for a sixth of the circle.
+        turned = (changed[:, 1] - changed[:, 2]) / 160 / 6
+        assert -0.105 < turned.min() < -0.08 and 0.08 < turned.max() < 0.105
+
     def test_hue_keeps_the_brightest_channel_s_value(self):
         changed = self.jitter(hue=0.1)
         np.testing.assert_allclose(changed.max(-1), self.images.max(-1), atol=1)

@@ -17,9 +17,10 @@ SEED = 1
 
 
 def error(actual: object, golden: np.ndarray) -> float:
-    """Return max|a - b| / max|b|."""
+    """Return max|a - b| / max|b|, which is finite."""
     actual = np.asarray(actual)
     assert actual.shape == golden.shape
+    assert np.isfinite(actual).all() and np.any(golden)
     return float(np.max(np.abs(actual - golden)) / np.max(np.abs(golden)))
 
 
