@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from onebit import __version__, sources, zoo
-from onebit.cli import COMMANDS, main
+from onebit.cli import COMMANDS
 from onebit.cli._common import print_json, quantity, size
 from tests.conftest import shared
+from tests.onebit.commands import run, run_json
 
 MODEL = "wide_resnet_20_1"
 
@@ -26,18 +26,6 @@ MODEL = "wide_resnet_20_1"
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A packed file of a model with random weights."""
     return str(zoo.save_packed(zoo.load(MODEL), tmp_path_factory.mktemp("weights") / "random.onebit"))
-
-
-def run(*arguments: object, code: int = 0) -> Result:
-    """Run a command; its exit code must be ``code``, and no exception may escape."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def run_json(*arguments: object):
-    return json.loads(run(*arguments, "--json").stdout, parse_constant=pytest.fail)  # NaN is not JSON
 
 
 def test_help_and_version_do_not_import_tensorflow():

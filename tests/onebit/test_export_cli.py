@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from onebit import zoo
-from onebit.cli import main
+from tests.onebit.commands import run
 
 MODEL, REAL = "birealnet20", "wide_resnet_20_1"
 
@@ -19,14 +18,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A packed file of a small binary model with fresh weights."""
     model = zoo.load(MODEL, input_shape=(12, 12, 3))
     return str(zoo.save_packed(model, tmp_path_factory.mktemp("weights") / "fresh.onebit"))
-
-
-def run(*arguments: object, code: int = 0) -> Result:
-    """Run a command; its exit code must be ``code``, and no exception may escape."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 def test_export_then_benchmark(weights: str, tmp_path: Path):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from click.testing import CliRunner
 
 from onebit import recipes, zoo
-from onebit.cli import main
-from tests.conftest import shared
+from onebit.recipes.datasets import DATASETS
+from tests.onebit.commands import run, run_json
+from tests.recipes.prepared import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -18,10 +16,6 @@ def kept(monkeypatch):
     calls = []
     monkeypatch.setattr("onebit.cli.train.keep_freed_memory", lambda: calls.append(True))
     return calls
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.mark.parametrize(
@@ -42,8 +36,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(arguments, message, code, t
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "FILE").write_text("no checkpoint at all")
     names = ("RUN", "EMPTY", "FILE", "OUT")
-    result = run(*(tmp_path / word if word in names else word for word in arguments))
-    assert result.exit_code == code
+    result = run(*(tmp_path / word if word in names else word for word in arguments), code=code)
     assert message in result.output.replace("\n", " ")
     assert "Traceback" not in result.output
     assert not (tmp_path / "OUT").exists()
@@ -54,9 +47,8 @@ def test_convert(tmp_path, goldens, reference):
     pytest.importorskip("torch", reason="PyTorch checkpoints need the extra 'convert'")
     source, output = tmp_path / "irnet.pth.tar", tmp_path / "irnet.onebit"
     reference.save_checkpoint(source, goldens / "irnet_resnet20_1w1a.json", 1)
-    result = run("convert", source, "--model", "irnet_resnet20", "-o", output, "--json")
-    assert result.exit_code == 0, result.output
-    assert json.loads(result.output)["packed_bytes"] == output.stat().st_size < 70_000
+    result = run_json("convert", source, "--model", "irnet_resnet20", "-o", output)
+    assert result["packed_bytes"] == output.stat().st_size < 70_000
 
 
 def test_convert_a_keras_file_of_other_classes_and_images(tmp_path):
@@ -65,21 +57,19 @@ def test_convert_a_keras_file_of_other_classes_and_images(tmp_path):
     model = zoo.load("wide_resnet_20_1", num_classes=5, input_shape=(28, 28, 1))
     model.save_weights(source)
     command = ("convert", source, "--model", "wide_resnet_20_1", "-o", output)
-    assert run(*command).exit_code == 1
-    result = run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--preprocessing", "symmetric")
-    assert result.exit_code == 0, result.output
+    run(*command, code=1)
+    run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--preprocessing", "symmetric")
     converted = zoo.load_packed(output)
     assert (converted.input_shape, converted.output_shape) == ((None, 28, 28, 1), (None, 5))
     assert zoo.preprocessing_of(converted) == "symmetric"
     (tmp_path / "names.txt").write_text("\n".join("abcde"))
-    named = run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--classes", tmp_path / "names.txt")
-    assert named.exit_code == 0, named.output
+    run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--classes", tmp_path / "names.txt")
     assert zoo.model_info(zoo.load_packed(output)).class_names == tuple("abcde")
 
 
 def test_settings_are_shown(tmp_path):
-    result = run("train", "mcdonnell", "--show-settings", "--set", "width=1", "--epochs", 3, "--json")
-    assert json.loads(result.output) == recipes.get_recipe("mcdonnell", width=1, epochs=3).settings
+    shown = run_json("train", "mcdonnell", "--show-settings", "--set", "width=1", "--epochs", 3)
+    assert shown == recipes.get_recipe("mcdonnell", width=1, epochs=3).settings
     rows = run("train", "reactnet", "--show-settings", "-o", tmp_path / "run").output
     for name, value in recipes.get_recipe("reactnet").settings.items():
         shown = str(value).lower() if value is None or isinstance(value, bool) else str(value)
@@ -87,13 +77,13 @@ def test_settings_are_shown(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_a_recipe_runs_as_a_smoke_test(tmp_path, kept):
-    data = shared("tfds")
-    arguments = ("--data-dir", data, "--epochs", 1, "--limit", 256, "--set", "width=1")
-    result = run("train", "mcdonnell", "-o", tmp_path / "run", *arguments, "--json")
-    assert result.exit_code == 0, result.output
-    record = json.loads(result.output)
-    assert record["test"]["images"] == 256
-    assert len(record["history"]) == 1
+def test_a_recipe_runs(tmp_path, kept):
+    prepare(DATASETS["cifar10"], tmp_path)
+    options = ("--data-dir", tmp_path, "--epochs", 1, "--limit", 32, "--set", "width=1", "--set", "depth=8")
+    record = run_json("train", "mcdonnell", "-o", tmp_path / "run", *options, "--seed", 7, "--precision", "float64")
+    assert (record["seed"], record["precision"], record["limit"]) == (7, "float64", 32)
+    assert record["test"]["images"] == 32 and len(record["history"]) == 1
     assert kept, "freed memory is kept for the next step"
+    assert "holds another run, with seed 7 instead of 8" in run(
+        "train", "mcdonnell", "-o", tmp_path / "run", *options, "--seed", 8, "--precision", "float64", code=1
+    ).output.replace("\n", " ")
