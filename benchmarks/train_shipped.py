@@ -47,10 +47,10 @@ SMALL = {"batch_size": "128"}  # the papers' batches are ImageNet's
 RUNS = {
     TEACHER: Run("irnet", 5, {"model": TEACHER}),
     "reactnet20": Run("reactnet", 6, {"teacher": f"{TEACHER}:cifar10", **SMALL}),
-    "irnet_resnet20": Run("irnet", 7),
+    "irnet_resnet20": Run("irnet", 22),
     "irnet_resnet20_1w32a": Run("irnet", 5, {"model": "irnet_resnet20_1w32a"}),
     "birealnet20": Run("birealnet", 5, SMALL),
-    "ftbnn20": Run("ftbnn", 5, SMALL),
+    "ftbnn20": Run("ftbnn", 22, SMALL),
     "ftbnn20_grouped": Run("ftbnn", 5, {"model": "ftbnn20_grouped", **SMALL}),
     "wide_resnet_20_1": Run("mcdonnell", 62, {"width": "1", "cutout": "false"}),
     "wide_resnet_20_2": Run("mcdonnell", 30, {"width": "2", "cutout": "false"}),
