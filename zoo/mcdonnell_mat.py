@@ -85,6 +85,7 @@ def _keras_layout(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list
 
 def _matlab_layout(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
     kernels = [_kernel(bits) for bits in arrays["BinaryWeights"].ravel()]
+    _check_network(arrays, kernels)
     moments = [cell.astype(np.float32) for cell in arrays["Moments"].ravel()]
     _check_counts(kernels, moments)
     # MatConvNet's deviation already contains epsilon.
@@ -92,6 +93,16 @@ def _matlab_layout(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], lis
     gamma, beta = arrays["BNG"].ravel()[0], arrays["BNB"].ravel()[0]
     norms[0].update(gamma=gamma.ravel().astype(np.float32), beta=beta.ravel().astype(np.float32))
     return kernels, norms
+
+
+def _check_network(arrays: dict[str, np.ndarray], kernels: list[np.ndarray]) -> None:
+    """Tell the residual network from others that the repository keeps in this layout, such as the plain ones."""
+    sums = sum(str(np.squeeze(kind)) == "Residual_sum" for kind in arrays["LayerTypes"].ravel())
+    if sums != len(kernels) // 2:  # one for each block, and one after the stem
+        raise ValueError(f"it is another network: {len(kernels)} convolutions have {sums} residual sums")
+    scales = [np.abs(kernel).max() for kernel in kernels]
+    if not np.allclose(arrays["LayerWeights"].ravel(), scales, rtol=1e-5):
+        raise ValueError("it is another network: its constants are not the square root of 2 over a filter's weights")
 
 
 def _check_counts(kernels: list[np.ndarray], moments: list[np.ndarray]) -> None:

@@ -270,6 +270,22 @@ def small_mat(tmp_path_factory):
     return path, bits
 
 
+@pytest.mark.parametrize("change", ["LayerTypes", "LayerWeights"])
+def test_other_networks_in_the_matlab_layout(change, tmp_path):
+    """The repository has plain ones, without shortcuts and with other constants, whose arrays have the same shapes."""
+    path = shared("official_weights", "mcdonnell", zoo.get_weights("wide_resnet_20_10", "cifar10_matlab").file)
+    arrays = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+    if change == "LayerTypes":
+        kinds = [kind for kind in arrays[change].ravel() if kind.item() != "Residual_sum"]
+        arrays[change] = np.empty((1, len(kinds)), object)
+        arrays[change][0, :] = kinds
+    else:
+        arrays[change] = arrays[change] * np.sqrt(2)
+    savemat(tmp_path / "plain.mat", arrays)
+    with pytest.raises(ValueError, match=r"plain\.mat is not .*: it is another network"):
+        zoo.WideResNet(weights=tmp_path / "plain.mat")
+
+
 def test_mat_file_decides_what_the_call_leaves_open(small_mat):
     path, bits = small_mat
     model = zoo.WideResNet(weights=path)
