@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -24,7 +25,10 @@ def test_signature_and_docstring(name):
     assert parameters["include_top"].default is True
     assert parameters["classifier_activation"].default == "softmax"
     for parameter in parameters:
-        assert f"{parameter}" in build.__doc__, f"{parameter} is not documented"
+        # At the head of a line of arguments, which may be several.
+        assert re.search(rf"^ +([\w, ]+, )?{parameter}(, [\w, ]+)?:", build.__doc__, re.M), (
+            f"{parameter} is not documented"
+        )
     with pytest.raises(TypeError):
         build(20)
     with pytest.raises(TypeError, match=rf"{name}\(\) has no argument 'nonsense'; it takes .*weights"):
