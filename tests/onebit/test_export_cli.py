@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onebit import zoo
-from tests.onebit.commands import run
+from tests.onebit.commands import run, run_json
 
 MODEL, REAL = "birealnet20", "wide_resnet_20_1"
 
@@ -31,6 +32,29 @@ def test_export_then_benchmark(weights: str, tmp_path: Path):
     timed = json.loads(run("benchmark", path, "--runs", 2, "--json").stdout)
     assert timed["threads"] == 1 and "Arm" in timed["note"]
     assert timed["files"][0]["binary_operations"] == 18 and timed["files"][0]["fastest_seconds"] > 0
+
+
+def test_a_model_in_all_its_forms(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Beside a file only those that it is not: float32 and int8."""
+    pytest.importorskip("larq_compute_engine")
+    load = zoo.load
+    monkeypatch.setattr(zoo, "load", lambda name: load(name, input_shape=(12, 12, 3)))
+    rows = run_json("benchmark", "--model", MODEL, "--runs", 2)["files"]
+    assert [row["file"] for row in rows] == [f"{MODEL}, {form}" for form in ("binary", "float32", "int8")]
+    assert [row["binary_operations"] for row in rows] == [18, 0, 0]
+    assert rows[1]["bytes"] > 3 * rows[2]["bytes"] > 3 * rows[0]["bytes"]
+    monkeypatch.undo()
+    path = tmp_path / "model.tflite"
+    images = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(6))
+    data = ("--data", tmp_path / "mine.npz", "--images", 6)
+    result = run_json("export", MODEL, "-w", weights, "-o", path, *data, "--no-strict")
+    assert result["agreement"]["images"] == 6
+    monkeypatch.setattr(zoo, "load", lambda name: load(name, input_shape=(12, 12, 3)))
+    rows = run_json("benchmark", path, "--model", MODEL, "--runs", 2)["files"]
+    assert [row["file"] for row in rows] == [str(path), f"{MODEL}, float32", f"{MODEL}, int8"]
+    done: list[int] = []
+    assert len(zoo.latency(path.read_bytes(), runs=4, progress=done.append)) == 4 == sum(done)
 
 
 def test_real_activations(tmp_path: Path):
