@@ -5,7 +5,7 @@
 Each row compares two processes that work in turns, so that both meet the same machine: after a warm-up, the medians of
 their images per second, and median, lowest and highest of the ratios of the rounds. Both processes have all processors.
 The rows with PyTorch need the extra ``benchmarks``. Those in mixed_bfloat16 are left out, unless ``--all`` is given,
-where the machine has no matrix units for it (see ``zoo.fast_precision``) and imitates it. larq-zoo runs as its users
+where the machine has no instructions for it (see ``zoo.fast_precision``) and imitates it. larq-zoo runs as its users
 have it, with TensorFlow's own choice of kernels.
 """
 
