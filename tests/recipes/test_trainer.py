@@ -64,6 +64,7 @@ def test_a_run_leaves_a_model_its_packed_file_a_record_and_curves(finished):
     assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((output / "tensorboard").rglob("events*"))
     model = tf.keras.models.load_model(output / "model.keras")
+    tf.keras.mixed_precision.set_global_policy(record["precision"])
     packed = tiny_network(2, (32, 32, 3))
     zoo.load_weights(packed, output / "model.onebit")
     images = DATA[1][0].astype(np.float32)
