@@ -17,6 +17,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from results import WHICH, own_recipe
+
 from onebit import recipes, zoo
 from onebit.sources import open_dataset
 from onebit.zoo.files import replacing
@@ -36,13 +38,8 @@ def command(record: dict[str, Any]) -> str:
 
 def chosen(record: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a run that its recipe would not have by itself, for that network and dataset."""
-    given = record["settings"]
-    default = recipes.get_recipe(record["recipe"]).settings
-    which = {
-        name: given[name] for name in ("model", "dataset") if given.get(name, default.get(name)) != default.get(name)
-    }
-    default = recipes.get_recipe(record["recipe"], **which).settings
-    return which | {name: value for name, value in given.items() if value != default[name]}
+    default, own = recipes.get_recipe(record["recipe"]).settings, own_recipe(record).settings
+    return {n: value for n, value in record["settings"].items() if value != (default if n in WHICH else own)[n]}
 
 
 def row(

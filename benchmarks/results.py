@@ -8,6 +8,7 @@ from typing import Any
 
 from onebit import recipes, zoo
 
+WHICH = ("model", "dataset")
 DATA = Path(zoo.__file__).resolve().parent / "data"
 
 
@@ -36,8 +37,13 @@ def epochs_of(record: dict[str, Any]) -> str:
 
 def paper_epochs(record: dict[str, Any]) -> str:
     """Return how long the recipe's own run is: the paper's, where it says."""
-    which = {name: record["settings"][name] for name in ("model", "dataset") if name in record["settings"]}
-    return _epochs(recipes.get_recipe(record["recipe"], **which))
+    return _epochs(own_recipe(record))
+
+
+def own_recipe(record: dict[str, Any]) -> recipes.Recipe:
+    """Return a run's recipe as it is by itself for the run's network and dataset, on which its defaults depend."""
+    which = {name: record["settings"][name] for name in WHICH if name in record["settings"]}
+    return recipes.get_recipe(record["recipe"], **which)
 
 
 def _epochs(recipe: recipes.Recipe) -> str:
