@@ -16,8 +16,8 @@ import tensorflow as tf
 from ..zoo import get_preprocessing, load, load_packed, preprocessing_of
 from .distiller import logits_model
 
-# What the configuration in a .keras file may name. Keras' safe mode refuses code, but not the names of functions of any
-# installed package, which it calls with what the file says: ``os.system``, ``tf.io.write_file``.
+# What the configuration in a .keras file may name. Keras' safe mode refuses code, but not the names of TensorFlow's
+# functions, which it calls with what the file says, such as ``tf.io.write_file``; and it imports any module named.
 _KERAS = ("constraints", "initializers", "layers", "mixed_precision", "regularizers")
 _CLASSES = {
     ("keras", "Sequential"),
