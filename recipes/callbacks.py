@@ -169,14 +169,13 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         self,
         folder: Path,
         model: tf.keras.Model,
-        optimizer: tf.keras.optimizers.Optimizer | None,
+        optimizer: tf.keras.optimizers.Optimizer,
         history: History,
         best: Path,
     ) -> None:
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
-        parts = {"network": model, "epoch": self.epoch, **({"optimizer": optimizer} if optimizer is not None else {})}
-        self._checkpoint = tf.train.Checkpoint(**parts)
+        self._checkpoint = tf.train.Checkpoint(network=model, epoch=self.epoch, optimizer=optimizer)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
         self._network, self._history, self._best = model, history, best
 

@@ -22,13 +22,13 @@ def plot_history(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> N
     figure = Figure(figsize=(11, 7), layout="constrained")
     figure.suptitle(title)
     panels = (
-        ("loss", "loss", ("loss", "val_loss"), False),
-        ("accuracy (%)", "accuracy", ("accuracy", "val_accuracy"), False),
-        ("signs changed in an epoch (%)", "flip ratio", ("flip_ratio",), False),
-        ("learning rate", "learning rate", ("learning_rate",), True),
+        ("loss", ("loss", "val_loss"), False),
+        ("accuracy (%)", ("accuracy", "val_accuracy"), False),
+        ("signs changed in an epoch (%)", ("flip_ratio",), False),
+        ("learning rate", ("learning_rate",), True),
     )
     starts = [i for i, row in enumerate(rows) if i and row["stage"] != rows[i - 1]["stage"]]
-    for axes, (label, _, names, logarithmic) in zip(figure.subplots(2, 2).ravel(), panels, strict=True):
+    for axes, (label, names, logarithmic) in zip(figure.subplots(2, 2).ravel(), panels, strict=True):
         percent = 100 if "%" in label else 1
         for name in names:
             points = [(i + 1, percent * row[name]) for i, row in enumerate(rows) if name in row]

@@ -81,7 +81,7 @@ def share(batches: tf.data.Dataset, batch_size: int) -> Any:
 
 def batch_norms(model: tf.keras.Model) -> list[tf.keras.layers.BatchNormalization]:
     """Return a model's batch normalisations, also those in layers that are models themselves."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, tf.keras.layers.BatchNormalization)]
+    return [layer for layer in model.submodules if isinstance(layer, tf.keras.layers.BatchNormalization)]
 
 
 def synchronise(model: tf.keras.Model) -> None:
