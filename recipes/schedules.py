@@ -10,22 +10,23 @@ import larq as lq
 import tensorflow as tf
 
 
-def cycle_ends(epochs: int, first: int = 2, factor: int = 2) -> list[int]:
+def cycle_ends(epochs: int, first: int = 2) -> list[int]:
     """Return the epochs (counted from 1) after which a cycle of warm restarts ends, up to ``epochs``.
 
-    With the published cycle lengths 2, 4, 8, ... these are 2, 6, 14, 30, 62, 126, 254. Only there is the accuracy of
-    a network trained with warm restarts meaningful.
+    The first cycle is ``first`` epochs long, and each is twice as long as the one before. With the published lengths 2,
+    4, 8, ... these are 2, 6, 14, 30, 62, 126, 254. Only there is the accuracy of a network trained with warm restarts
+    meaningful.
 
     Raises:
-        ValueError: ``first`` or ``factor`` is below 1.
+        ValueError: ``first`` is below 1.
     """
-    if first < 1 or factor < 1:
-        raise ValueError(f"first and factor must be at least 1, not {first!r} and {factor!r}.")
+    if first < 1:
+        raise ValueError(f"first must be at least 1, not {first!r}.")
     ends, end, length = [], 0, first
     while end + length <= epochs:
         end += length
         ends.append(end)
-        length *= factor
+        length *= 2
     return ends
 
 

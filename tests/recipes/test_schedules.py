@@ -44,9 +44,9 @@ def test_one_long_cycle_as_the_official_code_computes_it(golden):
 @pytest.mark.parametrize("batches", [1, 2, 7])
 def test_warm_restarts_restart_where_the_cycles_end(first, factor, batches, float64):
     schedule = WarmRestarts(batches, lr_max=1.0, lr_min=0.25, first_cycle=first, factor=factor)
-    ends = cycle_ends(1200, first, factor)
-    assert ends[0] == first
-    assert all(b - a == first * factor ** (i + 1) for i, (a, b) in enumerate(itertools.pairwise(ends)))
+    lengths = itertools.takewhile(lambda length: length < 1200, (first * factor**i for i in itertools.count()))
+    ends = [end for end in itertools.accumulate(lengths) if end <= 1200]
+    assert factor != 2 or ends == cycle_ends(1200, first)
     for end in [0, *ends]:
         assert schedule(end * batches).numpy() == 1
     if batches > 1:
@@ -64,10 +64,8 @@ def test_cycle_ends_of_the_paper():
     assert cycle_ends(254) == [2, 6, 14, 30, 62, 126, 254]
     assert cycle_ends(253) == [2, 6, 14, 30, 62, 126]
     assert cycle_ends(1) == []
-    assert cycle_ends(13, first=1, factor=3) == [1, 4, 13]
-    for first, factor in ((0, 2), (2, 0)):
-        with pytest.raises(ValueError, match=f"first and factor must be at least 1, not {first} and {factor}"):
-            cycle_ends(13, first, factor)
+    with pytest.raises(ValueError, match="first must be at least 1, not 0"):
+        cycle_ends(13, 0)
 
 
 @pytest.mark.parametrize(
