@@ -12,7 +12,7 @@ from .tfds import load_arrays, open_tfds
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetSpec:
     """Where a dataset's images are in TensorFlow Datasets, and what they are.
 
     Attributes:
@@ -36,16 +36,18 @@ class Dataset:
 
 
 DATASETS = {
-    "cifar10": Dataset("cifar10", "train", "test", 10, (32, 32, 3)),
-    "cifar100": Dataset("cifar100", "train", "test", 100, (32, 32, 3)),
-    "svhn": Dataset("svhn_cropped", "train+extra", "test", 10, (32, 32, 3), flips=False),
-    "mnist": Dataset("mnist", "train", "test", 10, (28, 28, 1), flips=False, shifts=False),
-    "imagenet32": Dataset("imagenet_resized/32x32", "train", "validation", 1000, (32, 32, 3), streamed=True),
-    "imagenet2012": Dataset("imagenet2012", "train", "validation", 1000, (224, 224, 3), shifts=False, streamed=True),
+    "cifar10": DatasetSpec("cifar10", "train", "test", 10, (32, 32, 3)),
+    "cifar100": DatasetSpec("cifar100", "train", "test", 100, (32, 32, 3)),
+    "svhn": DatasetSpec("svhn_cropped", "train+extra", "test", 10, (32, 32, 3), flips=False),
+    "mnist": DatasetSpec("mnist", "train", "test", 10, (28, 28, 1), flips=False, shifts=False),
+    "imagenet32": DatasetSpec("imagenet_resized/32x32", "train", "validation", 1000, (32, 32, 3), streamed=True),
+    "imagenet2012": DatasetSpec(
+        "imagenet2012", "train", "validation", 1000, (224, 224, 3), shifts=False, streamed=True
+    ),
 }
 
 
-def get_dataset(name: str) -> Dataset:
+def get_dataset(name: str) -> DatasetSpec:
     """Return a dataset's description.
 
     Raises:

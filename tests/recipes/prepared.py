@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from onebit.recipes.datasets import Dataset
+from onebit.recipes.datasets import DatasetSpec
 
 
-def prepare(dataset: Dataset, data_dir: Path, count: int = 40) -> None:
+def prepare(dataset: DatasetSpec, data_dir: Path, count: int = 40) -> None:
     """Write ``count`` images for each split; a label, modulo 10, is 1/20 of most of its image's pixels."""
     name, _, config = dataset.tfds.partition("/")
     of_any_size = name == "imagenet2012"
