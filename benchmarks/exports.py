@@ -16,13 +16,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from results import DATA
 from rows import write_rows
 
 from onebit import zoo
-from onebit.zoo.export import default_images
 from onebit.zoo.naming import named_variables
+from onebit.zoo.tflite_export import default_images
 
-FILE = Path(__file__).resolve().parents[1] / "zoo" / "data" / "exports.json"
+FILE = DATA / "exports.json"
 IMAGES = 4
 
 

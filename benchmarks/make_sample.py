@@ -10,13 +10,13 @@ of each in that file. The same data gives the same bytes.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
+from results import DATA
 
 from onebit.zoo.files import replacing
 
-OUTPUT = Path(__file__).resolve().parents[1] / "zoo" / "data" / "cifar10_sample.npz"
+OUTPUT = DATA / "cifar10_sample.npz"
 
 
 def make(data_dir: str | None, per_class: int = 100) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 from results import epochs_of, paper_epochs, paper_top1, record_of
 
 from onebit import zoo
-from onebit.cli._common import quantity, size
+from onebit.formatting import format_bytes, format_count
 
 _CLASSES = {
     "cifar10": f"the ten classes of CIFAR-10 ({', '.join(zoo.class_names('cifar10') or ())})",
@@ -59,7 +59,7 @@ def _what(row: zoo.Weights) -> str:
 
 def _load(row: zoo.Weights) -> str:
     where = (
-        "The file is in the package: no network is needed."
+        "The file is in the package; no internet connection is needed."
         if row.shipped
         else "The file is fetched once, checked and cached."
         if row.url
@@ -96,12 +96,12 @@ def _both(metrics: Any) -> str:
 def _size(row: zoo.Weights) -> str:
     count, exported = zoo.recorded_counts()[row.model], zoo.recorded_exports().get(row.model)
     sentences = [
-        f"{quantity(count.parameters)} parameters, {quantity(count.binary_parameters)} of them 1-bit:",
-        f"{size(count.memory)} of memory, where float32 takes {size(count.float32_memory)}.",
-        f"For one image {quantity(count.binary_macs)} 1-bit and {quantity(count.float_macs)} other",
+        f"{format_count(count.parameters)} parameters, {format_count(count.binary_parameters)} of them 1-bit:",
+        f"{format_bytes(count.memory)} of memory, where float32 takes {format_bytes(count.float32_memory)}.",
+        f"For one image {format_count(count.binary_macs)} 1-bit and {format_count(count.float_macs)} other",
         "multiply-accumulates.",
-        f"This file: {size(row.size)}." if row.size else "",
-        f"On the device: {size(exported.file_bytes)}." if exported else "",
+        f"This file: {format_bytes(row.size)}." if row.size else "",
+        f"On the device: {format_bytes(exported.file_bytes)}." if exported else "",
     ]
     return " ".join(filter(None, sentences))
 

@@ -17,13 +17,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from results import WHICH, own_recipe
+from results import DATA, WHICH, own_recipe
 
 from onebit import recipes, zoo
 from onebit.sources import open_dataset
 from onebit.zoo.files import replacing
-
-DATA = Path(__file__).resolve().parents[1] / "zoo" / "data"
 
 
 def command(record: dict[str, Any]) -> str:
@@ -88,9 +86,9 @@ def main() -> None:
     model = zoo.load(options.model, weights=str(packed))
     dataset = open_dataset(record["data"], split="test", data_dir=options.data_dir)
     preprocessing = recipes.get_recipe(record["recipe"], **record["settings"]).preprocessing
-    figures = zoo.evaluate(
-        model, dataset.batches(model.input_shape[1:3], preprocessing, 250, None, model.input_shape[3])
-    )
+    *size, channels = model.input_shape[1:]
+    batches = dataset.batches(tuple(size), preprocessing=preprocessing, batch_size=250, channels=channels)
+    figures = zoo.evaluate(model, batches)
     new = row(record, options.model, options.tag, model.output_shape[-1], packed.read_bytes(), figures)
     if options.note:
         new["note"] = options.note

@@ -19,15 +19,15 @@ from typing import Any
 import ablations
 import model_cards
 import pareto
-from results import epochs_of, paper_epochs, paper_top1, record_of, results
+from results import DATA, epochs_of, paper_epochs, paper_top1, record_of, results
 from rows import write_rows
 
 from onebit import zoo
-from onebit.cli._common import natural, quantity, size
+from onebit.formatting import format_bytes, format_count, natural_key
 from onebit.zoo.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
-README, COUNTS, CARDS = ROOT / "README.md", ROOT / "zoo" / "data" / "models.json", ROOT / "docs" / "models"
+README, COUNTS, CARDS = ROOT / "README.md", DATA / "models.json", ROOT / "docs" / "models"
 PICTURE, ABLATIONS = ROOT / "docs" / "pareto.svg", ROOT / "docs" / "ablations.md"
 
 
@@ -49,7 +49,7 @@ def models_table(counts: Mapping[str, zoo.Counts]) -> str:
         "| paper's | weights | their source's | ours |\n"
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|\n"
     )
-    names = sorted(zoo.list_models(), key=natural)
+    names = sorted(zoo.list_models(), key=natural_key)
     return header + "".join(_row(name, counts[name], row) for name in names for row in zoo.list_weights(name) or [None])
 
 
@@ -59,11 +59,11 @@ def _row(name: str, count: zoo.Counts, weights: zoo.Weights | None) -> str:
     return _line(
         f"`{name}`",
         f"[{paper.venue}](https://arxiv.org/abs/{paper.arxiv})",
-        quantity(count.parameters),
-        quantity(count.binary_parameters),
-        size(count.memory),
+        format_count(count.parameters),
+        format_count(count.binary_parameters),
+        format_bytes(count.memory),
         _macs(count),
-        size(exported.file_bytes) if exported else "",
+        format_bytes(exported.file_bytes) if exported else "",
         f"{exported.binary_operations} / {exported.binary_layers}" if exported else "",
         f"{published:g} %" if published is not None else "",
         _card_link(weights.tag, weights) if weights else "",
@@ -81,7 +81,7 @@ def _card_link(text: str, row: zoo.Weights) -> str:
 
 
 def _macs(count: zoo.Counts) -> str:
-    return f"{quantity(count.binary_macs)} / {quantity(count.float_macs)}"
+    return f"{format_count(count.binary_macs)} / {format_count(count.float_macs)}"
 
 
 def _percent(metrics: Mapping[str, Any]) -> str:
@@ -106,8 +106,8 @@ def results_table() -> str:
                 f"{record['seconds'] / 3600:.1f}",
                 f"{published:g} %" if published is not None else "",
                 paper_epochs(record) if published is not None else "",
-                size(row.size or 0),
-                size(count.memory),
+                format_bytes(row.size or 0),
+                format_bytes(count.memory),
                 _macs(count),
             )
         )
@@ -132,23 +132,28 @@ def ablations_page(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _noise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    """Return what chance alone did to the accuracy, as far as it was measured."""
+    """Return how much the accuracy varies across seeds, as far as it was measured."""
     seeds = [[row["top1"] for row in of_variant] for of_variant in runs if len(of_variant) > 1]
     if not seeds:
-        return "\nEach was trained once: how much of a difference is chance was not measured.\n"
+        return "\n**Noise**: each variant was trained once; how much accuracy varies across seeds was not measured.\n"
     widest = max(max(top1) - min(top1) for top1 in seeds)
     single = ", and most variants have one seed only" if 2 * len(seeds) < len(runs) else ""
-    return f"\n**Chance**: seeds alone made up to {widest:.1f} points{single}. Smaller differences say nothing.\n"
+    varied = f"across seeds alone, accuracy varied by up to {widest:.1f} points{single}"
+    return f"\n**Noise**: {varied}. Smaller differences are not meaningful.\n"
 
 
 _ABLATIONS = """# What each idea brings
 
-The comparisons that the papers are known for, on CIFAR-10, all at one short schedule (`epochs` of each stage;
-ReActNet's recipe has two) and with all else as in the recipe, but for batches of 128. Accuracy of the last epoch on the
-10,000 test images. The papers train for dozens to hundreds of times as long, and some of them other networks on other
-images: these tables tell what helps a short training of a small network, and do not contradict the papers where they
-differ.
-`python benchmarks/ablations.py` trains them, `python benchmarks/report.py` writes this page.
+Comparisons from three of the papers, on CIFAR-10: IR-Net's Libra-PB and EDE, and its activation gradients beside Bi-Real
+Net's ApproxSign; ReActNet's RSign, RPReLU and distillation; FTBNN's non-linearities. Not compared here: McDonnell's
+1-bit and 32-bit weights, and his fixed and learned scales of batch normalisation; Bi-Real Net's shortcuts and
+magnitude-aware gradient; FTBNN with Bi-Real and ReAct networks under one recipe; ReActNet without any non-linearity.
+
+All have one short schedule (`epochs` of each stage; ReActNet's recipe has two) and everything else as in the recipe,
+except for batches of 128. Accuracy is the last epoch's, on the 10,000 test images. The papers train for dozens to
+hundreds of times as long, and some of them other networks on other images: these tables show what helps a short
+training run of a small network, and do not contradict the papers where they differ.
+`python benchmarks/ablations.py` trains the networks, `python benchmarks/report.py` writes this page.
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from onebit import recipes, zoo
 
 WHICH = ("model", "dataset")
-DATA = Path(zoo.__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parents[1] / "zoo" / "data"
 
 
 def results() -> list[zoo.Weights]:

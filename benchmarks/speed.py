@@ -4,7 +4,7 @@
 
 Each row compares two processes that work in turns, so that both meet the same machine: after a warm-up, the medians of
 their images per second, and median, lowest and highest of the ratios of the rounds. Both processes have all processors.
-The rows with PyTorch need the extra ``benchmarks``. Those in mixed_bfloat16 are left out, unless ``--all`` is given,
+The rows with PyTorch need the extra ``convert``. Those in mixed_bfloat16 are left out, unless ``--all`` is given,
 where the machine has no instructions for it (see ``zoo.fast_precision``) and imitates it. larq-zoo runs as its users
 have it, with TensorFlow's own choice of kernels.
 """
@@ -165,7 +165,7 @@ def main() -> None:
 
     if not options.all and zoo.fast_precision() != BF16:
         rows = [row for row in rows if row[0]["precision"] != BF16]
-        print("Without matrix units for bfloat16: its rows are left out.", file=sys.stderr)
+        print("This machine has no instructions for bfloat16: its rows are left out.", file=sys.stderr)
     if importlib.util.find_spec("torch") is None:
         rows = [row for row in rows if row[1]["source"] != "torch"]
         print("Without PyTorch: its rows are left out.", file=sys.stderr)

@@ -64,16 +64,17 @@ def run(
     say: Callable[[str], object] = rich.print,
     verbose: int = 1,
 ) -> Result:
-    """Do the main job with the images and the network that ship with the package; no network is needed.
+    """Do the main job with the images and the network that ship with the package; needs no internet connection.
 
     Args:
         output: Folder for the packed file and the picture; made if absent.
         weights: Weights of `MODEL` with ten classes.
         images: How many of the 1,000 sample images to use, at least 100.
-        epochs: Of the fine-tuning.
-        seed: Of the new classifier, the split and the order of training. Threads may still add in another order.
-        say: Called with what the demo tells, piece by piece, with rich's markup.
-        verbose: Of ``model.fit``: 1 shows Keras' progress bar.
+        epochs: Number of fine-tuning epochs, at least 1.
+        seed: Decides the new classifier's weights, the split and the order of training. Threads may still add in
+            another order.
+        say: Called with each piece of what the demo tells, in rich's markup.
+        verbose: Passed to ``model.fit``; 1 shows Keras' progress bar.
 
     Returns:
         The figures.

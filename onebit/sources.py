@@ -23,8 +23,8 @@ Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Labelled images.
+class LabelledImages:
+    """Images with labels, to be read in batches.
 
     Attributes:
         name: What to call it.
@@ -44,6 +44,7 @@ class Dataset:
     def batches(
         self,
         size: tuple[int, int],
+        *,
         preprocessing: str = "raw",
         batch_size: int = 100,
         limit: int | None = None,
@@ -73,8 +74,8 @@ class Dataset:
 
 
 def open_dataset(
-    source: str, *, split: str | None = None, data_dir: str | None = None, names: Sequence[str] | None = None
-) -> Dataset:
+    source: str, *, split: str | None = None, data_dir: str | None = None, class_names: Sequence[str] | None = None
+) -> LabelledImages:
     """Open labelled images.
 
     Args:
@@ -83,7 +84,7 @@ def open_dataset(
             ``labels`` (n,); or the name of a TensorFlow dataset, as `onebit.recipes.DATASETS` or TFDS have it.
         split: Of a TensorFlow dataset. ``None`` is the one to test on.
         data_dir: Where TensorFlow datasets lie.
-        names: The model's class names, if known. Sub-folders that are all named like classes get their labels. If none
+        class_names: The model's, if known. Sub-folders that are all named like classes get their labels. If none
             is, there must be one for each class; they are labelled 0, 1, ... in the order of their names, which the
             dataset's note says.
 
@@ -98,7 +99,7 @@ def open_dataset(
         sample = sample_images()
         return _in_memory("the sample", sample.images, sample.labels, len(sample.class_names))
     if path.is_dir():
-        return _folder(path, names)
+        return _folder(path, class_names)
     if path.is_file():
         return _npz(path)
     raise FileNotFoundError(f"There is no file or folder {source}.")
@@ -109,7 +110,7 @@ def is_tfds_name(source: str) -> bool:
     return source != "sample" and not Path(source).exists() and _TFDS_NAME.fullmatch(source) is not None
 
 
-def _tfds(source: str, split: str | None, data_dir: str | None) -> Dataset:
+def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImages:
     from .recipes.augmentation import centre
     from .recipes.datasets import DATASETS
     from .recipes.tfds import load_arrays, open_tfds, prepared
@@ -123,9 +124,11 @@ def _tfds(source: str, split: str | None, data_dir: str | None) -> Dataset:
         # ImageNet's images of the split "test" have no labels.
         known = {dataset.tfds: dataset.test for dataset in DATASETS.values()}
         split = known.get(name.partition(":")[0], "test")
-    if not {"image", "label"} <= set(info.features):
-        raise ValueError(f"The dataset {name!r} is not one of labelled images: it has {', '.join(info.features)}.")
-    classes = getattr(info.features["label"], "num_classes", None)
+    features = dict(info.features)
+    classes = getattr(features.get("label"), "num_classes", None)
+    if "image" not in features or classes is None:
+        found = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
+        raise ValueError(f"The dataset {name!r} is not one of images labelled with classes: it has {found}.")
     try:
         count = info.splits[split].num_examples
     except (ValueError, LookupError) as error:
@@ -135,17 +138,17 @@ def _tfds(source: str, split: str | None, data_dir: str | None) -> Dataset:
         ) from error
     if count < 1:  # TFDS counts what is between an end and a later begin as negative
         raise ValueError(f"The split {split!r} of the dataset {name!r} has no images.")
-    if info.features["image"].shape[0] is not None:
+    if features["image"].shape[0] is not None:
         return _in_memory(f"{name}, {split}", *load_arrays(name, split, data_dir), classes)
 
     def read(shape: Shape, crop: float, batch_size: int, count: int) -> Batches:
-        images = open_tfds(name, split, shape[:2], classes or 0, data_dir, count)  # nothing here asks for the classes
+        images = open_tfds(name, split, shape[:2], classes, data_dir, count)
         return images.in_order(batch_size, functools.partial(centre, share=crop)).as_numpy_iterator()
 
-    return Dataset(f"{name}, {split}", count, read, classes)
+    return LabelledImages(f"{name}, {split}", count, read, classes)
 
 
-def _in_memory(name: str, images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> Dataset:
+def _in_memory(name: str, images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> LabelledImages:
     return _sliced(name, labels, lambda part, shape, crop: images[part], num_classes)
 
 
@@ -155,7 +158,7 @@ def _sliced(
     images: Callable[[slice, Shape, float], np.ndarray],
     num_classes: int | None = None,
     note: str | None = None,
-) -> Dataset:
+) -> LabelledImages:
     """Return a dataset of which any part can be read."""
     labels = labels.astype(np.int64)
 
@@ -164,10 +167,10 @@ def _sliced(
             part = slice(start, min(start + batch_size, count))
             yield images(part, shape, crop), labels[part]
 
-    return Dataset(name, len(labels), read, num_classes, note)
+    return LabelledImages(name, len(labels), read, num_classes, note)
 
 
-def _npz(path: Path) -> Dataset:
+def _npz(path: Path) -> LabelledImages:
     try:
         with np.load(path, allow_pickle=False) as file:
             images, labels = file["images"], file["labels"]
@@ -187,7 +190,7 @@ def _npz(path: Path) -> Dataset:
     return _in_memory(str(path), images, labels)
 
 
-def _folder(path: Path, names: Sequence[str] | None) -> Dataset:
+def _folder(path: Path, names: Sequence[str] | None) -> LabelledImages:
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     found = [folder.name for folder in folders]
     index = {name: label for label, name in enumerate(names or ())}

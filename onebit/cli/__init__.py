@@ -1,7 +1,7 @@
 """The ``onebit`` command line.
 
-Each command is a module of this package whose name is the command's and which defines ``command``. These modules import
-TensorFlow, and what needs it, inside the functions that use it, so that help is shown at once.
+Each of `COMMANDS` is a module of this package, which defines ``command``; the other modules are what they share. All
+import TensorFlow, and what needs it, inside the functions that use it, so that help is shown at once.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class _Commands(click.Group):
         except (ValueError, OSError, ArithmeticError, ImportError) as error:
             raise click.ClickException(str(error)) from error
         except Exception as error:
-            if _is_tensorflow_s(error):  # a full disk, too little memory, a damaged dataset
+            if _is_tensorflows(error):  # a full disk, too little memory, a damaged dataset
                 raise click.ClickException(str(error)) from error
             raise
 
 
-def _is_tensorflow_s(error: Exception) -> bool:
+def _is_tensorflows(error: Exception) -> bool:
     tensorflow = sys.modules.get("tensorflow")
     return tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
 
@@ -63,5 +63,5 @@ def _is_tensorflow_s(error: Exception) -> bool:
 def main() -> None:
     """1-bit convolutional networks: what the zoo has, how good and how large its models are.
 
-    Exit codes: 0 for success, 1 for a failure, 2 for a command line that makes no sense.
+    Exit codes: 0 for success, 1 for a failure, 2 for a usage error.
     """

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._common import ModelName, console, json_option, print_json, progress, size, start, table
+from ..formatting import format_bytes
+from .arguments import ModelName, json_option
+from .loading import import_tensorflow
+from .output import console, print_json, progress, table
 
 if TYPE_CHECKING:
-    from ..zoo.export import Precision
+    from ..zoo.tflite_converter import Precision
 
 _CAVEAT = (
     "One thread of this {machine} machine. The Larq Compute Engine's fast kernels are for 64-bit Arm: elsewhere binary "
@@ -31,7 +34,7 @@ def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool
     """Measure the latency of TensorFlow Lite FILEs: the time for one image in one thread."""
     if not files and model is None:
         raise click.UsageError("Give a FILE, or a registered model with --model.")
-    start()
+    import_tensorflow()
     from .. import zoo
 
     contents = {str(path): path.read_bytes() for path in files}
@@ -54,7 +57,7 @@ def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool
     result = table("file", *numbers, numbers=numbers)
     for row in rows:
         times = (f"{1000 * row[key]:.2f} ms" for key in ("median_seconds", "fastest_seconds"))
-        result.add_row(row["file"], size(row["bytes"]), str(row["binary_operations"]), *times)
+        result.add_row(row["file"], format_bytes(row["bytes"]), str(row["binary_operations"]), *times)
     console().print(result)
     console().print(caveat, markup=False)
 

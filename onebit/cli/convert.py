@@ -6,18 +6,10 @@ from pathlib import Path
 
 import click
 
-from ._common import (
-    ModelName,
-    Shape,
-    classes_option,
-    console,
-    json_option,
-    preprocessing_option,
-    print_json,
-    read_class_names,
-    size,
-    start,
-)
+from ..formatting import format_bytes
+from .arguments import ModelName, Shape, classes_option, json_option, preprocessing_option
+from .loading import import_tensorflow, read_class_names
+from .output import console, print_json
 
 
 @click.command("convert", short_help="Turn an official checkpoint into a packed file.")
@@ -49,7 +41,7 @@ def command(
     larq-zoo's .h5 of Bi-Real Net, or a Keras file. Every tensor must fit. A Keras file does not say how many
     classes its network has, for what images it is and how these are prepared: the options do.
     """
-    start()
+    import_tensorflow()
     from .. import zoo
 
     zoo.convert(
@@ -65,4 +57,4 @@ def command(
     if as_json:
         print_json({"source": str(source), "source_bytes": before, "file": str(output), "packed_bytes": after})
         return
-    console().print(f"{source} ({size(before)}) is now {output} ({size(after)}).", markup=False)
+    console().print(f"{source} ({format_bytes(before)}) is now {output} ({format_bytes(after)}).", markup=False)

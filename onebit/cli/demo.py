@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from ._common import console, json_option, print_json, start
+from .arguments import json_option
+from .loading import import_tensorflow
+from .output import console, print_json
 
 
 @click.command("demo", short_help="Evaluate, fine-tune and pack a 1-bit network, offline.")
@@ -23,8 +25,8 @@ from ._common import console, json_option, print_json, start
 @click.option("--weights", hidden=True, help="Other weights of the same network.")
 @json_option
 def command(output: Path, images: int, epochs: int, weights: str | None, as_json: bool) -> None:
-    """Load a 1-bit network, evaluate and fine-tune it, save it packed, draw a picture; needs no network connection."""
-    start()
+    """Load a 1-bit network, evaluate and fine-tune it, save it packed, draw a picture; needs no internet connection."""
+    import_tensorflow()
     from .. import demo
 
     say = (lambda text: None) if as_json else console().print

@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._common import (
+from .arguments import (
     AUTO_PRECISION,
     ModelName,
     check_data_options,
     classes_option,
-    console,
     data_dir_option,
     json_option,
-    load,
     preprocessing_option,
-    print_json,
-    progress,
     refuse,
     split_option,
-    start,
-    table,
     weights_option,
 )
+from .choices import EVALUATION_PRECISIONS
+from .loading import import_tensorflow, load
+from .output import console, print_json, progress, table
 
 if TYPE_CHECKING:
-    from ..sources import Dataset
+    from ..sources import LabelledImages
     from ..zoo import Evaluation, Weights
-    from ._common import Loaded
+    from .loading import Loaded
 
 TOLERANCE = 0.01  # percentage points, one image of 10,000
 
@@ -51,7 +48,7 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
+    type=click.Choice(EVALUATION_PRECISIONS),
     default="auto",
     show_default=True,
     help=f"What the layers compute in. {AUTO_PRECISION}, which the registered figures were measured in.",
@@ -87,7 +84,7 @@ def command(
         refuse("with --all-cifar10", "data", "weights", "split", "preprocessing", "classes")
     else:
         check_data_options(data)
-    start()
+    import_tensorflow()
     import tensorflow as tf
 
     from .. import zoo
@@ -100,7 +97,7 @@ def command(
         _reproduce(data_dir, batch_size, limit, as_json)
         return
     loaded = load(model, weights, preprocessing, classes)
-    dataset = open_dataset(data, split=split, data_dir=data_dir, names=loaded.class_names)
+    dataset = open_dataset(data, split=split, data_dir=data_dir, class_names=loaded.class_names)
     if dataset.note:
         hint = "" if loaded.class_names else " Where --classes names the model's classes, they are labelled by name."
         click.echo(dataset.note + hint, err=True)
@@ -125,14 +122,22 @@ def command(
     console().print(rows)
 
 
-def _measure(description: str, loaded: Loaded, dataset: Dataset, batch_size: int, limit: int | None) -> Evaluation:
+def _measure(
+    description: str, loaded: Loaded, dataset: LabelledImages, batch_size: int, limit: int | None
+) -> Evaluation:
     """Evaluate with a progress bar."""
     from .. import zoo
 
     classes, has = loaded.model.output_shape[-1], dataset.num_classes
     if has not in (None, classes):
         raise ValueError(f"The images of {dataset.name} are of {has} classes, but the model has {classes}.")
-    batches = dataset.batches(loaded.size, loaded.preprocessing, batch_size, limit, loaded.channels)
+    batches = dataset.batches(
+        loaded.size,
+        preprocessing=loaded.preprocessing,
+        batch_size=batch_size,
+        limit=limit,
+        channels=loaded.channels,
+    )
     with progress(description, min(dataset.count, limit or dataset.count)) as advance:
         return zoo.evaluate(loaded.model, batches, advance)
 

@@ -8,26 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from ._common import (
+from ..formatting import format_bytes
+from .arguments import (
     check_data_options,
-    console,
     data_dir_option,
     json_option,
-    load,
     model_argument,
     preprocessing_option,
-    print_json,
-    progress,
     refuse,
-    size,
     split_option,
-    table,
     weights_option,
 )
+from .choices import EXPORT_PRECISIONS
+from .loading import load
+from .output import console, print_json, progress, table
 
 if TYPE_CHECKING:
     from ..zoo import Exported
-    from ..zoo.export import Precision
+    from ..zoo.tflite_converter import Precision
 
 
 @click.command("export", short_help="Write a file for phones and boards, and verify it.")
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
 @click.option(
     "--precision",
-    type=click.Choice(["binary", "float32", "float16", "int8"]),
+    type=click.Choice(EXPORT_PRECISIONS),
     default="binary",
     show_default=True,
     help="Of the weights. 'binary' needs binary activations and the Larq Compute Engine; the others are standard "
@@ -92,7 +90,9 @@ def command(
         sample = zoo.resized_sample(loaded.size, images, loaded.channels)
         pictures = zoo.get_preprocessing(loaded.preprocessing)(sample)
     else:
-        batches = source.batches(loaded.size, loaded.preprocessing, limit=images, channels=loaded.channels)
+        batches = source.batches(
+            loaded.size, preprocessing=loaded.preprocessing, limit=images, channels=loaded.channels
+        )
         pictures = np.concatenate([batch for batch, _ in batches])
     with progress(f"{model}: the file and Keras", len(pictures)) as advance:
         result = zoo.export(loaded.model, output, precision=precision, images=pictures, strict=strict, progress=advance)
@@ -114,7 +114,7 @@ def _print(result: Exported) -> None:
     agreement = result.agreement
     facts = table("", "", title=f"[bold]{escape(result.file)}")
     facts.show_header = False
-    facts.add_row("size", f"{result.file_bytes:,} bytes; the model by Larq's summary: {size(result.memory)}")
+    facts.add_row("size", f"{result.file_bytes:,} bytes; the model by Larq's summary: {format_bytes(result.memory)}")
     facts.add_row("binary operations", f"{result.binary_operations} for {result.binary_layers} binary layers")
     facts.add_row("same class as Keras", f"{agreement.same_class:.1f} % of {agreement.images} images")
     facts.add_row(

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ._common import console, json_option, model_argument, no_weights, print_json, quantity, size, table
+from ..formatting import format_bytes, format_count
+from .arguments import json_option, model_argument
+from .loading import no_weights_message
+from .output import console, print_json, table
 
 if TYPE_CHECKING:
     from ..zoo import Weights
@@ -46,16 +49,17 @@ def command(model: str, as_json: bool) -> None:
     facts.add_row("call", entry.call)
     facts.add_row("paper", f"{paper.authors}, {paper.title}, {paper.venue}, arXiv {paper.arxiv}")
     facts.add_row("input", " x ".join(map(str, entry.native_shape)))
-    facts.add_row("parameters", f"{quantity(counts.parameters)}, {quantity(counts.binary_parameters)} of them 1-bit")
-    facts.add_row("memory", f"{size(counts.memory)}; all in float32: {size(counts.float32_memory)}")
-    facts.add_row("MACs", f"{quantity(counts.binary_macs)} 1-bit, {quantity(counts.float_macs)} others")
+    total, binary = format_count(counts.parameters), format_count(counts.binary_parameters)
+    facts.add_row("parameters", f"{total}, {binary} of them 1-bit")
+    facts.add_row("memory", f"{format_bytes(counts.memory)}; all in float32: {format_bytes(counts.float32_memory)}")
+    facts.add_row("MACs", f"{format_count(counts.binary_macs)} 1-bit, {format_count(counts.float_macs)} others")
     if entry.note:
         facts.add_row("note", entry.note)
     out.print(facts)
     for row in rows:
         out.print(_weights(row))
     if not rows:
-        out.print(no_weights(model), markup=False)
+        out.print(no_weights_message(model), markup=False)
 
 
 def _weights(row: Weights) -> Table:
@@ -71,7 +75,7 @@ def _weights(row: Weights) -> Table:
         if row.page
         else "in the package"
     )
-    result.add_row("file", ", ".join([row.file, *([size(row.size)] if row.size else []), where]))
+    result.add_row("file", ", ".join([row.file, *([format_bytes(row.size)] if row.size else []), where]))
     result.add_row("input", row.preprocessing)
     result.add_row("licence", row.licence)
     result.add_row("source", row.source)

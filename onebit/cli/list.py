@@ -7,18 +7,10 @@ from typing import Any
 
 import click
 
-from ._common import (
-    WHERE_MODELS_ARE,
-    console,
-    json_option,
-    natural,
-    no_weights,
-    print_json,
-    quantity,
-    size,
-    start,
-    table,
-)
+from ..formatting import format_bytes, format_count, natural_key
+from .arguments import WHERE_MODELS_ARE, json_option
+from .loading import import_tensorflow, no_weights_message
+from .output import console, print_json, table
 
 
 @click.command("list", short_help="List the models, or their weights.")
@@ -30,11 +22,11 @@ def command(pattern: str, weights: bool, as_json: bool) -> None:
 
     A PATTERN without a wildcard matches any part of a name. larq-zoo's models are listed apart: onebit list larq/
     """
-    start()
+    import_tensorflow()
     from .. import zoo
 
     names = zoo.list_models(pattern if any(c in pattern for c in "*?[") else f"*{pattern}*")
-    names = sorted(names, key=natural)
+    names = sorted(names, key=natural_key)
     if not names:
         raise click.UsageError(f"No model's name matches {pattern!r}. {WHERE_MODELS_ARE}")
     if weights:
@@ -57,11 +49,11 @@ def command(pattern: str, weights: bool, as_json: bool) -> None:
         figures = ("",) * 5
         if count:
             figures = (
-                quantity(count.parameters),
-                quantity(count.binary_parameters),
-                size(count.memory),
-                quantity(count.binary_macs),
-                quantity(count.float_macs),
+                format_count(count.parameters),
+                format_count(count.binary_parameters),
+                format_bytes(count.memory),
+                format_count(count.binary_macs),
+                format_count(count.float_macs),
             )
         result.add_row(row["model"], *figures, ", ".join(row["weights"]), f"{row['venue']}, {row['arxiv']}")
     console().print(result)
@@ -75,14 +67,14 @@ def _weights(names: list[str], as_json: bool) -> None:
         print_json(rows)
         return
     if not rows:
-        click.echo(no_weights(names[0]))
+        click.echo(no_weights_message(names[0]))
         return
     result = table(
         "model", "weights", "dataset", "top-1 here", "published", "file", "licence", numbers=("top-1 here", "published")
     )
     for row in rows:
         here, published = (f"{m['top1']:.2f} %" if "top1" in m else "" for m in (row.metrics, row.published))
-        where = (size(row.size) if row.size else "") + (
+        where = (format_bytes(row.size) if row.size else "") + (
             "" if row.url else ", by hand" if row.page else ", in the package"
         )
         result.add_row(row.model, row.tag, row.dataset, here, published, where, row.licence)

@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
-from ._common import console, json_option, load, model_argument, print_json, size, table, weights_option
+from ..formatting import format_bytes
+from .arguments import json_option, model_argument, weights_option
+from .loading import load
+from .output import console, print_json, table
 
 
 @click.command("pack", short_help="Write a packed file: 1 bit for each binary weight.")
@@ -35,7 +38,7 @@ def command(model: str, weights: str | None, output: Path, as_json: bool) -> Non
         print_json(figures)
         return
     result = table("", "bytes", "", numbers=("bytes",), title=escape(str(output)))
-    result.add_row("all parameters in float32", f"{float32:,}", size(float32))
-    result.add_row("packed file", f"{packed:,}", size(packed))
+    result.add_row("all parameters in float32", f"{float32:,}", format_bytes(float32))
+    result.add_row("packed file", f"{packed:,}", format_bytes(packed))
     result.add_row("ratio", f"{float32 / packed:.1f}", "")
     console().print(result)

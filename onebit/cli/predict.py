@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from ._common import (
-    classes_option,
-    console,
-    json_option,
-    load,
-    model_argument,
-    preprocessing_option,
-    print_json,
-    table,
-    weights_option,
-)
+from .arguments import classes_option, json_option, model_argument, preprocessing_option, weights_option
+from .loading import load
+from .output import console, print_json, table
 
 if TYPE_CHECKING:
     import tensorflow as tf

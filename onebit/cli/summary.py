@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from ._common import Shape, json_option, model_argument, print_json
+from .arguments import Shape, json_option, model_argument
+from .output import print_json
 
 
 @click.command("summary", short_help="Larq's table of a model's layers.")

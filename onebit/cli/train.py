@@ -1,4 +1,4 @@
-"""``onebit train``: a paper's training, from one command."""
+"""``onebit train``: a paper's training recipe, from one command."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ import click
 from rich.markup import escape
 
 from ..malloc import keep_freed_memory
-from ._common import AUTO_PRECISION, console, json_option, print_json, start, table
+from .arguments import AUTO_PRECISION, json_option
+from .choices import RECIPES, STRATEGIES, TRAINING_PRECISIONS
+from .loading import import_tensorflow
+from .output import console, print_json, table
 
 if TYPE_CHECKING:
     from ..recipes import Recipe
 
 
-@click.command("train", short_help="Train a network by a paper's recipe, or go on with it.")
+@click.command(
+    "train",
+    short_help="Train a network by a paper's recipe, or go on with it.",
+    help=f"""Train by RECIPE: {", ".join(RECIPES)}.
+
+    Its settings are the paper's; --show-settings lists them, and --set changes one.
+    A run that was stopped goes on after its last completed epoch when the same command is given again.
+    """,
+)
 @click.argument("recipe")
 @click.option(
     "--output",
@@ -34,14 +45,14 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides weights, order and augmentation.")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16", "float64"]),
+    type=click.Choice(TRAINING_PRECISIONS),
     default="auto",
     show_default=True,
     help=f"Arithmetic. {AUTO_PRECISION}.",
 )
 @click.option(
     "--strategy",
-    type=click.Choice(["none", "mirrored", "multiworker"]),
+    type=click.Choice(STRATEGIES),
     default="none",
     show_default=True,
     help="One device, all GPUs of this machine, or the machines of TF_CONFIG.",
@@ -60,11 +71,6 @@ def command(
     strategy: str,
     as_json: bool,
 ) -> None:
-    """Train by RECIPE: birealnet, birealnet_staged, ftbnn, irnet, irnet_imagenet, mcdonnell or reactnet.
-
-    Its settings are the paper's; --show-settings lists them, and --set changes one.
-    A run that was stopped goes on after its last completed epoch when the same command is given again.
-    """
     if output is None and not show_settings:
         raise click.UsageError("Missing option '--output' / '-o'.")
     changes: dict[str, Any] = dict(_pair(text) for text in settings)
@@ -73,7 +79,7 @@ def command(
             raise click.UsageError("Give either --epochs or --set epochs=...")
         changes["epochs"] = epochs
     keep_freed_memory()
-    start()
+    import_tensorflow()
     from .. import recipes
 
     try:

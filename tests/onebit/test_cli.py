@@ -7,15 +7,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from onebit import __version__, sources, zoo
-from onebit.cli import COMMANDS
-from onebit.cli._common import print_json, quantity, size
+from onebit import __version__, recipes, sources, zoo
+from onebit.cli import COMMANDS, choices
+from onebit.cli.output import print_json
+from onebit.recipes.strategies import STRATEGIES
+from onebit.recipes.trainer import PRECISIONS
+from onebit.zoo.tflite_converter import Precision
 from tests.conftest import shared
 from tests.onebit.commands import run, run_json
 
@@ -213,7 +217,7 @@ def test_evaluate_all_that_ships():
 def test_evaluate_fails_where_a_registered_figure_is_not_reproduced(monkeypatch):
     sample = zoo.sample_images()
     batch = sample.images[:100], sample.labels[:100]
-    dataset = sources.Dataset("cifar10", 100, lambda *how: iter([batch]))
+    dataset = sources.LabelledImages("cifar10", 100, lambda *how: iter([batch]))
     monkeypatch.setattr(sources, "open_dataset", lambda *arguments, **options: dataset)
     assert "differs" in run("evaluate", "--all-cifar10", code=1).stdout
 
@@ -285,7 +289,10 @@ def test_a_network_of_nan(tmp_path: Path):
     [
         ({1: (np.float32(0.5), np.inf), "b": float("nan")}, {"1": [0.5, None], "b": None}),
         ([np.int64(1), True, None, Path("a")], [1, True, None, "a"]),
-        (sources.Dataset("a", 1, len), {"name": "a", "count": 1, "read": str(len), "num_classes": None, "note": None}),
+        (
+            sources.LabelledImages("a", 1, len),
+            {"name": "a", "count": 1, "read": str(len), "num_classes": None, "note": None},
+        ),
     ],
 )
 def test_json_is_strict(value: object, expected: object, capsys: pytest.CaptureFixture):
@@ -293,10 +300,11 @@ def test_json_is_strict(value: object, expected: object, capsys: pytest.CaptureF
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == expected
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_help_says_what_the_fastest_precision_is(command: str):
-    text = " ".join(run(command, "--help").stdout.split())
-    assert "on GPUs of compute capability 8.0 and up and on processors with AMX or AVX512_BF16, else float32" in text
+def test_choices_match_the_library():
+    assert list(choices.RECIPES) == recipes.list_recipes()
+    assert choices.TRAINING_PRECISIONS == PRECISIONS
+    assert choices.STRATEGIES == STRATEGIES
+    assert get_args(Precision) == choices.EXPORT_PRECISIONS
 
 
 def test_predict(weights: str, tmp_path: Path):
@@ -328,17 +336,3 @@ def test_pack(weights: str, tmp_path: Path):
     images = zoo.sample_images().images[:8].astype("float32")
     np.testing.assert_array_equal(packed.predict(images, verbose=0), original.predict(images, verbose=0))
     assert "packed file" in run("pack", MODEL, "-w", weights, "-o", output).stdout
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [(0, "0"), (999, "999"), (999.6, "1 k"), (36_479_194, "36.5 M"), (4_015_636_480, "4.02 G")]
-)
-def test_quantity(value: float, expected: str):
-    assert quantity(value) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [(0, "0 B"), (39_160, "39.2 kB"), (107_003_624, "107 MB"), (5e12, "5e+03 GB")]
-)
-def test_size(value: float, expected: str):
-    assert size(value) == expected

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from onebit import zoo
@@ -39,7 +41,7 @@ def test_batches_cover_all_images_once():
 
 def test_folders_are_labelled_in_order(tmp_path: Path):
     folders = str(make_folders(tmp_path, "b", "a", "c"))
-    dataset = open_dataset(folders, names=("x", "y", "z"))
+    dataset = open_dataset(folders, class_names=("x", "y", "z"))
     [(images, labels)] = dataset.batches((8, 8))
     assert labels.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(images.mean(axis=(1, 2, 3)), [50, 0, 100])
@@ -50,7 +52,7 @@ def test_folders_are_labelled_in_order(tmp_path: Path):
 
 
 def test_folders_named_like_classes_get_their_labels(tmp_path: Path):
-    dataset = open_dataset(str(make_folders(tmp_path, "dog", "cat")), names=("bird", "cat", "cow", "dog"))
+    dataset = open_dataset(str(make_folders(tmp_path, "dog", "cat")), class_names=("bird", "cat", "cow", "dog"))
     [(_, labels)] = dataset.batches((8, 8))
     assert labels.tolist() == [1, 3]
     assert (dataset.num_classes, dataset.note) == (4, None)
@@ -59,7 +61,7 @@ def test_folders_named_like_classes_get_their_labels(tmp_path: Path):
 def test_folders_of_which_only_some_are_named_like_classes(tmp_path: Path):
     make_folders(tmp_path, "airplane", "car", "lorry", "ship")
     with pytest.raises(ValueError, match=r"but not car, lorry\. The classes are airplane, automobile, ship, truck\."):
-        open_dataset(str(tmp_path), names=("airplane", "automobile", "ship", "truck"))
+        open_dataset(str(tmp_path), class_names=("airplane", "automobile", "ship", "truck"))
 
 
 def test_files_are_read_in_grey(tmp_path: Path):
@@ -102,6 +104,14 @@ def test_tensorflow_datasets_of_one_size_and_of_many(name: str, split: str, tmp_
     ):
         with pytest.raises(ValueError, match=message):
             open_dataset(name, split=given, data_dir=str(tmp_path))
+
+
+def test_tensorflow_datasets_whose_labels_are_no_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    features = tfds.features.FeaturesDict({"image": tfds.features.Image(), "label": tfds.features.Text()})
+    builder = SimpleNamespace(info=SimpleNamespace(features=features))
+    monkeypatch.setattr("onebit.recipes.tfds.prepared", lambda name, data_dir: builder)
+    with pytest.raises(ValueError, match=r"'lfw' is not one of images labelled with classes: .*label \(Text\)"):
+        open_dataset("lfw", data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +175,7 @@ def test_errors(tmp_path: Path):
     with pytest.raises(ValueError, match="image files"):
         open_dataset(str(tmp_path))
     with pytest.raises(ValueError, match="2 sub-folders"):
-        open_dataset(str(make_folders(tmp_path, "a", "b")), names=("x", "y", "z"))
+        open_dataset(str(make_folders(tmp_path, "a", "b")), class_names=("x", "y", "z"))
     with pytest.raises(ValueError, match=r"no file or folder cats/dogs\. TensorFlow Datasets has no dataset"):
         open_dataset("cats/dogs")
     with pytest.raises(ValueError, match=r"32 x 32 x 3 \(height x width x channels\), but the model takes 64 x 64 x 3"):

@@ -1,0 +1,98 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from .loading import import_tensorflow
+
+WHERE_MODELS_ARE = "'onebit list' shows this zoo's, 'onebit list larq/' larq-zoo's."
+AUTO_PRECISION = "auto is the fastest on this machine: mixed_bfloat16 where it has instructions for it, else float32"
+
+
+class ModelName(click.ParamType):
+    """The name of a registered model; an unknown one is an error that suggests the nearest."""
+
+    name = "model"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        import_tensorflow()
+        from .. import zoo
+
+        try:
+            return zoo.entry(value).name
+        except ValueError as error:
+            self.fail(f"{error} {WHERE_MODELS_ARE}", param, ctx)
+
+
+class PreprocessingName(click.ParamType):
+    """A name of ``zoo.PREPROCESSING``; an unknown one is an error that lists them."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        import_tensorflow()
+        from .. import zoo
+
+        try:
+            zoo.get_preprocessing(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+class Shape(click.ParamType):
+    """An input shape, such as ``32x32x3``."""
+
+    name = "HxWxC"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            height, width, channels = (int(size) for size in value.lower().split("x"))
+        except ValueError:
+            self.fail(f"{value!r} is not a shape such as 32x32x3.", param, ctx)
+        if min(height, width, channels) < 1:
+            self.fail(f"{value!r} has a size below 1.", param, ctx)
+        return height, width, channels
+
+
+model_argument = click.argument("model", type=ModelName())
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+weights_option = click.option(
+    "--weights",
+    "-w",
+    metavar="TAG|FILE",
+    help="Registered weights ('onebit info MODEL' shows them) or a file. Default: the model's only ones.",
+)
+data_dir_option = click.option("--data-dir", type=click.Path(file_okay=False), help="Where TensorFlow datasets lie.")
+split_option = click.option("--split", help="Split of a TensorFlow dataset. Default: the one to test on.")
+preprocessing_option = click.option(
+    "--preprocessing",
+    type=PreprocessingName(),
+    help="What the network expects at its input. Default: as its weights say.",
+)
+classes_option = click.option(
+    "--classes",
+    metavar="DATASET|FILE",
+    help="What the classes are called: cifar10, cifar100, or a text file with a name in each line. Default: as the "
+    "weights say.",
+)
+
+
+def refuse(reason: str, *options: str) -> None:
+    """Raise a usage error where the command line has one of these options, which have no effect."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in options and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} has no effect {reason}.")
+
+
+def check_data_options(source: str) -> None:
+    """Raise a usage error where options for TensorFlow datasets were given for a ``--data`` that is none."""
+    from ..sources import is_tfds_name
+
+    if not is_tfds_name(source):
+        refuse(f"on --data {source}, which is not a TensorFlow dataset", "split", "data_dir")

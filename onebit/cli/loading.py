@@ -1,0 +1,137 @@
+"""How commands load TensorFlow, and models with their weights."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..stderr import captured_stderr
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from ..zoo import Weights
+
+_TALKATIVE = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3"
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without what its C++ code writes to the terminal meanwhile.
+
+    Some of it is written before any log level is heeded, hence the redirection. A user who sets
+    ``TF_CPP_MIN_LOG_LEVEL`` to less than 3 gets it all.
+    """
+    if "tensorflow" in sys.modules or _TALKATIVE:
+        return
+    sys.stderr.flush()
+    with captured_stderr(shown_on_error=True):
+        importlib.import_module("tensorflow")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with weights, and what belongs to them.
+
+    Attributes:
+        model: The network.
+        weights: Their tag, or the path of their file.
+        row: Their registered row; ``None`` for a file and for larq-zoo's.
+        preprocessing: What the network expects at its input, a name of ``zoo.PREPROCESSING``.
+        class_names: What the classes are called, where that is known.
+        size: (height, width) that images are brought to.
+        channels: Of the images.
+    """
+
+    model: tf.keras.Model
+    weights: str
+    row: Weights | None
+    preprocessing: str
+    class_names: tuple[str, ...] | None
+    size: tuple[int, int]
+    channels: int
+
+
+def load(name: str, weights: str | None, preprocessing: str | None = None, classes: str | None = None) -> Loaded:
+    """Load a registered model for inference, as the options of the same names ask for it.
+
+    Raises:
+        click.UsageError: There is no one set of weights to take by default, or no such weights or class names.
+        ValueError: The weights do not suit the model, or the class names not its classes.
+    """
+    from .. import zoo
+
+    rows = zoo.list_weights(name)
+    tag = weights or _only(name, rows)
+    row = _registered(name, tag) if not os.path.isfile(tag) else None
+    names = read_class_names(classes) if classes else None
+    with redirect_stdout(sys.stderr):  # Keras tells of downloads on standard output, which may be JSON's
+        model = zoo.load(name, weights=tag)
+    if names and len(names) != model.output_shape[-1]:
+        raise ValueError(f"{len(names)} classes are named, but the model has {model.output_shape[-1]}.")
+    info = zoo.model_info(model)
+    if not names and info:
+        names = info.class_names
+    # Weights for any size leave height and width open.
+    native = zoo.entry(name).native_shape
+    return Loaded(
+        model,
+        weights=tag,
+        row=row,
+        preprocessing=preprocessing or zoo.preprocessing_of(model) or "raw",
+        class_names=names,
+        size=(model.input_shape[1] or native[0], model.input_shape[2] or native[1]),
+        channels=model.input_shape[3],
+    )
+
+
+def read_class_names(source: str) -> tuple[str, ...]:
+    """Return the names that ``--classes`` stands for."""
+    from .. import zoo
+
+    if os.path.isfile(source):
+        try:
+            return tuple(Path(source).read_text(encoding="utf-8").splitlines())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--classes: {source} is not a text file in UTF-8: {error}") from error
+    names = zoo.class_names(source)
+    if names is None:
+        raise click.UsageError(f"--classes must be a text file or a dataset whose classes are known, not {source!r}.")
+    return names
+
+
+def _registered(name: str, tag: str) -> Weights | None:
+    """Return the registered weights of a tag; ``None`` for larq-zoo's, of which nothing is registered."""
+    from .. import zoo
+
+    if _is_larq_zoos(name):
+        if tag != "imagenet":
+            raise click.UsageError(f"--weights of {name} must be imagenet or the path of a file, not {tag!r}.")
+        return None
+    try:
+        return zoo.get_weights(name, tag)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _only(name: str, rows: list[Weights]) -> str:
+    if len(rows) == 1:
+        return rows[0].tag
+    having = f"Registered are {', '.join(repr(row.tag) for row in rows)}." if rows else no_weights_message(name)
+    raise click.UsageError(f"Say which weights of {name} with --weights. {having}")
+
+
+def no_weights_message(name: str) -> str:
+    """Return what to say of a model without registered weights: where else to have them from."""
+    source = "imagenet takes larq-zoo's own" if _is_larq_zoos(name) else "takes a file"
+    return f"No weights are registered; --weights {source}."
+
+
+def _is_larq_zoos(name: str) -> bool:
+    return name.startswith("larq/")
