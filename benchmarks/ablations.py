@@ -1,4 +1,4 @@
-"""The comparisons that the papers are known for, all at one short schedule.
+"""Comparisons from the papers, all at one short schedule.
 
     python benchmarks/ablations.py --data-dir DATA --output RUNS [--epochs N] [--seeds 1 2 3] [--only TEXT]
                                    [--jobs 2]

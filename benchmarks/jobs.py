@@ -1,7 +1,7 @@
-"""Trainings side by side, each a process on processors of its own.
+"""Training runs side by side, each a process on processors of its own.
 
-Two trainings of one processor each were half as fast again as one of two: none of their operations waits for the
-slower processor.
+Two runs on one processor each were together half as fast again as one run on two: none of their operations waits for
+the slower processor.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ MADE_OF = [
 
 
 def test_every_study_has_its_variants():
-    """The ones that the papers are known for; changes exist for those that need them."""
+    """Every change is used by a variant, and distillation is the first with a teacher."""
     studies = [variant.study for variant in variants.VARIANTS]
     assert [studies.count(study) for study in dict.fromkeys(studies)] == [4, 3, 4, 4]
     assert {variant.change for variant in variants.VARIANTS} - {None} == set(variants.changes())

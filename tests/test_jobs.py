@@ -1,4 +1,4 @@
-"""`benchmarks/jobs.py`, which runs the trainings of the other benchmarks."""
+"""`benchmarks/jobs.py`, which starts the training runs of the other benchmarks."""
 
 from __future__ import annotations
 

@@ -53,12 +53,12 @@ def test_insert_replaces_what_is_between_the_marks():
 def test_ablations_page():
     row = {"study": "S", "variant": "a", "epochs": 5, "seconds": 1.0}
     once = report.ablations_page([row | {"seed": 1, "top1": 50.0}])
-    assert "## S\n" in once and "| a | 50.00 % |  | 1 | 5 |" in once and "chance was not measured" in once
+    assert "## S\n" in once and "| a | 50.00 % |  | 1 | 5 |" in once and "across seeds was not measured" in once
     seeds = [row | {"seed": 1, "top1": 50.0}, row | {"seed": 2, "top1": 52.0}]
     others = [row | {"variant": name, "seed": 1, "top1": 55.0} for name in "bc"]
     page = report.ablations_page(seeds + others)
     assert page.count("## S\n") == 1 and "| a | 51.00 % | 50.00 to 52.00 % | 2 | 5 |" in page
-    assert "seeds alone made up to 2.0 points, and most variants have one seed only" in page
+    assert "varied by up to 2.0 points, and most variants have one seed only" in page
 
 
 def test_everything_we_trained_can_be_trained_again():
