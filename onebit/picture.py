@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import zoo
+from .formatting import format_bytes
 from .zoo.files import replacing
 
 RIGHT, WRONG, FLOAT, BINARY, INK, FAINT = "#1a7f37", "#cf222e", "#b8c0cc", "#0969da", "#1f2328", "#6e7781"
@@ -94,8 +95,7 @@ def _sizes(figure: Any, models: Sequence[str]) -> None:
     for y, name, count in zip(rows, models, counts, strict=True):
         for offset, value, colour in ((0.16, count.float32_memory, FLOAT), (-0.16, count.memory, BINARY)):
             ax.barh(y + offset, value - SMALLEST, 0.3, SMALLEST, color=colour)
-            text = f"{value / 1e6:.1f} MB" if value >= 1e6 else f"{value / 1e3:.0f} kB"
-            ax.text(value * 1.12, y + offset, text, va="center", fontsize=11.5, color=INK)
+            ax.text(value * 1.12, y + offset, format_bytes(value), va="center", fontsize=11.5, color=INK)
         ratio = f"{count.float32_memory / count.memory:.0f} times smaller"
         ax.text(SMALLEST, y + 0.4, f"{display_name(name)}", fontsize=11.5, fontweight="bold", color=INK)
         ax.text(LARGEST, y + 0.4, ratio, fontsize=10.5, color=FAINT, ha="right")
