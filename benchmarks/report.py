@@ -139,7 +139,7 @@ def _noise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     widest = max(max(top1) - min(top1) for top1 in seeds)
     single = ", and most variants have one seed only" if 2 * len(seeds) < len(runs) else ""
     varied = f"across seeds alone, accuracy varied by up to {widest:.1f} points{single}"
-    return f"\n**Noise**: {varied}. Smaller differences are not meaningful.\n"
+    return f"\n**Noise**: {varied}.\nSmaller differences are not meaningful.\n"
 
 
 _ABLATIONS = """# What each idea brings
