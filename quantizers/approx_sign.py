@@ -37,7 +37,7 @@ class ApproxSign(Stated, lq.quantizers.ApproxSign):
     official code's `sign(0)` is 0.
 
     Args:
-        metrics: Of Larq: ``["flip_ratio"]`` or None.
+        metrics: Larq's quantizer metrics: ``["flip_ratio"]`` or None.
 
     References:
         - [Bi-Real Net](https://arxiv.org/abs/1808.00278), section 3.2

@@ -3,19 +3,19 @@
 from . import larq_zoo as _larq_zoo  # noqa: F401  (registers larq-zoo's models)
 from .birealnet import BiRealNet18, BiRealNet18CIFAR, BiRealNet20, BiRealNet34, BiRealNet50
 from .cache import cache_dir
-from .checkpoint import load_weights
-from .convert import convert
 from .counts import Counts, count, recorded_counts
 from .evaluation import Evaluation, evaluate
-from .export import Exported, convert_to_tflite, export, resized_sample
+from .export_check import Agreement
 from .export_record import ExportRecord, recorded_exports
+from .formats import load_weights
 from .ftbnn import FTBNN18, FTBNN20
 from .imagenet import decode_predictions
-from .images import PREPROCESSING, Preprocessing, get_preprocessing, preprocessing_of, read_images
+from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images
 from .interpreter import latency
 from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
 from .layers import BinaryConv2D
-from .packed import load_packed, save_packed
+from .model_info import ModelInfo, model_info, preprocessing_of
+from .packed import convert, load_packed, save_packed
 from .precision import fast_precision
 from .reactnet import (
     ReActNet18CIFAR,
@@ -26,11 +26,12 @@ from .reactnet import (
     ReActResNet18,
     ReActResNet34,
 )
-from .registry import entry, list_models, load
-from .samples import Sample, class_names, sample_images
-from .scaffold import model_info
+from .registry import Entry, entry, list_models, load
+from .samples import Sample, class_names, resized_sample, sample_images
 from .stages import stage_outputs
-from .tflite_file import read_tflite
+from .tflite_converter import convert_to_tflite
+from .tflite_export import Exported, export
+from .tflite_file import TFLiteFile, read_tflite
 from .weights import Weights, get_weights, list_weights
 from .wide_resnet import WideResNet, WideResNetImageNet
 
@@ -38,6 +39,7 @@ __all__ = [
     "FTBNN18",
     "FTBNN20",
     "PREPROCESSING",
+    "Agreement",
     "BiRealNet18",
     "BiRealNet18CIFAR",
     "BiRealNet20",
@@ -45,6 +47,7 @@ __all__ = [
     "BiRealNet50",
     "BinaryConv2D",
     "Counts",
+    "Entry",
     "Evaluation",
     "ExportRecord",
     "Exported",
@@ -53,6 +56,7 @@ __all__ = [
     "IRNetResNet20",
     "IRNetResNet34",
     "IRNetVGGSmall",
+    "ModelInfo",
     "Preprocessing",
     "ReActNet18CIFAR",
     "ReActNet20",
@@ -62,6 +66,7 @@ __all__ = [
     "ReActResNet18",
     "ReActResNet34",
     "Sample",
+    "TFLiteFile",
     "Weights",
     "WideResNet",
     "WideResNetImageNet",

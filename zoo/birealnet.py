@@ -11,6 +11,7 @@ Published ImageNet accuracy, top-1 / top-5 in percent (official README): 18 laye
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -19,15 +20,16 @@ from larq.quantizers import MagnitudeAwareSign
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, LeakyClip, ScaledSign
+from .architecture import architecture
+from .arguments import check_choice
 from .layers import Padding, binary_conv
-from .official import IGNORED, Place, conv, norm
-from .registry import Paper, register
+from .official import IGNORED, OFFICIAL, OfficialCode, Place, conv, norm
+from .options import ModelOptions
+from .registry import CIFAR, IMAGENET, Paper, register
 from .resnet import (
     ADAPTED,
-    CIFAR,
     CIFAR_18,
     CIFAR_20,
-    IMAGENET,
     IMAGENET_18,
     IMAGENET_34,
     Block,
@@ -43,7 +45,7 @@ from .resnet import (
     small_positive,
     stem,
 )
-from .scaffold import ModelOptions, architecture, check_choice
+from .scaffold import Scaffold
 
 PAPER = Paper(
     "Bi-Real Net: Enhancing the Performance of 1-bit CNNs With Improved Representational Capability and Advanced "
@@ -60,7 +62,6 @@ PAPER = Paper(
 Activation = Literal["relu", "leaky_clip", "clip"]
 Variant = Literal["official", "larq_zoo"]
 
-_DEFAULTS = {"quantized": True, "activation": "relu", "padding": "symmetric"}
 _ACTIVATIONS = {
     "relu": tf.keras.layers.ReLU,
     "leaky_clip": LeakyClip,
@@ -68,40 +69,41 @@ _ACTIVATIONS = {
 }
 
 
-@register("birealnet18", PAPER, IMAGENET)
-@architecture
+@register("birealnet18", PAPER)
+@architecture(IMAGENET)
 def BiRealNet18(
+    scaffold: Scaffold,
     *,
-    quantized: bool | None = None,
-    activation: Activation | None = None,
-    variant: Variant | None = None,
-    padding: Padding | None = None,
+    quantized: bool = True,
+    activation: Activation = "relu",
+    variant: Variant = "official",
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """Bi-Real Net with 18 layers for ImageNet: four stages of four one-convolution blocks, 64 to 512 channels.
 
     Args:
         quantized: ``False`` builds the real-valued twin that the paper's pre-training starts from. The names of its
-            variables are the same. Default ``True``.
+            variables are the same.
         activation: What the twin has in place of the sign: ``"relu"`` (default), ``"leaky_clip"`` and ``"clip"`` are
             the stages of the paper's pre-training.
         variant: ``"official"`` (default), or ``"larq_zoo"``: larq-zoo's network, which pads its real-valued layers with
             TensorFlow's ``same``, has batch normalisations of epsilon 1e-3 and momentum 0.8, and multiplies the
             gradient of binary weights by their scale (but does not clip them). Its weights need ``padding="same"`` as
             well. Without weights it starts as the official code does.
-        padding: Of the binary convolutions: ``"symmetric"`` (default), as officially, ``"same"`` or ``"same_one"``.
+        padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``.
     """
-    given = {"quantized": quantized, "activation": activation, "variant": variant, "padding": padding}
-    return _birealnet("BiRealNet18", IMAGENET_18, options, given, "birealnet18")
+    return _birealnet(scaffold, IMAGENET_18, "birealnet18")
 
 
-@register("birealnet34", PAPER, IMAGENET)
-@architecture
+@register("birealnet34", PAPER)
+@architecture(IMAGENET)
 def BiRealNet34(
+    scaffold: Scaffold,
     *,
-    quantized: bool | None = None,
-    activation: Activation | None = None,
-    padding: Padding | None = None,
+    quantized: bool = True,
+    activation: Activation = "relu",
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """Bi-Real Net with 34 layers for ImageNet: stages of 6, 8, 12 and 6 one-convolution blocks.
@@ -109,17 +111,17 @@ def BiRealNet34(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    given = {"quantized": quantized, "activation": activation, "padding": padding}
-    return _birealnet("BiRealNet34", IMAGENET_34, options, given, "birealnet34")
+    return _birealnet(scaffold, IMAGENET_34, "birealnet34")
 
 
-@register("birealnet18_cifar", PAPER, CIFAR, note=ADAPTED)
-@architecture
+@register("birealnet18_cifar", PAPER, note=ADAPTED)
+@architecture(CIFAR)
 def BiRealNet18CIFAR(
+    scaffold: Scaffold,
     *,
-    quantized: bool | None = None,
-    activation: Activation | None = None,
-    padding: Padding | None = None,
+    quantized: bool = True,
+    activation: Activation = "relu",
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """`BiRealNet18` for small images: the stem is a 3x3 convolution of stride 1 and has no pooling. *Our adaptation.*
@@ -127,17 +129,17 @@ def BiRealNet18CIFAR(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    given = {"quantized": quantized, "activation": activation, "padding": padding}
-    return _birealnet("BiRealNet18CIFAR", CIFAR_18, options, given, "birealnet18_cifar")
+    return _birealnet(scaffold, CIFAR_18, "birealnet18_cifar")
 
 
-@register("birealnet20", PAPER, CIFAR, note=ADAPTED)
-@architecture
+@register("birealnet20", PAPER, note=ADAPTED)
+@architecture(CIFAR)
 def BiRealNet20(
+    scaffold: Scaffold,
     *,
-    quantized: bool | None = None,
-    activation: Activation | None = None,
-    padding: Padding | None = None,
+    quantized: bool = True,
+    activation: Activation = "relu",
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """He et al.'s ResNet-20 for CIFAR-10 of Bi-Real blocks: three stages of six, 16 to 64 channels. *Our adaptation.*
@@ -147,15 +149,10 @@ def BiRealNet20(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    given = {"quantized": quantized, "activation": activation, "padding": padding}
-    return _birealnet("BiRealNet20", CIFAR_20, options, given, "birealnet20")
+    return _birealnet(scaffold, CIFAR_20, "birealnet20")
 
 
-def _birealnet(
-    function: str, layout: Layout, options: ModelOptions, given: Mapping[str, Any], name: str
-) -> tf.keras.Model:
-    defaults = _DEFAULTS | ({"variant": "official"} if "variant" in given else {})
-    scaffold = layout.scaffold(function, options, given, defaults)
+def _birealnet(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
     arguments = scaffold.arguments
     _check(arguments)
     larq_zoo = arguments.get("variant") == "larq_zoo"
@@ -176,13 +173,14 @@ def _birealnet(
     return classify(x, scaffold, name)
 
 
-@register("birealnet50", PAPER, IMAGENET)
-@architecture
+@register("birealnet50", PAPER)
+@architecture(IMAGENET)
 def BiRealNet50(
+    scaffold: Scaffold,
     *,
-    quantized: bool | None = None,
-    activation: Activation | None = None,
-    padding: Padding | None = None,
+    quantized: bool = True,
+    activation: Activation = "relu",
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """Bi-Real Net with 50 layers for ImageNet: bottlenecks, 3, 4, 6 and 3 of them, 256 to 2048 channels.
@@ -194,8 +192,6 @@ def BiRealNet50(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    given = {"quantized": quantized, "activation": activation, "padding": padding}
-    scaffold = IMAGENET_18.scaffold("BiRealNet50", options, given, _DEFAULTS)
     arguments = scaffold.arguments
     _check(arguments)
     narrow = wide = stem(scaffold.inputs, IMAGENET_18)
@@ -251,15 +247,9 @@ def _check(arguments: Mapping[str, Any]) -> None:
     check_choice("variant", arguments.get("variant", "official"), get_args(Variant))
 
 
-def official_names(function: str) -> dict[str, Place]:
-    """Return the places of the official state dict's tensors in the network of a function of this module.
-
-    The official code has 18, 34 and 50 layers. The CIFAR networks' names continue those of 18.
-    """
-    if function == "BiRealNet50":
-        return _official_names_50()
+def _official_names(layout: Layout) -> dict[str, Place]:
     names = official_stem_and_top("fc")
-    for official, block in official_blocks(_LAYOUTS[function]):
+    for official, block in official_blocks(layout):
         names |= conv(f"{official}.binary_conv.weights", f"{block.name}_conv") | norm(
             f"{official}.bn1", f"{block.name}_bn"
         )
@@ -281,10 +271,14 @@ def _official_names_50() -> dict[str, Place]:
     return names
 
 
-_LAYOUTS = {
+# The official code has 18, 34 and 50 layers. The CIFAR networks' names continue those of 18.
+_OFFICIAL_LAYOUTS = {
     "BiRealNet18": IMAGENET_18,
     "BiRealNet34": IMAGENET_34,
     "BiRealNet18CIFAR": CIFAR_18,
     "BiRealNet20": CIFAR_20,
 }
-OFFICIAL_IGNORED = (*IGNORED, "layers.0.down_conv1x1.weight")
+OFFICIAL.update(
+    {name: OfficialCode(functools.partial(_official_names, layout)) for name, layout in _OFFICIAL_LAYOUTS.items()}
+)
+OFFICIAL["BiRealNet50"] = OfficialCode(_official_names_50, (*IGNORED, "layers.0.down_conv1x1.weight"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import tensorflow as tf
 
-_FILE = Path(__file__).parent / "data" / "models.json"
+from .files import DATA
+
+_FILE = DATA / "models.json"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Agreement(NamedTuple):
 
     Attributes:
         images: How many were compared.
-        max_difference, mean_difference: Of the outputs' absolute differences.
+        max_difference, mean_difference: Largest and mean absolute difference of the outputs.
         median_difference: The median image's largest difference. Where it is a rounding error and the maximum is not,
             a few images have a value so near a threshold that rounding decides its sign.
         same_class: Share of the images whose largest output is the same, in percent.

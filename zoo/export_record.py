@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
-_FILE = Path(__file__).parent / "data" / "exports.json"
+from .files import DATA
+
+_FILE = DATA / "exports.json"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is left behind."""
+"""The package's own files, and writing files so that nothing half-written is left behind."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+"""The files that ship with the package."""
 
 
 @contextlib.contextmanager
@@ -25,7 +28,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def umask() -> int:
-    """Return the permissions that this process' new files are not to have."""
+    """Return this process's umask, which Python can only read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

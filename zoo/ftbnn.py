@@ -20,12 +20,13 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, FPReLU, ScaledSign
+from .architecture import architecture
+from .arguments import check_choice
 from .layers import DuplicateChannels, PadChannels, Padding, ShuffleChannels, binary_conv
-from .registry import Paper, register
+from .options import ModelOptions
+from .registry import CIFAR, IMAGENET, Paper, register
 from .resnet import (
-    CIFAR,
     CIFAR_20,
-    IMAGENET,
     IMAGENET_18,
     Block,
     Layout,
@@ -37,7 +38,7 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import ModelOptions, architecture, check_choice
+from .scaffold import Scaffold
 
 PAPER = Paper(
     "FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going Beyond",
@@ -54,31 +55,22 @@ Order = Literal["bn_act_add", "bn_add_act", "act_bn_add"]
 Shortcut = Literal["average_duplicate", "average_pad", "binary_conv", "grouped_conv", "real_conv"]
 
 _SHORTCUT_GROUPS = 4
-_DEFAULTS = {
-    "nonlinearity": "fprelu",
-    "order": "bn_act_add",
-    "shortcut": "average_duplicate",
-    "width": 1,
-    "groups": 1,
-    "shuffle": True,
-    "quantized": True,
-    "padding": "symmetric",
-}
 
 
-@register("ftbnn18", PAPER, IMAGENET, note=_NOTE, width=1, groups=1)
-@register("ftbnn18_grouped", PAPER, IMAGENET, note=_NOTE, width=2, groups=4)
-@architecture
+@register("ftbnn18", PAPER, note=_NOTE, width=1, groups=1)
+@register("ftbnn18_grouped", PAPER, note=_NOTE, width=2, groups=4)
+@architecture(IMAGENET)
 def FTBNN18(
+    scaffold: Scaffold,
     *,
-    nonlinearity: Nonlinearity | None = None,
-    order: Order | None = None,
-    shortcut: Shortcut | None = None,
-    width: float | None = None,
-    groups: int | None = None,
-    shuffle: bool | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    nonlinearity: Nonlinearity = "fprelu",
+    order: Order = "bn_act_add",
+    shortcut: Shortcut = "average_duplicate",
+    width: float = 1,
+    groups: int = 1,
+    shuffle: bool = True,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """An FTBNN with 18 layers for ImageNet, on Bi-Real Net's layout: four stages of four blocks, 64 to 512 channels.
@@ -96,29 +88,29 @@ def FTBNN18(
             repeats the channels and ``"average_pad"`` appends zeros, without weights; ``"binary_conv"``,
             ``"grouped_conv"`` (real-valued, of 4 groups) and ``"real_conv"``, as in Bi-Real Net, are 1x1 convolutions
             with a batch normalisation.
-        width: Factor of all channels but the stem's. Default 1.
-        groups: Of the binary 3x3 convolutions. Default 1. ``groups=width**2`` keeps their weights and operations.
-        shuffle: Whether what a block adds to its shortcut is dealt out to all groups of the next. Default ``True``.
-        quantized: ``False`` builds the real-valued twin, without quantizers. Default ``True``.
-        padding: Of the binary convolutions: ``"symmetric"`` (default), ``"same"`` or ``"same_one"``.
+        width: Factor of all channels but the stem's.
+        groups: Groups of the binary 3x3 convolutions. ``groups=width**2`` keeps their weights and operations.
+        shuffle: Whether what a block adds to its shortcut is dealt out to all groups of the next.
+        quantized: ``False`` builds the real-valued twin, without quantizers.
+        padding: Padding of the binary convolutions: ``"symmetric"`` (default), ``"same"`` or ``"same_one"``.
     """
-    given = dict(locals())
-    return _ftbnn("FTBNN18", IMAGENET_18, given.pop("options"), given, "ftbnn18")
+    return _ftbnn(scaffold, IMAGENET_18, "ftbnn18")
 
 
-@register("ftbnn20", PAPER, CIFAR, note=_NOTE, width=1, groups=1)
-@register("ftbnn20_grouped", PAPER, CIFAR, note=_NOTE, width=2, groups=2)
-@architecture
+@register("ftbnn20", PAPER, note=_NOTE, width=1, groups=1)
+@register("ftbnn20_grouped", PAPER, note=_NOTE, width=2, groups=2)
+@architecture(CIFAR)
 def FTBNN20(
+    scaffold: Scaffold,
     *,
-    nonlinearity: Nonlinearity | None = None,
-    order: Order | None = None,
-    shortcut: Shortcut | None = None,
-    width: float | None = None,
-    groups: int | None = None,
-    shuffle: bool | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    nonlinearity: Nonlinearity = "fprelu",
+    order: Order = "bn_act_add",
+    shortcut: Shortcut = "average_duplicate",
+    width: float = 1,
+    groups: int = 1,
+    shuffle: bool = True,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """An FTBNN with 20 layers for CIFAR-10: three stages of six blocks, 16 to 64 channels, after a 3x3 stem.
@@ -128,12 +120,10 @@ def FTBNN20(
             downsample. The registered ``ftbnn20_grouped`` has 2 groups, twice the weights and operations of
             ``ftbnn20``: with 4, they would have 8 channels in the first stage, where devices multiply 32 at a time.
     """
-    given = dict(locals())
-    return _ftbnn("FTBNN20", CIFAR_20, given.pop("options"), given, "ftbnn20")
+    return _ftbnn(scaffold, CIFAR_20, "ftbnn20")
 
 
-def _ftbnn(function: str, layout: Layout, options: ModelOptions, given: Mapping[str, Any], name: str) -> tf.keras.Model:
-    scaffold = layout.scaffold(function, options, given, _DEFAULTS)
+def _ftbnn(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
     arguments = scaffold.arguments
     _check(arguments, layout)
     groups, order = arguments["groups"], arguments["order"]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from .scaffold import model_info
-
 if TYPE_CHECKING:
     import PIL.Image
 
+_Images = TypeVar("_Images", np.ndarray, tf.Tensor)
+
 SMALLEST_CROPPED = 64
-"""Height and width from which on networks are for images that are customarily cut."""
+"""Height and width from which on networks are for images that are conventionally cut."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,22 @@ class Preprocessing:
 
     Attributes:
         mean, std: One number for each of the channels red, green and blue, in units of a pixel's value.
-        crop: Share of the image's shorter side that its central square has, before that is resized. Test images of
-            ImageNet are customarily resized to 256 pixels and cut to 224: 0.875. See `crop_for`.
+        crop: How much of an image to keep: see `read_images`. Test images of ImageNet are conventionally resized to 256
+            pixels and cut to 224: 0.875. See `crop_for`.
     """
 
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop: float = 1.0
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Normalise images (..., 3), or (..., 1) in grey, of pixels from 0 to 255; the result is float32."""
-        mean, std = self.constants(images.shape[-1])
-        return (np.asarray(images, np.float32) - np.array(mean, np.float32)) / np.array(std, np.float32)
+    def __call__(self, images: _Images) -> _Images:
+        """Normalise images (..., 3), or (..., 1) in grey, of pixels from 0 to 255; the result is float32.
+
+        A tensor gives a tensor, also within ``tf.data.Dataset.map``; its number of channels must be known.
+        """
+        mean, std = (np.array(each, np.float32) for each in self.constants(images.shape[-1]))
+        wide = tf.cast(images, tf.float32) if tf.is_tensor(images) else np.asarray(images, np.float32)
+        return (wide - mean) / std
 
     def constants(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and deviation of each channel; grey has the averages of the three colours'."""
@@ -79,22 +83,6 @@ def get_preprocessing(name: str) -> Preprocessing:
     if name not in PREPROCESSING:
         raise ValueError(f"preprocessing must be one of {', '.join(map(repr, PREPROCESSING))}, not {name!r}.")
     return PREPROCESSING[name]
-
-
-def preprocessing_of(model: tf.keras.Model) -> str | None:
-    """Return what a model of the zoo expects at its input, a name of `PREPROCESSING`; ``None`` for any other model.
-
-    That is what the weights it was built with say. Where they say nothing, it is the custom: larq-zoo's for its models,
-    none for the Wide ResNets, which normalise at their input, and ImageNet's for all others, as in their papers' code.
-    """
-    info = model_info(model)
-    if info is None:
-        return None
-    if info.preprocessing is not None:
-        return info.preprocessing
-    if info.function.startswith("larq/"):
-        return "symmetric"
-    return "raw" if info.function.startswith("WideResNet") else "imagenet"
 
 
 def _with_colours(image: PIL.Image.Image) -> PIL.Image.Image:

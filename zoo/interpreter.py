@@ -28,7 +28,8 @@ def open_interpreter(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that runs a file on one image, in one thread.
 
     Args:
-        content: Of the file. With binary operations it runs in the Larq Compute Engine, else in TensorFlow Lite.
+        content: The bytes of the file. With binary operations it runs in the Larq Compute Engine, else in TensorFlow
+            Lite.
 
     Returns:
         Maps an image, (1, height, width, channels), float32, to the network's output, (1, ...).
@@ -74,7 +75,7 @@ def latency(
     """Measure how long a file takes for one image, in one thread.
 
     Args:
-        content: Of a TensorFlow Lite file with a fixed input shape.
+        content: The bytes of a TensorFlow Lite file with a fixed input shape.
         runs: How often to measure.
         warm_up: Runs before the first that is measured.
         progress: Called with 1 after each measured run.

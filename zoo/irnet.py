@@ -11,6 +11,7 @@ Published accuracy in percent (official README), CIFAR-10: ResNet-20 86.5, and 9
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -18,14 +19,15 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import EDE, LibraPB
+from .architecture import architecture
+from .arguments import check_choice
 from .layers import PadChannels, Padding, Subsample, binary_conv
-from .official import IGNORED, Place, conv, dense, norm
-from .registry import Paper, register
+from .official import IGNORED, OFFICIAL, OfficialCode, Place, conv, dense, norm
+from .options import ModelOptions
+from .registry import CIFAR, IMAGENET, Paper, register
 from .resnet import (
-    CIFAR,
     CIFAR_18,
     CIFAR_20,
-    IMAGENET,
     IMAGENET_18,
     IMAGENET_34,
     Block,
@@ -40,7 +42,7 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import ModelOptions, architecture, check_choice
+from .scaffold import Scaffold
 from .torch_layers import HardTanh
 
 PAPER = Paper(
@@ -63,17 +65,22 @@ ActivationBits = Literal[1, 32]
 Structure = Literal["bireal", "normal"]
 
 
-@register("irnet_resnet20", PAPER, CIFAR, activation_bits=1, structure="bireal")
-@register("irnet_resnet20_normal", PAPER, CIFAR, activation_bits=1, structure="normal")
-@register("irnet_resnet20_1w32a", PAPER, CIFAR, activation_bits=32, structure="normal")
-@register("irnet_resnet20_real", PAPER, CIFAR, activation_bits=32, structure="normal", quantized=False)
-@architecture
+def _default_structure(arguments: Mapping[str, Any]) -> dict[str, Structure]:
+    return {"structure": "normal" if arguments["activation_bits"] == 32 else "bireal"}
+
+
+@register("irnet_resnet20", PAPER, activation_bits=1, structure="bireal")
+@register("irnet_resnet20_normal", PAPER, activation_bits=1, structure="normal")
+@register("irnet_resnet20_1w32a", PAPER, activation_bits=32, structure="normal")
+@register("irnet_resnet20_real", PAPER, activation_bits=32, structure="normal", quantized=False)
+@architecture(CIFAR, dependent=_default_structure)
 def IRNetResNet20(
+    scaffold: Scaffold,
     *,
-    activation_bits: ActivationBits | None = None,
+    activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """ResNet-20 for CIFAR-10: three stages of six binary convolutions, 16 to 64 channels.
@@ -87,22 +94,22 @@ def IRNetResNet20(
         structure: ``"bireal"``, a shortcut around each convolution: the default and the official code of 1 bit; or
             ``"normal"``, one around two convolutions, with the activation between them: the default and the official
             code of 32 bits. There is no official code of the other two combinations.
-        quantized: ``False`` builds the real-valued twin, without quantizers. Default ``True``.
-        padding: Of the binary convolutions: ``"symmetric"`` (default), as officially, ``"same"`` or ``"same_one"``.
+        quantized: ``False`` builds the real-valued twin, without quantizers.
+        padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``.
     """
-    given = {"activation_bits": activation_bits, "structure": structure, "quantized": quantized, "padding": padding}
-    return _resnet("IRNetResNet20", CIFAR_20, options, given, "irnet_resnet20")
+    return _resnet(scaffold, CIFAR_20, "irnet_resnet20")
 
 
-@register("irnet_resnet18", PAPER, IMAGENET, activation_bits=1, structure="bireal")
-@register("irnet_resnet18_1w32a", PAPER, IMAGENET, activation_bits=32, structure="normal")
-@architecture
+@register("irnet_resnet18", PAPER, activation_bits=1, structure="bireal")
+@register("irnet_resnet18_1w32a", PAPER, activation_bits=32, structure="normal")
+@architecture(IMAGENET, dependent=_default_structure)
 def IRNetResNet18(
+    scaffold: Scaffold,
     *,
-    activation_bits: ActivationBits | None = None,
+    activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """ResNet-18 for ImageNet: four stages of four binary convolutions, 64 to 512 channels.
@@ -114,19 +121,19 @@ def IRNetResNet18(
             convolutions. 32: ReLU instead, and no signs.
         structure, quantized, padding: See `IRNetResNet20`.
     """
-    given = {"activation_bits": activation_bits, "structure": structure, "quantized": quantized, "padding": padding}
-    return _resnet("IRNetResNet18", IMAGENET_18, options, given, "irnet_resnet18")
+    return _resnet(scaffold, IMAGENET_18, "irnet_resnet18")
 
 
-@register("irnet_resnet34", PAPER, IMAGENET, activation_bits=1, structure="bireal")
-@register("irnet_resnet34_1w32a", PAPER, IMAGENET, activation_bits=32, structure="normal")
-@architecture
+@register("irnet_resnet34", PAPER, activation_bits=1, structure="bireal")
+@register("irnet_resnet34_1w32a", PAPER, activation_bits=32, structure="normal")
+@architecture(IMAGENET, dependent=_default_structure)
 def IRNetResNet34(
+    scaffold: Scaffold,
     *,
-    activation_bits: ActivationBits | None = None,
+    activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """`IRNetResNet18` with 34 layers: stages of 6, 8, 12 and 6 binary convolutions.
@@ -134,28 +141,34 @@ def IRNetResNet34(
     Args:
         activation_bits, structure, quantized, padding: See `IRNetResNet18`.
     """
-    given = {"activation_bits": activation_bits, "structure": structure, "quantized": quantized, "padding": padding}
-    return _resnet("IRNetResNet34", IMAGENET_34, options, given, "irnet_resnet34")
+    return _resnet(scaffold, IMAGENET_34, "irnet_resnet34")
 
 
-@register("irnet_resnet18_cifar", PAPER, CIFAR)
-@architecture
+@register("irnet_resnet18_cifar", PAPER)
+@architecture(CIFAR)
 def IRNetResNet18CIFAR(
-    *, quantized: bool | None = None, padding: Padding | None = None, **options: Unpack[ModelOptions]
+    scaffold: Scaffold,
+    *,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
+    **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """ResNet-18 for CIFAR-10, of the normal structure: `IRNetResNet18` with a 3x3 stem, which no hardtanh follows.
 
     Args:
         quantized, padding: See `IRNetResNet20`.
     """
-    given = {"quantized": quantized, "padding": padding}
-    return _resnet("IRNetResNet18CIFAR", CIFAR_18, options, given, "irnet_resnet18_cifar")
+    return _resnet(scaffold, CIFAR_18, "irnet_resnet18_cifar")
 
 
-@register("irnet_vgg_small", PAPER, CIFAR)
-@architecture
+@register("irnet_vgg_small", PAPER)
+@architecture(CIFAR)
 def IRNetVGGSmall(
-    *, quantized: bool | None = None, padding: Padding | None = None, **options: Unpack[ModelOptions]
+    scaffold: Scaffold,
+    *,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
+    **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """VGG-Small for CIFAR-10: a real-valued and five binary 3x3 convolutions, of 128, 256 and 512 channels.
 
@@ -166,8 +179,6 @@ def IRNetVGGSmall(
     Args:
         quantized, padding: See `IRNetResNet20`.
     """
-    given = {"quantized": quantized, "padding": padding}
-    scaffold = CIFAR_20.scaffold("IRNetVGGSmall", options, given, {"quantized": True, "padding": "symmetric"})
     check_choice("quantized", scaffold.arguments["quantized"], (True, False))
     if scaffold.include_top and None in scaffold.inputs.shape[1:]:
         shape = tuple(scaffold.inputs.shape[1:])
@@ -197,13 +208,7 @@ _VGG_SMALL = (
 )
 
 
-def _resnet(
-    function: str, layout: Layout, options: ModelOptions, given: Mapping[str, Any], name: str
-) -> tf.keras.Model:
-    defaults: dict[str, Any] = {"quantized": True, "padding": "symmetric"}
-    if "structure" in given:
-        defaults |= {"activation_bits": 1, "structure": "normal" if given["activation_bits"] == 32 else "bireal"}
-    scaffold = layout.scaffold(function, options, given, defaults)
+def _resnet(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
     arguments = {"activation_bits": 1, "structure": "normal"} | scaffold.arguments
     check_choice("activation_bits", arguments["activation_bits"], get_args(ActivationBits))
     check_choice("structure", arguments["structure"], get_args(Structure))
@@ -242,7 +247,7 @@ def _shortcut(x: tf.Tensor, block: Block, layout: Layout) -> tf.Tensor:
     if block.channels == channels:
         return x
     if layout is not CIFAR_20:
-        return real_shortcut(x, block, pool=False)
+        return real_shortcut(x, block, pool=False, initializer=_start(layout))
     x = Subsample(block.strides, name=f"{block.name}_shortcut_subsample")(x)
     added = block.channels - channels
     return PadChannels(added // 2, added - added // 2, name=f"{block.name}_shortcut_pad")(x)
@@ -270,17 +275,13 @@ def _he_normal(mode: Literal["fan_in", "fan_out"]) -> tf.keras.initializers.Init
 
 
 def _start(layout: Layout) -> tf.keras.initializers.Initializer:
-    """Return how the official code of a residual network starts its 3x3 convolutions."""
+    """Return how the official code of a residual network starts its convolutions."""
     if layout is CIFAR_18:
         return torch_uniform()
     return _he_normal("fan_in" if layout is CIFAR_20 else "fan_out")
 
 
-def official_names(function: str) -> dict[str, Place]:
-    """Return the places of the official state dict's tensors in the network of a function of this module."""
-    if function == "IRNetVGGSmall":
-        return _official_names_vgg_small()
-    layout = _LAYOUTS[function]
+def _official_names(layout: Layout) -> dict[str, Place]:
     names = official_stem_and_top("fc" if layout.stem == "imagenet" else "linear") | norm("bn2", "logits_bn")
     for official, block in official_blocks(layout, convolutions=2):
         for i in (1, 2):
@@ -299,11 +300,17 @@ def _official_names_vgg_small() -> dict[str, Place]:
     return names
 
 
-_LAYOUTS = {
+_OFFICIAL_LAYOUTS = {
     "IRNetResNet20": CIFAR_20,
     "IRNetResNet18": IMAGENET_18,
     "IRNetResNet34": IMAGENET_34,
     "IRNetResNet18CIFAR": CIFAR_18,
 }
 # The ImageNet networks have a batch normalisation after the classifier in their checkpoints, which they do not use.
-OFFICIAL_IGNORED = (*IGNORED, "bn3.*")
+OFFICIAL.update(
+    {
+        name: OfficialCode(functools.partial(_official_names, layout), (*IGNORED, "bn3.*"))
+        for name, layout in _OFFICIAL_LAYOUTS.items()
+    }
+)
+OFFICIAL["IRNetVGGSmall"] = OfficialCode(_official_names_vgg_small)

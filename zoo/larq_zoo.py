@@ -10,21 +10,19 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import h5py
-import numpy as np
 import tensorflow as tf
 
+from .arguments import check_data_format, check_num_classes, is_input, to_python
 from .budget import building, limit
-from .checkpoint import Checkpoint, open_checkpoint
+from .formats import open_checkpoint
+from .larq_zoo_file import PREPROCESSING
+from .model_info import ModelInfo, record_model
 from .naming import TOP, assign, named_variables
-from .registry import Paper, register
-from .scaffold import check_data_format, is_input, plain, record_model
+from .registry import IMAGENET, Paper, register
 
-_IMAGENET, _CLASSES = (224, 224, 3), 1000
-PREPROCESSING = "symmetric"
+_TASK = IMAGENET._replace(preprocessing=PREPROCESSING)
 _MODELS = {
     "larq/binary_alexnet": ("literature", "BinaryAlexNet", "1602.02830"),
     "larq/birealnet": ("literature", "BiRealNet", "1808.00278"),
@@ -54,19 +52,19 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     ) -> tf.keras.Model:
         import larq_zoo
 
-        num_classes, input_shape = plain(num_classes), plain(input_shape)
-        if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
-            raise ValueError(f"num_classes must be a positive integer, not {num_classes!r}.")
+        num_classes, input_shape = to_python(num_classes), to_python(input_shape)
+        if num_classes is not None:
+            check_num_classes(num_classes)
         checkpoint = open_checkpoint(weights, name) if weights is not None and os.path.isfile(weights) else None
         if checkpoint is None and weights not in (None, "imagenet"):
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
         implied = (checkpoint.num_classes, checkpoint.input_shape) if checkpoint else (None, None)
-        classes = num_classes or implied[0] or _CLASSES
-        shape = input_shape or (input_tensor.shape[1:] if input_tensor is not None else implied[1]) or _IMAGENET
+        classes = num_classes or implied[0] or _TASK.classes
+        shape = input_shape or (input_tensor.shape[1:] if input_tensor is not None else implied[1]) or _TASK.input_shape
         if checkpoint is not None:
             fits = checkpoint.has_top and implied[0] in (None, classes)
         else:
-            fits = weights is None or classes == _CLASSES
+            fits = weights is None or classes == _TASK.classes
         new_top = include_top and not fits
         check_data_format()
         with building():
@@ -88,9 +86,10 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
         if not is_input(input_tensor):
             return model
         arguments = {"input_shape": tuple(shape), "num_classes": classes, "include_top": include_top}
-        return record_model(model, name, arguments, PREPROCESSING if weights is not None else None)
+        return record_model(model, ModelInfo(name, arguments, PREPROCESSING))
 
     build.__name__ = build.__qualname__ = name
+    cast(Any, build).task = _TASK
     build.__doc__ = f"larq-zoo's `{module}.{function}`, see there."
     return build
 
@@ -118,76 +117,4 @@ def _with_lasting_names(model: tf.keras.Model, name: str, has_top: bool) -> tf.k
 
 for _name, (_module, _function, _arxiv) in _MODELS.items():
     _paper = Paper(f"{_function} of larq-zoo", "Plumerai and contributors", "larq-zoo 2.4", _arxiv)
-    register(_name, _paper, _IMAGENET)(_delegate(_name, _module, _function))
-
-
-class LarqZooFile(Checkpoint):
-    """larq-zoo's weights of Bi-Real Net, a Keras ``.h5`` file whose layers have no names but numbers.
-
-    The numbers count the layers in the order of their making: the stem, then block by block the shortcut's convolution
-    and normalisation, where there is one, the binary convolution, and its normalisation.
-
-    Args:
-        path: The file, which `recognises` has seen.
-    """
-
-    preprocessing = PREPROCESSING
-
-    def __init__(self, path: Path) -> None:
-        self.source = str(path)
-        self.arguments: dict[str, Any] = {"variant": "larq_zoo", "padding": "same", "quantized": True}
-        with h5py.File(path, "r") as file:
-            layers = {name: _arrays(file[name]) for name in _names(file, "layer_names")}
-        self._layers = {name: arrays for name, arrays in layers.items() if arrays}
-        dense = [arrays for name, arrays in self._layers.items() if name.startswith("dense")]
-        self.has_top = bool(dense)
-        self.num_classes = len(dense[0]["bias"]) if dense else None
-
-    @staticmethod
-    def recognises(path: Path) -> bool:
-        """Return whether an HDF5 file is of this kind."""
-        with h5py.File(path, "r") as file:
-            kinds = [_kind(name) for name in _names(file, "layer_names")]
-        return kinds.count("quant_conv2d") == 16 and kinds.count("conv2d") == 4
-
-    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
-        """See `Checkpoint`."""
-        blocks = [(stage, block) for stage in range(1, 5) for block in range(1, 5)]
-        downsampling = [f"stage{stage}_block1" for stage in (2, 3, 4)]
-        norms = ["stem_bn"]
-        for stage, block in blocks:
-            name = f"stage{stage}_block{block}"
-            norms += [f"{name}_shortcut_bn"] if name in downsampling else []
-            norms.append(f"{name}_bn")
-        wanted = {
-            "conv2d": ["stem_conv", *(f"{name}_shortcut_conv" for name in downsampling)],
-            "quant_conv2d": [f"stage{stage}_block{block}_conv" for stage, block in blocks],
-            "batch_normalization": norms,
-            "dense": ["logits"] if self.has_top else [],
-        }
-        values = {}
-        for kind, ours in wanted.items():
-            theirs = sorted((name for name in self._layers if _kind(name) == kind), key=_number)
-            if len(theirs) != len(ours):
-                raise ValueError(f"{self.source} has {len(theirs)} layers {kind!r}, but BiRealNet has {len(ours)}.")
-            for their, our in zip(theirs, ours, strict=True):
-                values.update({f"{our}/{part}": array for part, array in self._layers[their].items()})
-        assign(model, values, self.source, new_top=new_top)
-
-
-def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Return names from a Keras file: bytes where an h5py before 3.0 wrote them."""
-    return [name.decode() if isinstance(name, bytes) else name for name in group.attrs.get(attribute, [])]
-
-
-def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
-    return {name.split("/")[-1].split(":")[0]: group[name][()] for name in _names(group, "weight_names")}
-
-
-def _kind(name: str) -> str:
-    return name.rstrip("0123456789").rstrip("_")
-
-
-def _number(name: str) -> int:
-    digits = name[len(name.rstrip("0123456789")) :]
-    return int(digits or 0)
+    register(_name, _paper)(_delegate(_name, _module, _function))

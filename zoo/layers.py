@@ -1,4 +1,4 @@
-"""The layers of the zoo that neither Keras nor Larq has. Padding is decided here and nowhere else."""
+"""The layers of the zoo that neither Keras nor Larq has."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def binary_conv(
 
 @lq.utils.register_keras_custom_object
 class PadChannels(Stated, tf.keras.layers.Layer):
-    """Append channels of zeros: (..., c) becomes (..., before + c + after)."""
+    """Add channels of zeros before and after: (..., c) becomes (..., before + c + after)."""
 
     def __init__(self, before: int = 0, after: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -17,6 +17,7 @@ from .checkpoint import Checkpoint
 from .naming import assign
 
 EPSILON = 1e-5
+"""Of all batch normalisations of the official code; the deviations in MATLAB's files contain it."""
 
 
 class McDonnellMat(Checkpoint):
@@ -56,13 +57,23 @@ class McDonnellMat(Checkpoint):
 
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
         """See `Checkpoint`."""
-        from .wide_resnet import conv_names, norm_names
-
         depth = self.arguments["depth"]
         values = {f"{name}/kernel": kernel for name, kernel in zip(conv_names(depth), self._kernels, strict=True)}
         for name, norm in zip(norm_names(depth), self._norms, strict=True):
             values.update({f"{name}/{part}": value for part, value in norm.items()})
         assign(model, values, self.source, new_top=new_top)
+
+
+def conv_names(depth: int) -> list[str]:
+    """Return the names of the CIFAR network's convolutions, from the input to the logits."""
+    blocks = [f"stage{s}_block{b}" for s in (1, 2, 3) for b in range(1, (depth - 2) // 6 + 1)]
+    return ["stem_conv", *(f"{block}_conv{i}" for block in blocks for i in (1, 2)), "logits_conv"]
+
+
+def norm_names(depth: int) -> list[str]:
+    """Return the names of its batch normalisations, each before the convolution of the same index, and the last one."""
+    blocks = [f"stage{s}_block{b}" for s in (1, 2, 3) for b in range(1, (depth - 2) // 6 + 1)]
+    return ["input_bn", *(f"{block}_{i}_bn" for block in blocks for i in (1, 2)), "head_bn", "logits_bn"]
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

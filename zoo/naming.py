@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from ..quantizers.base import BinaryQuantizer
+from ..quantizers.base import DEPTHWISE, INPUT, KERNEL, POINTWISE, BinaryQuantizer
 from ..quantizers.kernel import KernelQuantizer
 
 # Larq's quantizer arguments, and the kernel that each one quantizes.
 _QUANTIZERS = {
-    "input_quantizer": None,
-    "kernel_quantizer": "kernel",
-    "depthwise_quantizer": "depthwise_kernel",
-    "pointwise_quantizer": "pointwise_kernel",
+    INPUT: None,
+    KERNEL: "kernel",
+    DEPTHWISE: "depthwise_kernel",
+    POINTWISE: "pointwise_kernel",
 }
 
 

@@ -1,14 +1,14 @@
 """How the official PyTorch code's tensors correspond to our variables.
 
-Every family of networks has a function ``official_names`` that lists the tensors of an official state dict (without the
-``module.`` that ``DataParallel`` puts before the names), each with its place here. The layouts are converted here.
+Every family of networks that has official code lists the tensors of its state dicts (without the ``module.`` that
+``DataParallel`` puts before the names), each with its place here, in `OFFICIAL`. The layouts are converted here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Place:
             (out, in) for (in, out); ``"vector"`` has one value per channel, of any shape; ``"negated"`` such values
             with the opposite sign.
         part, parts: The variable joins the output channels of several official tensors: which one this is, of how many.
-        flattened: Of a ``"dense"``: (channels, height, width) of the feature map that is flattened before it, which
+        flattened: For ``"dense"``: (channels, height, width) of the feature map that is flattened before it, which
             PyTorch does in this order, and Keras in the order (height, width, channels).
     """
 
@@ -73,7 +73,22 @@ class Place:
         return (-value if self.kind == "negated" else value).reshape(shape)
 
 
-Names = Mapping[str, Place]
+class OfficialCode(NamedTuple):
+    """The state dicts of an architecture's official code.
+
+    Attributes:
+        names: Returns the places of their tensors, given one of `steps` where there are any.
+        ignored: Patterns (of `fnmatch`) of tensors that no variable here corresponds to.
+        steps: The steps of a training whose state dicts have other names.
+    """
+
+    names: Callable[..., Mapping[str, Place]]
+    ignored: tuple[str, ...] = IGNORED
+    steps: tuple[int, ...] = ()
+
+
+OFFICIAL: dict[str, OfficialCode] = {}
+"""By the name of the zoo's function."""
 
 
 def conv(official: str, layer: str, part: int = 0, parts: int = 1) -> dict[str, Place]:

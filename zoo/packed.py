@@ -32,10 +32,11 @@ import tensorflow as tf
 from . import latents
 from .files import check_target, replacing, umask
 from .images import get_preprocessing
+from .model_info import model_info
 from .naming import BinaryKernel, binary_kernels, named_variables
 from .packed_file import FORMAT, SCALE, PackedFile, check_fields
 from .registry import function as zoo_function
-from .scaffold import model_info
+from .registry import load
 
 log = logging.getLogger(__name__)
 
@@ -159,3 +160,48 @@ def load_packed(path: str | os.PathLike[str]) -> tf.keras.Model:
         return build(weights=file.path, include_top=file.has_top)
     except Exception as error:  # whatever the arguments of a damaged file lead Keras to
         raise ValueError(f"The model that {path} describes cannot be built: {error}") from error
+
+
+def convert(
+    source: str | os.PathLike[str],
+    name: str,
+    path: str | os.PathLike[str],
+    *,
+    preprocessing: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    **options: Any,
+) -> Path:
+    """Read a checkpoint of any format that the zoo knows, strictly, and write it as a packed file.
+
+    Args:
+        source: The checkpoint: an official PyTorch file of Bi-Real Net, ReActNet or IR-Net, a ``.mat`` file of
+            McDonnell's, larq-zoo's ``.h5`` of Bi-Real Net, a Keras file, or a packed file.
+        name: The registered model that it belongs to, such as ``"reactnet_a"``.
+        path: The packed file to write.
+        preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`. Default: what the
+            checkpoint says, else the convention of the paper's code, see `zoo.preprocessing_of`.
+        metrics, class_names: For the packed file's header, see `save_packed`.
+        **options: More arguments of the model, such as ``step=1`` or ``num_classes=100``.
+
+    Returns:
+        The path of the packed file.
+
+    Raises:
+        ValueError: The checkpoint is damaged, or does not fit the model; the message lists what is missing, unexpected
+            or misshaped.
+        FileNotFoundError: There is no such checkpoint, or no such folder to write to.
+        ImportError: It is a PyTorch checkpoint, and PyTorch is not installed.
+    """
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"There is no checkpoint {source}.")
+    check_target(path)
+    network = load(name, weights=source, **options)
+    return save_packed(
+        network,
+        path,
+        source=f"converted from {Path(source).name}",
+        metrics=metrics,
+        preprocessing=preprocessing,
+        class_names=class_names,
+    )

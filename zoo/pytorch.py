@@ -1,7 +1,7 @@
 """The papers' official PyTorch checkpoints.
 
 Read with ``torch.load(weights_only=True)``, PyTorch's own reader of tensors alone, which refuses code, and in no
-version of its known holes. Each family's ``official_names`` says where every tensor goes; a tensor that is neither
+version of its known holes. `OFFICIAL` says where every tensor goes; a tensor that is neither
 there nor among the ignorable ones is an error, and so is a variable that no tensor fills.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import pickle
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import tensorflow as tf
 from . import registry
 from .checkpoint import Checkpoint
 from .naming import TOP, assign, named_variables
-from .official import IGNORED, UNMATCHED, Place
+from .official import OFFICIAL, UNMATCHED, Place
 
 OLDEST_TORCH = "2.10"  # as setup.cfg has it
 
@@ -51,7 +50,7 @@ class PyTorchCheckpoint(Checkpoint):
                 "function of the zoo that builds its network."
             )
         # Before PyTorch is asked for, which would not help here.
-        if not hasattr(sys.modules[registry.function(function).__module__], "official_names"):
+        if function not in OFFICIAL:
             raise ValueError(f"{path} is a PyTorch checkpoint, but {function} has no official PyTorch code.")
         self._tensors = _read(path)
         self._places, self._ignored, self.arguments = _layout(function, self._tensors)
@@ -133,18 +132,15 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _layout(
     function: str, tensors: Mapping[str, np.ndarray]
-) -> tuple[dict[str, Place], tuple[str, ...], dict[str, Any]]:
+) -> tuple[Mapping[str, Place], tuple[str, ...], dict[str, Any]]:
     """Return the places of a checkpoint's tensors, the patterns of those to ignore, and the arguments that it
     implies."""
-    module = sys.modules[registry.function(function).__module__]
+    code = OFFICIAL[function]
     known = inspect.signature(registry.function(function)).parameters
     official = {"padding": "symmetric", "variant": "official"}
     implied: dict[str, Any] = {name: value for name, value in official.items() if name in known}
-    places = module.official_names(function)
-    if "step" in inspect.signature(module.official_names).parameters:
-        # ReActNet's MobileNet names its binary kernels differently in the two steps of its training.
-        steps = {step: module.official_names(function, step=step) for step in (1, 2)}
-        if steps[1].keys() != steps[2].keys():
-            implied["step"] = max(steps, key=lambda step: len(steps[step].keys() & tensors.keys()))
-            places = steps[implied["step"]]
-    return places, getattr(module, "OFFICIAL_IGNORED", IGNORED), implied
+    if not code.steps:
+        return code.names(), code.ignored, implied
+    names = {step: code.names(step) for step in code.steps}
+    implied["step"] = max(names, key=lambda step: len(names[step].keys() & tensors.keys()))
+    return names[implied["step"]], code.ignored, implied

@@ -2,8 +2,7 @@
 
 Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, *ReActNet: Towards Precise Binary Neural Network with Generalized Activation
 Functions*, ECCV 2020, arXiv 2003.03488; official code: `liuzechun/ReActNet`, `mobilenet` (ReActNet-A) and `resnet`.
-Training
-has two steps: binary activations and real weights, then both binary. Stem and classifier are real-valued.
+Training has two steps: binary activations and real weights, then both binary. Stem and classifier are real-valued.
 
 Published ImageNet top-1 accuracy in percent: ReActNet-A 69.4 (paper) and 69.5 (released), after step 1 70.1; C 71.4;
 ReAct-ResNet-18 65.9.
@@ -11,6 +10,7 @@ ReAct-ResNet-18 65.9.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
@@ -18,15 +18,16 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import RPReLU, RSign, ScaledSign
+from .architecture import architecture
+from .arguments import check_choice
 from .layers import DuplicateChannels, Padding, binary_conv
-from .official import Place, conv, dense, norm, rprelu, rsign
-from .registry import Paper, register
+from .official import OFFICIAL, OfficialCode, Place, conv, dense, norm, rprelu, rsign
+from .options import ModelOptions
+from .registry import CIFAR, IMAGENET, Paper, register
 from .resnet import (
     ADAPTED,
-    CIFAR,
     CIFAR_18,
     CIFAR_20,
-    IMAGENET,
     IMAGENET_18,
     IMAGENET_34,
     Block,
@@ -43,7 +44,7 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import ModelOptions, architecture, check_choice
+from .scaffold import Scaffold
 
 PAPER = Paper(
     "ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions",
@@ -60,7 +61,6 @@ _DESCRIBED = "After the paper's text: its code for this network is not published
 Step = Literal[1, 2]
 DownsampleInput = Literal["real", "sign"]
 
-_DEFAULTS = {"step": 2, "quantized": True, "padding": "symmetric"}
 # Output channels and stride of MobileNet's 13 blocks, stage by stage; the stem has 32 channels.
 _STAGES = (
     ((64, 1),),
@@ -76,14 +76,15 @@ _BLOCKS = [
 ]
 
 
-@register("reactnet_a", PAPER, IMAGENET, step=2)
-@register("reactnet_a_step1", PAPER, IMAGENET, step=1)
-@architecture
+@register("reactnet_a", PAPER, step=2)
+@register("reactnet_a_step1", PAPER, step=1)
+@architecture(IMAGENET)
 def ReActNetA(
+    scaffold: Scaffold,
     *,
-    step: Step | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    step: Step = 2,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """ReActNet-A, MobileNet's layout for ImageNet: 13 blocks of a 3x3 and a 1x1 convolution, 64 to 1024 channels.
@@ -94,21 +95,21 @@ def ReActNetA(
     Args:
         step: 2 (default), or 1 for the network of the first training step, whose weights are real-valued. The names of
             the variables are the same.
-        quantized: ``False`` builds the real-valued twin: no signs and no thresholds. Default ``True``.
-        padding: Of the binary convolutions: ``"symmetric"`` (default), as officially, ``"same"`` or ``"same_one"``.
+        quantized: ``False`` builds the real-valued twin: no signs and no thresholds.
+        padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``.
     """
-    given = {"step": step, "quantized": quantized, "padding": padding}
-    return _mobilenet("ReActNetA", options, given, "reactnet_a")
+    return _mobilenet(scaffold, "reactnet_a")
 
 
-@register("reactnet_b", PAPER, IMAGENET, note=_DESCRIBED)
-@architecture
+@register("reactnet_b", PAPER, note=_DESCRIBED)
+@architecture(IMAGENET)
 def ReActNetB(
+    scaffold: Scaffold,
     *,
-    step: Step | None = None,
-    downsample_input: DownsampleInput | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    step: Step = 2,
+    downsample_input: DownsampleInput = "real",
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """`ReActNetA` with real-valued 1x1 convolutions, of 4 groups, where the channels double.
@@ -121,18 +122,18 @@ def ReActNetB(
             ``"sign"``.
         step, quantized, padding: See `ReActNetA`.
     """
-    given = {"step": step, "downsample_input": downsample_input, "quantized": quantized, "padding": padding}
-    return _mobilenet("ReActNetB", options, given, "reactnet_b", real_groups=4)
+    return _mobilenet(scaffold, "reactnet_b", real_groups=4)
 
 
-@register("reactnet_c", PAPER, IMAGENET, note=_DESCRIBED)
-@architecture
+@register("reactnet_c", PAPER, note=_DESCRIBED)
+@architecture(IMAGENET)
 def ReActNetC(
+    scaffold: Scaffold,
     *,
-    step: Step | None = None,
-    downsample_input: DownsampleInput | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    step: Step = 2,
+    downsample_input: DownsampleInput = "real",
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """`ReActNetB` without groups.
@@ -140,18 +141,18 @@ def ReActNetC(
     Args:
         step, downsample_input, quantized, padding: See `ReActNetB`.
     """
-    given = {"step": step, "downsample_input": downsample_input, "quantized": quantized, "padding": padding}
-    return _mobilenet("ReActNetC", options, given, "reactnet_c", real_groups=1)
+    return _mobilenet(scaffold, "reactnet_c", real_groups=1)
 
 
-@register("react_resnet18", PAPER, IMAGENET, step=2)
-@register("react_resnet18_step1", PAPER, IMAGENET, step=1)
-@architecture
+@register("react_resnet18", PAPER, step=2)
+@register("react_resnet18_step1", PAPER, step=1)
+@architecture(IMAGENET)
 def ReActResNet18(
+    scaffold: Scaffold,
     *,
-    step: Step | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    step: Step = 2,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """ReActNet on Bi-Real Net's 18 layers for ImageNet: RSign for the sign, and an RPReLU after each addition.
@@ -159,17 +160,17 @@ def ReActResNet18(
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    given = {"step": step, "quantized": quantized, "padding": padding}
-    return _resnet("ReActResNet18", IMAGENET_18, options, given, "react_resnet18")
+    return _resnet(scaffold, IMAGENET_18, "react_resnet18")
 
 
-@register("react_resnet34", PAPER, IMAGENET)
-@architecture
+@register("react_resnet34", PAPER)
+@architecture(IMAGENET)
 def ReActResNet34(
+    scaffold: Scaffold,
     *,
-    step: Step | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    step: Step = 2,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """`ReActResNet18` with 34 layers: in the official code, but never trained by the authors.
@@ -177,17 +178,17 @@ def ReActResNet34(
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    given = {"step": step, "quantized": quantized, "padding": padding}
-    return _resnet("ReActResNet34", IMAGENET_34, options, given, "react_resnet34")
+    return _resnet(scaffold, IMAGENET_34, "react_resnet34")
 
 
-@register("reactnet18_cifar", PAPER, CIFAR, note=ADAPTED)
-@architecture
+@register("reactnet18_cifar", PAPER, note=ADAPTED)
+@architecture(CIFAR)
 def ReActNet18CIFAR(
+    scaffold: Scaffold,
     *,
-    step: Step | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    step: Step = 2,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """`ReActResNet18` for small images: a 3x3 stem of stride 1 without pooling. *Our adaptation.*
@@ -195,18 +196,18 @@ def ReActNet18CIFAR(
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    given = {"step": step, "quantized": quantized, "padding": padding}
-    return _resnet("ReActNet18CIFAR", CIFAR_18, options, given, "reactnet18_cifar")
+    return _resnet(scaffold, CIFAR_18, "reactnet18_cifar")
 
 
-@register("reactnet20", PAPER, CIFAR, note=ADAPTED, step=2)
-@register("reactnet20_step1", PAPER, CIFAR, note=ADAPTED, step=1)
-@architecture
+@register("reactnet20", PAPER, note=ADAPTED, step=2)
+@register("reactnet20_step1", PAPER, note=ADAPTED, step=1)
+@architecture(CIFAR)
 def ReActNet20(
+    scaffold: Scaffold,
     *,
-    step: Step | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    step: Step = 2,
+    quantized: bool = True,
+    padding: Padding = "symmetric",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """`BiRealNet20`, for CIFAR-10, with RSign and RPReLU. *Our adaptation.*
@@ -214,15 +215,10 @@ def ReActNet20(
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    given = {"step": step, "quantized": quantized, "padding": padding}
-    return _resnet("ReActNet20", CIFAR_20, options, given, "reactnet20")
+    return _resnet(scaffold, CIFAR_20, "reactnet20")
 
 
-def _mobilenet(
-    function: str, options: ModelOptions, given: Mapping[str, Any], name: str, real_groups: int | None = None
-) -> tf.keras.Model:
-    defaults = _DEFAULTS | ({"downsample_input": "real"} if real_groups else {})
-    scaffold = IMAGENET_18.scaffold(function, options, given, defaults)
+def _mobilenet(scaffold: Scaffold, name: str, real_groups: int | None = None) -> tf.keras.Model:
     convolve_binary = _binary_convolution(scaffold.arguments)
     x = normalise(convolve(scaffold.inputs, 32, 3, "stem_conv", strides=2), "stem_bn")
     for block in _BLOCKS:
@@ -252,10 +248,7 @@ def _mobilenet(
     return classify(x, scaffold, name)
 
 
-def _resnet(
-    function: str, layout: Layout, options: ModelOptions, given: Mapping[str, Any], name: str
-) -> tf.keras.Model:
-    scaffold = layout.scaffold(function, options, given, _DEFAULTS)
+def _resnet(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
     convolve_binary = _binary_convolution(scaffold.arguments)
     x = stem(scaffold.inputs, layout)
     for block in layout.walk():
@@ -294,20 +287,9 @@ def _binary_convolution(arguments: Mapping[str, Any]) -> Callable[..., tf.Tensor
     return apply
 
 
-def official_names(function: str, step: Step = 2) -> dict[str, Place]:
-    """Return the places of the official state dict's tensors in the network of a function of this module.
-
-    There is official code for ReActNet-A and the ImageNet ResNets. The names of the CIFAR networks continue theirs.
-
-    Raises:
-        ValueError: ``function`` is ReActNet-B or C, which have no official code.
-    """
-    if function == "ReActNetA":
-        return _official_names_mobilenet(step)
-    if function not in _LAYOUTS:
-        raise ValueError(f"There is no official code of {function}.")
+def _official_names(layout: Layout) -> dict[str, Place]:
     names = official_stem_and_top("fc")
-    for official, block in official_blocks(_LAYOUTS[function]):
+    for official, block in official_blocks(layout):
         names |= rsign(f"{official}.move0", f"{block.name}_conv")
         names |= conv(f"{official}.binary_conv.weight", f"{block.name}_conv") | norm(
             f"{official}.bn1", f"{block.name}_bn"
@@ -339,9 +321,14 @@ def _official_names_mobilenet(step: Step) -> dict[str, Place]:
     return names
 
 
-_LAYOUTS = {
+# There is official code of ReActNet-A and the ImageNet ResNets. The CIFAR networks' names continue those of the latter.
+_OFFICIAL_LAYOUTS = {
     "ReActResNet18": IMAGENET_18,
     "ReActResNet34": IMAGENET_34,
     "ReActNet18CIFAR": CIFAR_18,
     "ReActNet20": CIFAR_20,
 }
+OFFICIAL.update(
+    {name: OfficialCode(functools.partial(_official_names, layout)) for name, layout in _OFFICIAL_LAYOUTS.items()}
+)
+OFFICIAL["ReActNetA"] = OfficialCode(_official_names_mobilenet, steps=get_args(Step))

@@ -6,9 +6,31 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
 
 import tensorflow as tf
+
+_Build = TypeVar("_Build", bound=Callable[..., tf.keras.Model])
+
+
+class Task(NamedTuple):
+    """What an architecture was made for, where nothing else is asked of it.
+
+    Attributes:
+        input_shape: (height, width, channels).
+        classes: How many it tells apart.
+        min_size: Smallest height and width of an input.
+        preprocessing: What its paper's code hands to it, a name of `zoo.PREPROCESSING`.
+    """
+
+    input_shape: tuple[int, int, int]
+    classes: int
+    min_size: int = 1
+    preprocessing: str = "imagenet"
+
+
+IMAGENET = Task((224, 224, 3), 1000, min_size=32)
+CIFAR = Task((32, 32, 3), 10, min_size=8)
 
 
 @dataclass(frozen=True)
@@ -37,16 +59,21 @@ class Entry:
         build: The public function, called with ``arguments`` and any `ModelOptions`.
         arguments: What tells this model from the others that the function can build.
         paper: Its source.
-        native_shape: The input shape the paper uses, (height, width, channels).
+        task: What the paper made it for.
         note: How far it is from the paper's network, where it is not the computation of the authors' code.
     """
 
     name: str
     build: Callable[..., tf.keras.Model]
     paper: Paper
-    native_shape: tuple[int, int, int]
+    task: Task
     arguments: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+    @property
+    def native_shape(self) -> tuple[int, int, int]:
+        """The input shape that the paper uses, (height, width, channels)."""
+        return self.task.input_shape
 
     @property
     def call(self) -> str:
@@ -60,15 +87,16 @@ class Entry:
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(
-    name: str, paper: Paper, native_shape: tuple[int, int, int], *, note: str = "", **arguments: Any
-) -> Callable[..., Any]:
-    """Return a decorator that registers a function of the zoo, called with ``arguments``, as the model ``name``."""
+def register(name: str, paper: Paper, *, note: str = "", **arguments: Any) -> Callable[[_Build], _Build]:
+    """Return a decorator that registers a function of the zoo, called with ``arguments``, as the model ``name``.
 
-    def decorate(build: Callable[..., tf.keras.Model]) -> Callable[..., tf.keras.Model]:
+    The function has an attribute ``task``, as `architecture` gives it one.
+    """
+
+    def decorate(build: _Build) -> _Build:
         if name in _ENTRIES:
             raise ValueError(f"The model {name!r} is registered twice.")
-        _ENTRIES[name] = Entry(name, build, paper, native_shape, arguments, note)
+        _ENTRIES[name] = Entry(name, build, paper, cast(Any, build).task, arguments, note)
         return build
 
     return decorate
@@ -132,7 +160,7 @@ def load(name: str, **options: Any) -> tf.keras.Model:
     Raises:
         ValueError: There is no such model, or the value of an option does not suit it.
         TypeError: Its function takes no such option.
-        FileNotFoundError, ConnectionError, ImportError: The weights are not to be had or not to be read here.
+        FileNotFoundError, ConnectionError, ImportError: The weights cannot be fetched, or cannot be read here.
     """
     found = entry(name)
     return found.build(**{**found.arguments, **options})

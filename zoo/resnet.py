@@ -6,17 +6,15 @@ with as much on each side, whatever ``padding`` is: only a binary tensor has no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
 from .official import Place, conv, dense, norm
-from .scaffold import ModelOptions, Scaffold
+from .scaffold import Scaffold
 from .torch_layers import SymmetricMaxPool2D, UnbiasedBatchNormalization
-
-IMAGENET, CIFAR = (224, 224, 3), (32, 32, 3)
 
 
 class Block(NamedTuple):
@@ -36,28 +34,13 @@ class Layout:
 
     Attributes:
         stem: ``"imagenet"``, a 7x7 convolution and a max pooling, both of stride 2, or ``"cifar"``, a 3x3 convolution.
-        channels: Those of each stage. Every stage but the first halves the image.
-        blocks: Of each stage, with one convolution each.
+        channels: Output channels of each stage. Every stage but the first halves the image.
+        blocks: How many blocks each stage has, of one convolution each.
     """
 
     stem: Literal["imagenet", "cifar"]
     channels: tuple[int, ...]
     blocks: tuple[int, ...]
-
-    def scaffold(
-        self, function: str, options: ModelOptions, given: Mapping[str, Any], defaults: Mapping[str, Any]
-    ) -> Scaffold:
-        """Return the scaffold with the native shape and classes of the dataset that the stem is for."""
-        imagenet = self.stem == "imagenet"
-        return Scaffold(
-            function,
-            options,
-            given=given,
-            defaults=defaults,
-            native_shape=IMAGENET if imagenet else CIFAR,
-            native_classes=1000 if imagenet else 10,
-            min_size=32 if imagenet else 8,
-        )
 
     def walk(self, convolutions: int = 1) -> Iterator[Block]:
         """Yield the blocks in order, where a block has so many convolutions."""
@@ -133,15 +116,15 @@ def small_positive() -> tf.keras.initializers.Initializer:
     return tf.keras.initializers.RandomUniform(0.0, 0.001)
 
 
-Step = Callable[[tf.Tensor, str], tf.Tensor]
+LayerFunction = Callable[[tf.Tensor, str], tf.Tensor]
 
 
 def stem(
     x: tf.Tensor,
     layout: Layout,
     *,
-    activate: Step | None = None,
-    normalise: Step = normalise,
+    activate: LayerFunction | None = None,
+    normalise: LayerFunction = normalise,
     initializer: Any = None,
     padding: Literal["same"] | None = None,
 ) -> tf.Tensor:
@@ -161,20 +144,23 @@ def average_pool(x: tf.Tensor, name: str) -> tf.Tensor:
     return tf.keras.layers.AveragePooling2D(2, 2, "same", name=name)(x)
 
 
-def real_shortcut(x: tf.Tensor, block: Block, *, pool: bool = True, normalise: Step = normalise) -> tf.Tensor:
+def real_shortcut(
+    x: tf.Tensor, block: Block, *, pool: bool = True, normalise: LayerFunction = normalise, initializer: Any = None
+) -> tf.Tensor:
     """Match a block's output by a real 1x1 convolution and batch normalisation, after an average or of stride 2."""
     name = f"{block.name}_shortcut"
     if pool and block.strides == 2:
         x = average_pool(x, f"{name}_pool")
-    return normalise(convolve(x, block.channels, 1, f"{name}_conv", 1 if pool else block.strides), f"{name}_bn")
+    strides = 1 if pool else block.strides
+    return normalise(convolve(x, block.channels, 1, f"{name}_conv", strides, initializer), f"{name}_bn")
 
 
 def classify(
-    x: tf.Tensor, scaffold: Scaffold, name: str, head: Step | None = None, initializer: Any = None
+    x: tf.Tensor, scaffold: Scaffold, name: str, head: LayerFunction | None = None, initializer: Any = None
 ) -> tf.keras.Model:
     """End a network in a global average, what ``head`` adds, and a fully connected layer, if it has a top at all.
 
-    The layer's bias starts at 0, Keras' custom and *our choice*; PyTorch draws it.
+    The layer's bias starts at 0, Keras' convention and *our choice*; PyTorch draws it.
     """
     if scaffold.include_top:
         x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-_DATA = Path(__file__).parent / "data"
+from .files import DATA
+from .images import check_size, with_channels
 
 
 class Sample(NamedTuple):
@@ -32,12 +32,39 @@ def sample_images() -> Sample:
     No network that was trained on CIFAR-10's training set has seen them. They are Krizhevsky's (2009), as is said in
     ``zoo/data/cifar10_sample.md``.
     """
-    with np.load(_DATA / "cifar10_sample.npz", allow_pickle=False) as file:
+    with np.load(DATA / "cifar10_sample.npz", allow_pickle=False) as file:
         return Sample(file["images"], file["labels"].astype(np.int64), class_names("cifar10") or ())
+
+
+def resized_sample(size: tuple[int, int], count: int, channels: int = 3) -> np.ndarray:
+    """Return the first of the sample images (`sample_images`), resized.
+
+    Args:
+        size: (height, width), each 1 to 4096.
+        count: How many, 1 to 1,000.
+        channels: 3, in colour, or 1, in grey.
+
+    Returns:
+        (count, height, width, channels), uint8.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+    from PIL import Image
+
+    height, width = check_size(size)
+    images = sample_images().images
+    if not 1 <= count <= len(images):
+        raise ValueError(f"count must be from 1 to {len(images)}, not {count}.")
+    images = images[:count]
+    if images.shape[1:3] != (height, width):
+        resize = functools.partial(Image.Image.resize, size=(width, height), resample=Image.Resampling.BILINEAR)
+        images = np.stack([np.asarray(resize(Image.fromarray(image))) for image in images])
+    return with_channels(images, channels)
 
 
 @functools.cache
 def class_names(dataset: str) -> tuple[str, ...] | None:
     """Return the names of a TensorFlow dataset's classes, in the order of its labels; ``None`` where unknown."""
-    names = json.loads((_DATA / "classes.json").read_text(encoding="utf-8")).get(dataset)
+    names = json.loads((DATA / "classes.json").read_text(encoding="utf-8")).get(dataset)
     return tuple(names) if names else None

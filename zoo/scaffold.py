@@ -1,179 +1,38 @@
-"""What every architecture does alike: its arguments, its input, its top and its weights."""
+"""The beginning and the end of an architecture, which are alike in all: input, top and weights."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 import os
-import weakref
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from .budget import building, limit
-from .checkpoint import Checkpoint, check_arguments, open_checkpoint
+from .arguments import check_num_classes, is_input, is_keras_tensor, merge
+from .budget import limit
+from .checkpoint import Checkpoint
+from .formats import open_checkpoint
+from .model_info import ModelInfo, record_model
+from .options import OPTIONS, ModelOptions
+from .registry import Task
 from .weights import find_weights
 
 log = logging.getLogger(__name__)
-
-_Build = TypeVar("_Build", bound=Callable[..., tf.keras.Model])
-
-
-class ModelOptions(TypedDict, total=False):
-    """The keyword arguments that every function of the zoo takes; `architecture` documents them."""
-
-    input_shape: tuple[int | None, int | None, int] | None
-    input_tensor: tf.Tensor | None
-    weights: str | os.PathLike[str] | None
-    include_top: bool
-    num_classes: int | None
-    pooling: Literal["avg", "max"] | None
-    classifier_activation: str | Callable[[tf.Tensor], tf.Tensor] | None
-
-
-_OPTIONS: dict[str, Any] = {
-    "input_shape": None,
-    "input_tensor": None,
-    "weights": None,
-    "include_top": True,
-    "num_classes": None,
-    "pooling": None,
-    "classifier_activation": "softmax",
-}
-
-_OPTIONS_DOC = """
-
-Arguments that all models of the zoo share, named as in Keras Applications:
-    weights: ``None`` (random, the default), the tag of registered weights (see ``zoo.list_weights``), or the path of a
-        checkpoint, whose format is recognised by its content.
-    input_shape: (height, width, channels), channels last; height and width may be ``None``. The default is the
-        weights', else the paper's.
-    input_tensor: A Keras tensor to use as the input instead of a new one.
-    include_top: Whether to end in the classifier. Without it the model returns the last feature map, (b, h, w, c).
-    num_classes: Classes of the classifier. The default is the weights', else the paper's; with weights of another
-        number, or without a classifier, the body is loaded and the classifier starts anew, which a log message says.
-    pooling: Without the top, ``"avg"`` or ``"max"`` pools the feature map to (b, c). The default is a packed file's,
-        else none.
-    classifier_activation: What follows the logits: ``"softmax"``, any Keras activation, or ``None`` for the logits. The
-        default is a packed file's, else ``"softmax"``.
-
-Returns:
-    A functional ``tf.keras.Model``.
-
-Raises:
-    ValueError: An argument is out of its range, or does not agree with the weights.
-    TypeError: There is no such argument.
-    FileNotFoundError: There is no such file, or only a person can download it; the message says where.
-    ConnectionError: The weights cannot be fetched.
-    ImportError: They are a PyTorch checkpoint, and PyTorch is not installed.
-"""
-
-
-def architecture(build: _Build) -> _Build:
-    """Mark a public function of the zoo: give its signature and its docstring the options that all share."""
-    signature = inspect.signature(build)
-    own = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    hints = get_type_hints(ModelOptions)
-    shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
-        for name, default in _OPTIONS.items()
-    ]
-
-    @functools.wraps(build)
-    def checked(**options: Any) -> tf.keras.Model:
-        known = {p.name for p in (*own, *shared)}
-        for name in options:
-            if name not in known:
-                raise TypeError(f"{build.__name__}() has no argument {name!r}; it takes {', '.join(sorted(known))}.")
-        check_data_format()
-        with building():
-            return build(**{name: plain(value) for name, value in options.items()})
-
-    checked.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
-    checked.__doc__ = inspect.cleandoc(build.__doc__ or "") + _OPTIONS_DOC
-    return checked  # type: ignore[return-value]
-
-
-def check_choice(argument: str, value: object, allowed: Iterable[object]) -> None:
-    """Raise a ValueError that names the argument and what it may be, unless ``value`` is among ``allowed``."""
-    allowed = tuple(allowed)
-    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in allowed):
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}, not {value!r}.")
-
-
-def check_data_format() -> None:
-    """Raise `ValueError` unless Keras is set to have the channels last, as all networks here take their images."""
-    if (given := tf.keras.backend.image_data_format()) != "channels_last":
-        raise ValueError(
-            f"Keras' image_data_format is {given!r}, but the zoo's networks have the channels last: call "
-            "tf.keras.backend.set_image_data_format('channels_last')."
-        )
-
-
-def plain(value: Any) -> Any:
-    """Return NumPy's scalars, and those in tuples and lists, as Python's numbers."""
-    if isinstance(value, tuple | list):
-        return type(value)(map(plain, value))
-    return value.item() if isinstance(value, np.generic) else value
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """How a model of the zoo was made: enough to build it again.
-
-    Attributes:
-        function, arguments: What was called.
-        preprocessing: What the weights that it was made with expect at the input; ``None`` where nobody knows.
-        class_names: What its classes are called by these weights, in their order; ``None`` where nobody knows.
-    """
-
-    function: str
-    arguments: Mapping[str, Any]
-    preprocessing: str | None = None
-    class_names: tuple[str, ...] | None = None
-
-
-_INFO: weakref.WeakKeyDictionary[tf.keras.Model, ModelInfo] = weakref.WeakKeyDictionary()
-
-
-def model_info(model: tf.keras.Model) -> ModelInfo | None:
-    """Return how ``model`` was made.
-
-    ``None`` for a model that the zoo did not build in this session, or not alone: on a tensor that other layers return.
-    """
-    return _INFO.get(model)
-
-
-def record_model(
-    model: tf.keras.Model,
-    function: str,
-    arguments: Mapping[str, Any],
-    preprocessing: str | None = None,
-    class_names: tuple[str, ...] | None = None,
-) -> tf.keras.Model:
-    """Remember how ``model`` was made, for `model_info`, and return it."""
-    _INFO[model] = ModelInfo(function, arguments, preprocessing, class_names)
-    return model
 
 
 class Scaffold:
     """The beginning and the end of an architecture.
 
-    It resolves ``weights`` first, because these may decide what the architecture's own arguments left open (``None``):
-    an argument takes the value given, else the weights', else its default; given and weights must agree.
+    It resolves ``weights`` first, because these may decide what the architecture's own arguments left open: an argument
+    takes the value given, else the weights', else its default; given and weights must agree.
 
     Args:
         function: Name of the public function that builds the model.
+        task: What it was made for: the input and the classes where neither options nor weights name any.
+        given: The architecture's own arguments that the caller gave.
+        defaults: A value for each of its own arguments.
         options: The `ModelOptions` it was called with.
-        given: The architecture's own arguments as given, ``None`` where left open.
-        defaults: A value for each of them.
-        native_shape: Input shape to use where neither options nor weights name one.
-        native_classes: The same for the number of classes.
-        min_size: Smallest height and width that make sense.
 
     Attributes:
         arguments: The architecture's own arguments, resolved.
@@ -184,20 +43,17 @@ class Scaffold:
     def __init__(
         self,
         function: str,
-        options: ModelOptions,
-        *,
+        task: Task,
         given: Mapping[str, Any],
         defaults: Mapping[str, Any],
-        native_shape: tuple[int, int, int],
-        native_classes: int,
-        min_size: int = 1,
+        options: ModelOptions,
     ) -> None:
-        self._function = function
-        self._options: dict[str, Any] = {**_OPTIONS, **options}
+        self._function, self._task = function, task
+        self._options: dict[str, Any] = {**OPTIONS, **options}
         self._checkpoint = _resolve_weights(function, self._options["weights"], given, defaults)
         budget = limit(self._checkpoint) if self._checkpoint else None
         implied = self._checkpoint.arguments if self._checkpoint else {}
-        self.arguments = _merge(function, given, implied, defaults)
+        self.arguments = merge(function, given, implied, defaults)
         self.include_top = self._options["include_top"]
         if not isinstance(self.include_top, bool):
             raise ValueError(f"include_top must be True or False, not {self.include_top!r}.")
@@ -206,14 +62,14 @@ class Scaffold:
             moot = {"pooling"} if self.include_top and not self._checkpoint.has_top else set()
             left_open = self._checkpoint.top_options.keys() - options.keys() - moot
             self._options.update((name, self._checkpoint.top_options[name]) for name in left_open)
-        self.num_classes = self._resolve_classes(native_classes)
+        self.num_classes = self._resolve_classes()
         self._new_top = self._has_new_top()
         if budget:
             budget.free_top = self._new_top
         self._check_pooling()
-        self.inputs = self._resolve_input(native_shape, min_size)
+        self.inputs = self._resolve_input()
 
-    def _resolve_classes(self, native: int) -> int:
+    def _resolve_classes(self) -> int:
         classes = self._options["num_classes"]
         if classes is None:
             if self.include_top and self._checkpoint and not self._checkpoint.has_top:
@@ -221,9 +77,8 @@ class Scaffold:
                     f"{self._checkpoint.source} holds no classifier: give num_classes for a new one, or "
                     "include_top=False."
                 )
-            return (self._checkpoint.num_classes if self._checkpoint else None) or native
-        if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
-            raise ValueError(f"num_classes must be a positive integer, not {classes!r}.")
+            return (self._checkpoint.num_classes if self._checkpoint else None) or self._task.classes
+        check_num_classes(classes)
         return classes
 
     def _check_pooling(self) -> None:
@@ -233,10 +88,10 @@ class Scaffold:
         if pooling and self.include_top:
             raise ValueError(f"pooling={pooling!r} is for models without a top: give include_top=False, or no pooling.")
 
-    def _resolve_input(self, native: tuple[int, int, int], min_size: int) -> tf.Tensor:
+    def _resolve_input(self) -> tf.Tensor:
         tensor, shape = self._options["input_tensor"], self._options["input_shape"]
         if tensor is not None:
-            if not _is_keras_tensor(tensor):
+            if not is_keras_tensor(tensor):
                 raise ValueError(
                     f"input_tensor must be a Keras tensor, such as tf.keras.Input returns, not {tensor!r}."
                 )
@@ -245,7 +100,8 @@ class Scaffold:
                 raise ValueError(f"input_shape={tuple(shape)} and the shape of input_tensor, {actual}, differ.")
             shape = actual
         if shape is None:
-            shape = (self._checkpoint.input_shape if self._checkpoint else None) or native
+            shape = (self._checkpoint.input_shape if self._checkpoint else None) or self._task.input_shape
+        min_size = self._task.min_size
         valid = isinstance(shape, tuple | list) and len(shape) == 3 and isinstance(shape[2], int) and shape[2] > 0
         if not valid or any(n is not None and (not isinstance(n, int) or n < min_size) for n in shape[:2]):
             raise ValueError(
@@ -277,21 +133,25 @@ class Scaffold:
         if not is_input(tensor):
             return model  # no arguments say how to build the layers before it
         activation = self._options["classifier_activation"]
+        arguments = {
+            **self.arguments,
+            "input_shape": tuple(self.inputs.shape[1:]),
+            "num_classes": self.num_classes,
+            "include_top": self.include_top,
+            "pooling": self._options["pooling"],
+            "classifier_activation": activation
+            if activation is None
+            else tf.keras.activations.serialize(tf.keras.activations.get(activation)),
+        }
+        checkpoint = self._checkpoint
         return record_model(
             model,
-            self._function,
-            {
-                **self.arguments,
-                "input_shape": tuple(self.inputs.shape[1:]),
-                "num_classes": self.num_classes,
-                "include_top": self.include_top,
-                "pooling": self._options["pooling"],
-                "classifier_activation": activation
-                if activation is None
-                else tf.keras.activations.serialize(tf.keras.activations.get(activation)),
-            },
-            self._checkpoint.preprocessing if self._checkpoint else None,
-            self._checkpoint.class_names if self._checkpoint and self.include_top and not self._new_top else None,
+            ModelInfo(
+                self._function,
+                arguments,
+                (checkpoint and checkpoint.preprocessing) or self._task.preprocessing,
+                checkpoint.class_names if checkpoint and self.include_top and not self._new_top else None,
+            ),
         )
 
     def _has_new_top(self) -> bool:
@@ -315,18 +175,6 @@ class Scaffold:
         self._checkpoint.load_into(model, new_top=self._new_top)
 
 
-def is_input(tensor: tf.Tensor | None) -> bool:
-    """Return whether an ``input_tensor`` is no more than an input, or not given."""
-    return tensor is None or isinstance(tensor._keras_history.layer, tf.keras.layers.InputLayer)
-
-
-def _is_keras_tensor(value: Any) -> bool:
-    try:
-        return tf.keras.backend.is_keras_tensor(value)
-    except ValueError:  # not even a tensor
-        return False
-
-
 def _resolve_weights(
     function: str, weights: Any, given: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> Checkpoint | None:
@@ -337,19 +185,4 @@ def _resolve_weights(
     # A folder of a tag's name, such as a dataset's, does not hide the weights.
     if isinstance(weights, os.PathLike) or os.path.isfile(weights):
         return open_checkpoint(weights, function)
-    identity = {**defaults, **{name: value for name, value in given.items() if value is not None}}
-    return find_weights(function, identity, str(weights)).open()
-
-
-def _merge(
-    function: str, given: Mapping[str, Any], implied: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    if implied.keys() - defaults.keys():
-        raise ValueError(
-            f"{function} has no argument {', '.join(sorted(implied.keys() - defaults.keys()))} of the weights."
-        )
-    check_arguments(function, given, implied)
-    return {
-        name: given[name] if given[name] is not None else implied.get(name, default)
-        for name, default in defaults.items()
-    }
+    return find_weights(function, {**defaults, **given}, str(weights)).open()

@@ -17,7 +17,7 @@ class TFLiteFile:
     """A parsed file.
 
     Attributes:
-        input_shape: Of its input, (1, height, width, channels).
+        input_shape: Shape of its input, (1, height, width, channels).
         operations: How many there are of each kind, by TensorFlow Lite's name or the custom operation's.
         binary_kernels: The signs of each binary convolution's kernel, bool, True for +1, (out, height, width, in).
         strided_same: How many of the other convolutions have strides and TensorFlow's ``same`` padding.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import registry
 from .cache import fetch, verify
-from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint import Checkpoint
+from .files import DATA
+from .formats import open_checkpoint
 from .samples import class_names
-
-_DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Weights:
             raise ValueError(f"The weights {self.tag!r} of {self.model} are registered without a digest.")
         if self.url is not None:
             return fetch(self.url, self.file, self.sha256, self.size)
-        path = _DATA / self.file
+        path = DATA / self.file
         verify(path, self.sha256, self.size, remedy="install onebit-zoo again")
         return path
 
@@ -94,9 +94,8 @@ class Weights:
 
 @functools.cache
 def _rows() -> tuple[Weights, ...]:
-    known = {field.name for field in fields(Weights)}
-    rows = json.loads((_DATA / "weights.json").read_text(encoding="utf-8"))
-    return tuple(Weights(**{name: value for name, value in row.items() if name in known}) for row in rows)
+    rows = json.loads((DATA / "weights.json").read_text(encoding="utf-8"))
+    return tuple(Weights(**row) for row in rows)
 
 
 def list_weights(model: str | None = None) -> list[Weights]:

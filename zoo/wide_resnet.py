@@ -18,9 +18,13 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import McDonnellSign, ShiftedReLU
+from .architecture import architecture
+from .arguments import check_choice
 from .layers import PadChannels, Padding, Subsample, Temperature, binary_conv
-from .registry import Paper, register
-from .scaffold import ModelOptions, Scaffold, architecture, check_choice
+from .mcdonnell_mat import EPSILON
+from .options import ModelOptions
+from .registry import CIFAR, IMAGENET, Paper, register
+from .scaffold import Scaffold
 from .torch_layers import ExactBatchNormalization, SymmetricMaxPool2D
 
 PAPER = Paper(
@@ -36,80 +40,63 @@ PAPER = Paper(
     },
 )
 Activation = Literal["relu", "shifted_relu"]
-CIFAR, IMAGENET = (32, 32, 3), (224, 224, 3)
-_DEFAULTS = {
-    "depth": 20,
-    "width": 10,
-    "activation": "relu",
-    "learned_norm": False,
-    "input_relu": False,
-    "temperature": 40.0,
-    "quantized": True,
-    "padding": "same",
-}
+# The networks normalise at their input.
+_CIFAR, _IMAGENET = CIFAR._replace(min_size=4, preprocessing="raw"), IMAGENET._replace(preprocessing="raw")
 
 
-@register("wide_resnet_20_1", PAPER, CIFAR, depth=20, width=1)
-@register("wide_resnet_20_2", PAPER, CIFAR, depth=20, width=2)
-@register("wide_resnet_20_4", PAPER, CIFAR, depth=20, width=4)
-@register("wide_resnet_20_10", PAPER, CIFAR, depth=20, width=10)
-@register("wide_resnet_26_10", PAPER, CIFAR, depth=26, width=10)
-@register("wide_resnet_20_15", PAPER, CIFAR, depth=20, width=15)
-@register("wide_resnet_20_20", PAPER, CIFAR, depth=20, width=20)
-@architecture
+@register("wide_resnet_20_1", PAPER, depth=20, width=1)
+@register("wide_resnet_20_2", PAPER, depth=20, width=2)
+@register("wide_resnet_20_4", PAPER, depth=20, width=4)
+@register("wide_resnet_20_10", PAPER, depth=20, width=10)
+@register("wide_resnet_26_10", PAPER, depth=26, width=10)
+@register("wide_resnet_20_15", PAPER, depth=20, width=15)
+@register("wide_resnet_20_20", PAPER, depth=20, width=20)
+@architecture(_CIFAR)
 def WideResNet(
+    scaffold: Scaffold,
     *,
-    depth: int | None = None,
-    width: float | None = None,
-    activation: Activation | None = None,
-    learned_norm: bool | None = None,
-    input_relu: bool | None = None,
-    temperature: float | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    depth: int = 20,
+    width: float = 10,
+    activation: Activation = "relu",
+    learned_norm: bool = False,
+    input_relu: bool = False,
+    temperature: float = 40.0,
+    quantized: bool = True,
+    padding: Padding = "same",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """The CIFAR network: three scales of 16, 32 and 64 times ``width`` channels, 10 classes.
 
     Args:
-        depth: 6n + 2 convolutions, n blocks of two at each scale. Default 20.
-        width: Factor of the channels. Default 10.
+        depth: 6n + 2 convolutions, n blocks of two at each scale.
+        width: Factor of the channels.
         activation: ``"relu"`` (default), after a batch normalisation; or ``"shifted_relu"``, the variant without batch
             normalisation (but for the input) of arXiv 1907.06916, max(-1, x).
         learned_norm: Whether all batch normalisations learn a scale and an offset, as for ImageNet and ImageNet32. By
             default only the input's does.
         input_relu: Whether a ReLU follows the input's normalisation: as in the MATLAB code, not in the Keras code
             (default).
-        temperature: Divides the logits of the ``"shifted_relu"`` variant, which nothing else bounds. Default 40, the
-            official value for CIFAR-10; 25 for CIFAR-100.
-        quantized: ``False`` builds the real-valued twin. Default ``True``.
+        temperature: Divides the logits of the ``"shifted_relu"`` variant, which nothing else bounds. Officially 40 for
+            CIFAR-10 and 25 for CIFAR-100.
+        quantized: ``False`` builds the real-valued twin.
         padding: ``"same"`` (default), as the official Keras code; ``"symmetric"``, as the MATLAB code.
     """
-    given = dict(locals())
-    scaffold = Scaffold(
-        "WideResNet",
-        given.pop("options"),
-        given=given,
-        defaults=_DEFAULTS,
-        native_shape=CIFAR,
-        native_classes=10,
-        min_size=4,
-    )
     return _wide_resnet(scaffold, scales=3, name="wide_resnet")
 
 
-@register("wide_resnet_imagenet_18_2.5", PAPER, IMAGENET, depth=18, width=2.5)
-@architecture
+@register("wide_resnet_imagenet_18_2.5", PAPER, depth=18, width=2.5)
+@architecture(_IMAGENET)
 def WideResNetImageNet(
+    scaffold: Scaffold,
     *,
-    depth: int | None = None,
-    width: float | None = None,
-    activation: Activation | None = None,
-    learned_norm: bool | None = None,
-    input_relu: bool | None = None,
-    temperature: float | None = None,
-    quantized: bool | None = None,
-    padding: Padding | None = None,
+    depth: int = 18,
+    width: float = 2.5,
+    activation: Activation = "relu",
+    learned_norm: bool = True,
+    input_relu: bool = False,
+    temperature: float = 40.0,
+    quantized: bool = True,
+    padding: Padding = "same",
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     """The ImageNet network: four scales of 64, 128, 256 and 512 times ``width`` channels, 1000 classes.
@@ -119,21 +106,10 @@ def WideResNetImageNet(
     million weights; and the shortcut of the CIFAR networks.
 
     Args:
-        depth: 8n + 2 convolutions, n blocks of two at each scale. Default 18.
-        width: Factor of the channels. Default 2.5.
-        activation, learned_norm, input_relu, temperature, quantized, padding: See `WideResNet`; ``learned_norm`` is
-            ``True`` by default here.
+        depth: 8n + 2 convolutions, n blocks of two at each scale.
+        width: Factor of the channels.
+        activation, learned_norm, input_relu, temperature, quantized, padding: See `WideResNet`.
     """
-    given = dict(locals())
-    scaffold = Scaffold(
-        "WideResNetImageNet",
-        given.pop("options"),
-        given=given,
-        defaults=_DEFAULTS | {"depth": 18, "width": 2.5, "learned_norm": True},
-        native_shape=IMAGENET,
-        native_classes=1000,
-        min_size=32,
-    )
     return _wide_resnet(scaffold, scales=4, name="wide_resnet_imagenet")
 
 
@@ -159,7 +135,7 @@ def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
         return binary_conv(x, filters, size, strides=strides, padding=padding, kernel_quantizer=quantizer, name=layer)
 
     def normalise(x: tf.Tensor, layer: str, learned: bool = arguments["learned_norm"]) -> tf.Tensor:
-        return ExactBatchNormalization(epsilon=1e-5, momentum=0.99, center=learned, scale=learned, name=layer)(x)
+        return ExactBatchNormalization(epsilon=EPSILON, momentum=0.99, center=learned, scale=learned, name=layer)(x)
 
     def activate(x: tf.Tensor, layer: str) -> tf.Tensor:
         if activation == "shifted_relu":
@@ -218,15 +194,3 @@ def _halve(x: tf.Tensor, padding: Padding, layer: str) -> tf.Tensor:
     else:
         x = pool(3, 2, "same", name=f"{layer}_shortcut_pool")(x)
     return PadChannels(after=channels, name=f"{layer}_shortcut_pad")(x)
-
-
-def conv_names(depth: int) -> list[str]:
-    """Return the names of the CIFAR network's convolutions, from the input to the logits."""
-    blocks = [f"stage{s}_block{b}" for s in (1, 2, 3) for b in range(1, _blocks(depth, 3) + 1)]
-    return ["stem_conv", *(f"{block}_conv{i}" for block in blocks for i in (1, 2)), "logits_conv"]
-
-
-def norm_names(depth: int) -> list[str]:
-    """Return the names of its batch normalisations, each before the convolution of the same index, and the last one."""
-    blocks = [f"stage{s}_block{b}" for s in (1, 2, 3) for b in range(1, _blocks(depth, 3) + 1)]
-    return ["input_bn", *(f"{block}_{i}_bn" for block in blocks for i in (1, 2)), "head_bn", "logits_bn"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from types import ModuleType
 
 import pytest
 
 from onebit.zoo import birealnet, ftbnn, irnet, reactnet
+from onebit.zoo.official import OFFICIAL
 from onebit.zoo.resnet import Layout
 
 
@@ -26,5 +28,6 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> tuple[int, int, int]:
     for family in (birealnet, reactnet, irnet, ftbnn):
         monkeypatch.setattr(family, "CIFAR_20", layout)
     for family, function in ((birealnet, "BiRealNet20"), (reactnet, "ReActNet20"), (irnet, "IRNetResNet20")):
-        monkeypatch.setitem(family._LAYOUTS, function, layout)
+        names = functools.partial(family._official_names, layout)
+        monkeypatch.setitem(OFFICIAL, function, OFFICIAL[function]._replace(names=names))
     return layout.blocks

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import LeakyClip
-from onebit.zoo.birealnet import OFFICIAL_IGNORED, official_names
 from onebit.zoo.naming import binary_kernels, named_variables
+from onebit.zoo.official import OFFICIAL
 from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
 
 TOLERANCE = 1e-9
@@ -18,7 +18,7 @@ TOLERANCE = 1e-9
 @pytest.mark.slow
 def test_18_layers_agree_with_the_official_code(goldens, reference, float64):
     model = zoo.BiRealNet18(classifier_activation=None)
-    errors = golden_errors(model, "birealnet18", official_names("BiRealNet18"), goldens, reference)
+    errors = golden_errors(model, "birealnet18", OFFICIAL["BiRealNet18"].names(), goldens, reference)
     assert len(errors) == 28 and max(errors.values()) < TOLERANCE, errors
 
 
@@ -56,16 +56,16 @@ def test_a_shallow_one_agrees_with_pytorch(shallow, torch_networks, reference, f
 
 def assert_agreement(function, size, network, reference):
     model = getattr(zoo, function)(input_shape=(size, size, 3), num_classes=10, classifier_activation=None)
-    places = official_names(function)
+    places = OFFICIAL[function].names()
     x = np.random.default_rng(3).standard_normal((4, size, size, 3))
     errors = torch_errors(model, places, network, x, drawn_state(model, places, reference))
     assert len(errors) == len(places) + 2 and max(errors.values()) < TOLERANCE, errors
 
 
 def test_the_unused_convolution_of_50_layers_has_no_place():
-    names = official_names("BiRealNet50")
-    assert "layers.3.down_conv1x1.weight" in names
-    assert "layers.0.down_conv1x1.weight" not in names and "layers.0.down_conv1x1.weight" in OFFICIAL_IGNORED
+    code = OFFICIAL["BiRealNet50"]
+    assert "layers.3.down_conv1x1.weight" in code.names()
+    assert "layers.0.down_conv1x1.weight" not in code.names() and "layers.0.down_conv1x1.weight" in code.ignored
 
 
 @pytest.mark.slow

@@ -11,9 +11,11 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
+from onebit.zoo import tflite_export
+from onebit.zoo.export_check import float_fallbacks
+from onebit.zoo.export_form import export_form
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
 
-export_module = sys.modules["onebit.zoo.export"]  # the package's attribute of that name is the function
 SIZE = (16, 16, 3)
 NETWORKS = [
     ("birealnet20", {"padding": "symmetric"}),
@@ -66,7 +68,7 @@ def test_the_file_computes_what_keras_computes(name: str, options: dict, tmp_pat
 @pytest.mark.parametrize("shape", [(8, 12, 3), (8, 12, 1)])
 def test_default_images_have_the_shape_and_preprocessing_of_the_model(shape, shallow):
     model = zoo.load("birealnet20", input_shape=shape)
-    images = export_module.default_images(model)
+    images = tflite_export.default_images(model)
     assert images.shape == (200, *shape) and images.dtype == np.float32
     assert abs(images.mean()) < 0.5 < images.std() < 2  # ImageNet's preprocessing, not raw pixels
 
@@ -127,8 +129,8 @@ def test_zeros_before_a_convolution_with_strides(kind: type, tmp_path: Path):
 def test_a_file_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shallow):
     model, other = exact("birealnet20"), exact("birealnet20")
     assign_exact_weights(other, seed=1)
-    content = export_module.convert_form(export_module.export_form(other), "binary")
-    monkeypatch.setattr(export_module, "convert_form", lambda *_: content)
+    content = tflite_export.convert_form(export_form(other), "binary")
+    monkeypatch.setattr(tflite_export, "convert_form", lambda *_: content)
     with pytest.raises(ValueError, match="6 of 6 binary layers"):
         zoo.export(model, tmp_path / "model.tflite", images=exact_images(20, SIZE))
     # The same binary layers, but another classifier.
@@ -142,25 +144,25 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_one_wrong_sign_in_the_file_is_found():
     model = convolution()
-    content = bytearray(export_module.convert_form(export_module.export_form(model), "binary"))
-    file = export_module.read_tflite(bytes(content))
-    assert not export_module.float_fallbacks(model, file)
+    content = bytearray(tflite_export.convert_form(export_form(model), "binary"))
+    file = zoo.read_tflite(bytes(content))
+    assert not float_fallbacks(model, file)
     file.binary_kernels[0][3, 1, 2, 0] ^= True
-    assert set(export_module.float_fallbacks(model, file)) == {"conv"}
+    assert set(float_fallbacks(model, file)) == {"conv"}
 
 
 def test_what_the_engine_gets_wrong_other_formats_get_right():
     model = zoo.load("irnet_resnet20", input_shape=(8, 8, 3))  # its last images have 2 x 2 pixels
-    assert export_module.read_tflite(export_module.convert_to_tflite(model, "float32")).input_shape == (1, 8, 8, 3)
+    assert zoo.read_tflite(zoo.convert_to_tflite(model, "float32")).input_shape == (1, 8, 8, 3)
     with pytest.raises(ValueError, match="image of 2 x 2 pixels"):
-        export_module.convert_to_tflite(model, "binary")
+        zoo.convert_to_tflite(model, "binary")
 
 
 def test_damaged_files_are_an_error():
-    content = export_module.convert_to_tflite(convolution(), "binary")
+    content = zoo.convert_to_tflite(convolution(), "binary")
     for length in (8, 20, 100, len(content) // 2):
         with pytest.raises(ValueError, match="damaged"):
-            export_module.read_tflite(content[:length])
+            zoo.read_tflite(content[:length])
 
 
 def test_real_activations_have_other_formats(tmp_path: Path):
@@ -168,7 +170,7 @@ def test_real_activations_have_other_formats(tmp_path: Path):
     with pytest.raises(ValueError, match=r"1-bit activations.*int8.*float16.*save_packed") as caught:
         zoo.export(model, tmp_path / "model.tflite")
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
-    images = export_module.default_images(model)
+    images = tflite_export.default_images(model)
     np.testing.assert_array_equal(images, zoo.sample_images().images[:200])
     result = zoo.export(model, tmp_path / "model.tflite", precision="int8", images=images[:50])
     assert result.agreement.images == 50 and result.agreement.same_class >= 96
@@ -254,7 +256,7 @@ def test_bad_arguments(tmp_path: Path):
 def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "model.tflite"
     path.write_text("old")
-    monkeypatch.setattr(export_module, "compare", lambda *_: 1 / 0)
+    monkeypatch.setattr(tflite_export, "compare", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         zoo.export(convolution(), path)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1

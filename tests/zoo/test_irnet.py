@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import EDE, LibraPB
-from onebit.zoo.irnet import OFFICIAL_IGNORED, official_names
 from onebit.zoo.naming import binary_kernels, named_variables
+from onebit.zoo.official import OFFICIAL
 from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
 
 TOLERANCE = 1e-9
@@ -25,7 +25,8 @@ K, T = 10.0, 0.1
 )
 def test_agrees_with_the_official_code(function, name, arrays, goldens, reference, float64):
     model = getattr(zoo, function)(classifier_activation=None)
-    errors = golden_errors(model, name, official_names(function), goldens, reference, OFFICIAL_IGNORED)
+    code = OFFICIAL[function]
+    errors = golden_errors(model, name, code.names(), goldens, reference, code.ignored)
     assert len(errors) == arrays and max(errors.values()) < TOLERANCE, errors
 
 
@@ -60,7 +61,7 @@ def test_shallow_ones_agree_with_pytorch(case, shallow, torch_networks, referenc
 def assert_agreement(function, arguments, network_arguments, torch_networks, reference):
     size = 64 if network_arguments[1] == "imagenet" else 32
     model = getattr(zoo, function)(**arguments, input_shape=(size, size, 3), num_classes=10, classifier_activation=None)
-    places = official_names(function)
+    places = OFFICIAL[function].names()
 
     def network(*args):
         return torch_networks.irnet_resnet(*args, *network_arguments)
@@ -74,7 +75,7 @@ def assert_agreement(function, arguments, network_arguments, torch_networks, ref
 def test_vgg_small_agrees_with_pytorch(torch_networks, reference, float64):
     """Its pooling windows tie, because they hold whole numbers: the gradient goes to the first maximum."""
     model = zoo.IRNetVGGSmall(classifier_activation=None)
-    places = official_names("IRNetVGGSmall")
+    places = OFFICIAL["IRNetVGGSmall"].names()
     x = np.random.default_rng(3).standard_normal((2, 32, 32, 3))
     state = drawn_state(model, places, reference, statistics=1000)
     errors = torch_errors(model, places, lambda *args: torch_networks.irnet_vgg_small(*args, K, T), x, state)
@@ -112,3 +113,14 @@ def test_wrong_arguments_are_named():
     for argument, value in {"activation_bits": 2, "structure": "plain", "quantized": "no"}.items():
         with pytest.raises(ValueError, match=f"{argument} must be one of .*not {value!r}"):
             zoo.IRNetResNet20(**{argument: value})
+
+
+@pytest.mark.parametrize(("function", "mode"), [("IRNetResNet18", "fan_out"), ("IRNetResNet20", "fan_in")])
+def test_convolutions_start_as_in_the_official_code(function, mode):
+    """He's normal distribution, for the downsampling shortcuts' as well."""
+    model = getattr(zoo, function)()
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.layers.Conv2D):
+            height, width, channels, filters = layer.kernel.shape
+            fan = height * width * (filters if mode == "fan_out" else channels)
+            assert np.std(layer.kernel) == pytest.approx((2 / fan) ** 0.5, rel=0.1), layer.name

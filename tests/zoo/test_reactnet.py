@@ -9,7 +9,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.zoo import reactnet
 from onebit.zoo.naming import binary_kernels, named_variables
-from onebit.zoo.reactnet import official_names
+from onebit.zoo.official import OFFICIAL
 from tests.conftest import assert_golden
 from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-9
 @pytest.mark.parametrize(("step", "name"), [(1, "reactnet_a_step1"), (2, "reactnet_a")])
 def test_a_agrees_with_the_official_code(step, name, goldens, reference, float64):
     model = zoo.ReActNetA(step=step, classifier_activation=None)
-    errors = golden_errors(model, name, official_names("ReActNetA", step), goldens, reference)
+    errors = golden_errors(model, name, OFFICIAL["ReActNetA"].names(step), goldens, reference)
     assert len(errors) == 70 and max(errors.values()) < TOLERANCE, errors
 
 
@@ -47,7 +47,7 @@ def test_a_shallow_one_agrees_with_pytorch(step, shallow, torch_networks, refere
 
 def assert_agreement(function, step, size, blocks, torch_networks, reference):
     model = getattr(zoo, function)(step=step, input_shape=(size, size, 3), num_classes=10, classifier_activation=None)
-    places = official_names(function, step)
+    places = OFFICIAL[function].names()
 
     def network(*args):
         return torch_networks.birealnet(*args, blocks, imagenet=size == 64, react=True, real_weights=step == 1)
@@ -105,5 +105,3 @@ def test_wrong_arguments_are_named():
     for argument, value in {"step": 3, "quantized": 1, "downsample_input": "both"}.items():
         with pytest.raises(ValueError, match=f"{argument} must be one of .*not {value!r}"):
             zoo.ReActNetB(**{argument: value})
-    with pytest.raises(ValueError, match="no official code of ReActNetB"):
-        official_names("ReActNetB")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import functools
 import hashlib
 import http.server
-import json
 import re
 import socket
 import threading
@@ -15,7 +13,7 @@ import threading
 import pytest
 
 from onebit import zoo
-from onebit.zoo import cache, weights
+from onebit.zoo import cache
 from onebit.zoo.cache import fetch
 from tests.conftest import shared
 
@@ -68,12 +66,6 @@ def test_row_has_a_source_that_cannot_change(row):
         assert row.path().stat().st_size == row.size
     elif "github.com" in row.url and "/releases/" not in row.url:
         assert re.search(r"/[0-9a-f]{40}/", row.url)
-
-
-def test_fields_of_the_data_are_those_of_the_class():
-    known = {field.name for field in dataclasses.fields(weights.Weights)}
-    for data in json.loads((weights._DATA / "weights.json").read_text(encoding="utf-8")):
-        assert data.keys() <= known
 
 
 def test_tags_are_unique():

@@ -11,8 +11,8 @@ from scipy.io import loadmat, savemat
 
 from onebit import zoo
 from onebit.recipes.tfds import load_arrays
+from onebit.zoo.mcdonnell_mat import conv_names, norm_names
 from onebit.zoo.naming import binary_kernels, named_variables
-from onebit.zoo.wide_resnet import conv_names, norm_names
 from tests.conftest import assert_golden, shared
 
 MAT = {
