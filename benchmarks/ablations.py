@@ -6,7 +6,7 @@
 Trains one network after the other, or several at once, each as ``onebit train`` does, in a folder of its own: stopped
 and started again, it goes on where it was; one that fails does not keep the others from their turn. Whatever is
 finished goes into ``benchmarks/ablations.json``, from which ``benchmarks/report.py`` writes ``docs/ablations.md``.
-All of that are of one length: move the file away to compare at another.
+All figures in it are of one length: move the file away to compare at another.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--epochs", type=int, help="of each stage (default: as in the figures there, else 20)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(default: 1)")
-    parser.add_argument("--only", default="", help="what has this in 'study: variant'")
-    parser.add_argument("--limit", type=int, help="so many images only, for a trial; records nothing")
-    parser.add_argument("--jobs", type=number_of_jobs, default=1, help="so many at once (default: 1)")
+    parser.add_argument("--only", default="", help="variants with this in 'study: variant'")
+    parser.add_argument("--limit", type=int, help="use only this many images, for a trial; records nothing")
+    parser.add_argument("--jobs", type=number_of_jobs, default=1, help="how many at once (default: 1)")
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     lengths = {row["epochs"] for row in recorded()}
@@ -107,7 +107,7 @@ def main() -> None:
                 given = [("--data-dir", options.data_dir), ("--limit", options.limit)]
                 same += [word for pair in given if pair[1] is not None for word in pair]
                 print(f"{folder.name} is {variant.study}: {variant.name}, seed {seed}", flush=True)
-                # A process each: TensorFlow keeps what one training made until the process ends.
+                # A process each: TensorFlow keeps what one run made until the process ends.
                 commands[folder.name] = [sys.executable, __file__, *map(str, same)]
     failed = 0
     for _, succeeded in run_all(commands, options.jobs, options.output):

@@ -1,9 +1,9 @@
-"""How fast training data comes, against how fast training uses it up.
+"""How fast the input pipelines deliver images, against how fast training consumes them.
 
     python benchmarks/input_pipeline.py [--data-dir DATA] [--seconds 10] [--json]
 
 For CIFAR-10, and for JPEG files of ImageNet's usual size, each paper's augmentation: images per second of the pipeline
-alone, of training steps alone on one batch that stays, and their ratio. Both are measured in turns, in one process.
+alone, of training steps alone on one fixed batch, and their ratio. The two take turns, in one process.
 Without ``--data-dir`` the images are random, which costs the pipelines the same.
 """
 

@@ -30,7 +30,7 @@ def number_of_jobs(text: str) -> int:
 
 
 def run_all(commands: Mapping[str, Sequence[str]], jobs: int, folder: Path) -> Iterator[tuple[str, bool]]:
-    """Run commands in their order, so many at once, and yield each one's name as it ends, and whether it succeeded.
+    """Run commands in their order, ``jobs`` at once, and yield each one's name as it ends, and whether it succeeded.
 
     With several at once, each writes what it prints into ``<name>.log`` in the folder.
     """

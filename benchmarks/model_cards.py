@@ -16,10 +16,11 @@ _CLASSES = {
     "imagenet2012": "the thousand classes of ImageNet-2012",
 }
 _USE = (
-    "Teaching, research on 1-bit networks, and a start for fine-tuning on other images. It tells {} apart, and gives "
-    "one of them for every image, whatever it shows. Its accuracy is known for that data set's test images only; on "
-    "others, also such that are blurred or cut differently, it is lower by an unknown amount. Its probabilities are "
-    "not calibrated. It was not tested for, and must not be used for, decisions about people or where errors do harm."
+    "Teaching, research on 1-bit networks, and a starting point for fine-tuning on other images. It tells {} apart, "
+    "and assigns one of them to every image, whatever it shows. Its accuracy is known only for that dataset's test "
+    "images; on others, including blurred or differently cropped ones, it is lower by an unknown amount. Its "
+    "probabilities are not calibrated. It was not tested for, and must not be used for, decisions about people or "
+    "where errors do harm."
 )
 
 
@@ -61,7 +62,7 @@ def _load(row: zoo.Weights) -> str:
     where = (
         "The file is in the package; no internet connection is needed."
         if row.shipped
-        else "The file is fetched once, checked and cached."
+        else "The file is downloaded once, checked and cached."
         if row.url
         else f"Download [`{row.file}`]({row.page}) and give its path as `weights`; "
         'reading it needs PyTorch, `pip install ".[convert]"`.'
@@ -112,7 +113,7 @@ def _training(row: zoo.Weights) -> str:
     record, data = record_of(row), f"../../zoo/data/{Path(row.file).stem}"
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     sentences = [
-        f"{epochs_of(record)} epochs (the recipe by itself: {paper_epochs(record)}), seed {record['seed']},",
+        f"{epochs_of(record)} epochs (the recipe's default: {paper_epochs(record)}), seed {record['seed']},",
         f"{record['precision']},",
         f"{record['seconds'] / 3600:.1f} hours, with {versions}. The figures are the last epoch's.",
         f"Settings: [record]({data}.json); epochs: [history]({data}.csv).",

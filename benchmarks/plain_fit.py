@@ -1,4 +1,4 @@
-"""IR-Net's training on CIFAR-10 as one would write it by hand, beside the same by ``onebit train``.
+"""IR-Net's training on CIFAR-10 as one would write it by hand, to compare with ``onebit train``.
 
     python benchmarks/plain_fit.py --data-dir DATA [--epochs 5] [--seed 1]
     onebit train irnet --data-dir DATA --output RUN --epochs 5

@@ -17,7 +17,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from results import DATA, WHICH, own_recipe
+from results import DATA, WHICH, default_recipe
 
 from onebit import recipes, zoo
 from onebit.sources import open_dataset
@@ -35,9 +35,9 @@ def command(record: dict[str, Any]) -> str:
 
 
 def chosen(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run that its recipe would not have by itself, for that network and dataset."""
-    default, own = recipes.get_recipe(record["recipe"]).settings, own_recipe(record).settings
-    return {n: value for n, value in record["settings"].items() if value != (default if n in WHICH else own)[n]}
+    """Return the settings of a run that differ from its recipe's defaults for that network and dataset."""
+    general, specific = recipes.get_recipe(record["recipe"]).settings, default_recipe(record).settings
+    return {n: value for n, value in record["settings"].items() if value != (general if n in WHICH else specific)[n]}
 
 
 def row(
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("model", help="name of the registered model that it trained")
     parser.add_argument("--data-dir", help="where TensorFlow Datasets finds the data")
     parser.add_argument("--tag", default="cifar10", help="(default: cifar10)")
-    parser.add_argument("--note", help="what a user should know besides")
+    parser.add_argument("--note", help="what else a user should know")
     options = parser.parse_args()
     record = json.loads((options.run / "record.json").read_text(encoding="utf-8"))
     if record["limit"] is not None:

@@ -165,7 +165,7 @@ def insert(document: str, name: str, content: str) -> str:
 
 
 def documents() -> dict[Path, str]:
-    """Return all that is written here, but for the picture."""
+    """Return all that is written here, except for the picture."""
     readme = README.read_text(encoding="utf-8")
     for name, table in (("models", models_table(zoo.recorded_counts())), ("results", results_table())):
         readme = insert(readme, name, table)

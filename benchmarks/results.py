@@ -36,12 +36,12 @@ def epochs_of(record: dict[str, Any]) -> str:
 
 
 def paper_epochs(record: dict[str, Any]) -> str:
-    """Return how long the recipe's own run is: the paper's, where it says."""
-    return _epochs(own_recipe(record))
+    """Return the length of the recipe's own schedule: the paper's, where it gives one."""
+    return _epochs(default_recipe(record))
 
 
-def own_recipe(record: dict[str, Any]) -> recipes.Recipe:
-    """Return a run's recipe as it is by itself for the run's network and dataset, on which its defaults depend."""
+def default_recipe(record: dict[str, Any]) -> recipes.Recipe:
+    """Return a run's recipe with its defaults, which depend on the run's network and dataset."""
     which = {name: record["settings"][name] for name in WHICH if name in record["settings"]}
     return recipes.get_recipe(record["recipe"], **which)
 

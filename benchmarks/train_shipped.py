@@ -2,9 +2,9 @@
 
     python benchmarks/train_shipped.py --data-dir DATA --output RUNS [--epochs N] [--only TEXT] [--jobs 2]
 
-Each is a run of ``onebit train`` in a folder of its own, by its paper's recipe but for the length: stopped and started
-again, it goes on where it was. The teacher comes first, because ReActNet learns from it. A network of another length
-than the listed one is trained, but not registered. `benchmarks/report.py` then renews the documents.
+Each is a run of ``onebit train`` in a folder of its own, by its paper's recipe except for the length: stopped and
+started again, it goes on where it was. The teacher comes first, because ReActNet learns from it. A network of another
+length than the listed one is trained, but not registered. `benchmarks/report.py` then renews the documents.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ TEACHER = "irnet_resnet20_real"
 
 @dataclass(frozen=True)
 class Run:
-    """How a network was trained, in what its recipe does not say by itself.
+    """How a network was trained, where that differs from its recipe's defaults.
 
     Attributes:
-        recipe: Its recipe.
-        epochs: Of each stage.
-        settings: Of the recipe.
-        precision: Of the training, wherever it is repeated.
+        recipe: Name of the recipe.
+        epochs: Epochs of each stage.
+        settings: Settings that differ from the recipe's defaults.
+        precision: Arithmetic, on whatever machine the run is repeated.
     """
 
     recipe: str
@@ -63,8 +63,8 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True, help="where TensorFlow Datasets finds CIFAR-10")
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--epochs", type=int, help="of each stage (default: what each is listed with)")
-    parser.add_argument("--only", default="", help="models whose name has this in it")
-    parser.add_argument("--jobs", type=number_of_jobs, default=1, help="so many at once (default: 1)")
+    parser.add_argument("--only", default="", help="models with this in their names")
+    parser.add_argument("--jobs", type=number_of_jobs, default=1, help="how many at once (default: 1)")
     options = parser.parse_args()
     chosen = {model: run for model, run in RUNS.items() if options.only in model}
     failed, lengths = 0, {}
@@ -74,7 +74,7 @@ def main() -> None:
             epochs = lengths[model] = options.epochs or chosen[model].epochs
             folders[model] = str(options.output / f"{model}-{epochs}")
             words = chosen[model].command(options.data_dir, folders[model], epochs)
-            # A process each: TensorFlow keeps what one training made until the process ends.
+            # A process each: TensorFlow keeps what one run made until the process ends.
             commands[model] = [sys.executable, "-m", "onebit", *words]
         for model, succeeded in run_all(commands, options.jobs, options.output):
             if succeeded and lengths[model] == RUNS[model].epochs:

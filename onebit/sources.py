@@ -28,11 +28,11 @@ class LabelledImages:
 
     Attributes:
         name: What to call it.
-        count: How many.
+        count: Number of images.
         read: Returns batches of uint8 and int64, given the `Shape` and the crop to bring images of any size to, the
             batch's size and the number of images to read.
-        num_classes: How many classes they are of, where that is known.
-        note: What a user should know of their labels.
+        num_classes: Number of classes, where known.
+        note: What a user should know about the labels.
     """
 
     name: str
@@ -56,8 +56,8 @@ class LabelledImages:
             size: (height, width) that the network takes.
             preprocessing: A name of ``zoo.PREPROCESSING``.
             batch_size: Images in a batch; the last may have fewer.
-            limit: Stop after so many images.
-            channels: What the network takes; files are read in grey for 1.
+            limit: Stop after this many images.
+            channels: Number of channels that the network takes; for 1, files are read in grey.
 
         Raises:
             ValueError: The images are arrays of another shape, or a file is damaged.
@@ -82,8 +82,8 @@ def open_dataset(
         source: ``"sample"``, the 1,000 images that ship with the package; a folder with a sub-folder of image files for
             each class; an ``.npz`` file with ``images`` (n, height, width, channels), uint8, in colour or grey, and
             ``labels`` (n,); or the name of a TensorFlow dataset, as `onebit.recipes.DATASETS` or TFDS have it.
-        split: Of a TensorFlow dataset. ``None`` is the one to test on.
-        data_dir: Where TensorFlow datasets lie.
+        split: Split of a TensorFlow dataset; ``None`` is the one to test on.
+        data_dir: Folder of prepared TensorFlow datasets; TFDS' default if ``None``.
         class_names: The model's, if known. Sub-folders that are all named like classes get their labels. If none
             is, there must be one for each class; they are labelled 0, 1, ... in the order of their names, which the
             dataset's note says.

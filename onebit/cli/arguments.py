@@ -67,18 +67,20 @@ weights_option = click.option(
     metavar="TAG|FILE",
     help="Registered weights ('onebit info MODEL' shows them) or a file. Default: the model's only ones.",
 )
-data_dir_option = click.option("--data-dir", type=click.Path(file_okay=False), help="Where TensorFlow datasets lie.")
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow datasets."
+)
 split_option = click.option("--split", help="Split of a TensorFlow dataset. Default: the one to test on.")
 preprocessing_option = click.option(
     "--preprocessing",
     type=PreprocessingName(),
-    help="What the network expects at its input. Default: as its weights say.",
+    help="What the network expects at its input. Default: what its weights specify.",
 )
 classes_option = click.option(
     "--classes",
     metavar="DATASET|FILE",
-    help="What the classes are called: cifar10, cifar100, or a text file with a name in each line. Default: as the "
-    "weights say.",
+    help="Names of the classes: cifar10, cifar100, or a text file with a name in each line. Default: what the weights "
+    "specify.",
 )
 
 
@@ -91,7 +93,7 @@ def refuse(reason: str, *options: str) -> None:
 
 
 def check_data_options(source: str) -> None:
-    """Raise a usage error where options for TensorFlow datasets were given for a ``--data`` that is none."""
+    """Raise a usage error where options for TensorFlow datasets were given with another ``--data``."""
     from ..sources import is_tfds_name
 
     if not is_tfds_name(source):

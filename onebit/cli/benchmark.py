@@ -28,7 +28,7 @@ _CAVEAT = (
     type=ModelName(),
     help="Also measure this registered model in float32 and int8 (and binary, without a FILE), with random weights.",
 )
-@click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="Timed runs, after 5 others.")
+@click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="Timed runs, after 5 warm-up runs.")
 @json_option
 def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool) -> None:
     """Measure the latency of TensorFlow Lite FILEs: the time for one image in one thread."""

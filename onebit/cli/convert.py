@@ -21,7 +21,7 @@ from .output import console, print_json
     type=click.IntRange(1),
     help="Classes of the classifier, which starts anew where SOURCE has others. Default: SOURCE's, else the paper's.",
 )
-@click.option("--input-shape", type=Shape(), help="Of the images. Default: SOURCE's, else the paper's.")
+@click.option("--input-shape", type=Shape(), help="Shape of the images. Default: SOURCE's, else the paper's.")
 @preprocessing_option
 @classes_option
 @json_option
@@ -39,7 +39,7 @@ def command(
 
     SOURCE is an official PyTorch checkpoint of Bi-Real Net, ReActNet or IR-Net, one of McDonnell's .mat files,
     larq-zoo's .h5 of Bi-Real Net, or a Keras file. Every tensor must fit. A Keras file does not say how many
-    classes its network has, for what images it is and how these are prepared: the options do.
+    classes its network has, what images it takes and how these are preprocessed: the options do.
     """
     import_tensorflow()
     from .. import zoo

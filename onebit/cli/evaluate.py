@@ -44,7 +44,7 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
 )
 @data_dir_option
 @split_option
-@click.option("--limit", type=click.IntRange(1), help="Evaluate on the first so many images only.")
+@click.option("--limit", type=click.IntRange(1), help="Evaluate on only this many images, the first.")
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
     "--precision",

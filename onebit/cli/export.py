@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     type=click.Choice(EXPORT_PRECISIONS),
     default="binary",
     show_default=True,
-    help="Of the weights. 'binary' needs binary activations and the Larq Compute Engine; the others are standard "
-    "TensorFlow Lite.",
+    help="Precision of the weights. 'binary' needs binary activations and the Larq Compute Engine; the others are "
+    "standard TensorFlow Lite.",
 )
 @click.option(
     "--data",

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     help="The run's folder; required, except with --show-settings.",
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets finds the data.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Length of each stage. Default: the paper's.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of each stage. Default: the paper's.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting of the recipe; repeatable."
 )
 @click.option("--show-settings", is_flag=True, help="Print the recipe's settings, which --set changes, and exit.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use only so many images, for a trial.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only this many images, for a trial.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides weights, order and augmentation.")
 @click.option(
     "--precision",
@@ -112,7 +112,7 @@ def command(
 
 
 def _show(recipe: Recipe, as_json: bool) -> None:
-    """Print a recipe's settings, in the table as --set wants them."""
+    """Print a recipe's settings, in the table as --set takes them."""
     if as_json:
         print_json(recipe.settings)
         return
@@ -125,5 +125,5 @@ def _show(recipe: Recipe, as_json: bool) -> None:
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise click.UsageError(f"--set wants KEY=VALUE, such as --set width=1, not {text!r}.")
+        raise click.UsageError(f"--set takes KEY=VALUE, such as --set width=1, not {text!r}.")
     return key, value

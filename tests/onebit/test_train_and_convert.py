@@ -12,7 +12,7 @@ from tests.recipes.prepared import prepare
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch):
-    """This process goes on after a training: its memory stays as it is."""
+    """This process goes on after a training run: its memory stays as it is."""
     calls = []
     monkeypatch.setattr("onebit.cli.train.keep_freed_memory", lambda: calls.append(True))
     return calls
@@ -26,7 +26,7 @@ def kept(monkeypatch):
         (("train", "irnet", "-o", "RUN", "--set", "epoch=3"), "no setting 'epoch'. Did you mean 'epochs'", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epochs=x"), "epochs must be int or None, not 'x'", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epochs=3", "--epochs", 3), "Give either --epochs or --set", 2),
-        (("train", "irnet", "-o", "RUN", "--set", "epochs"), "--set wants KEY=VALUE", 2),
+        (("train", "irnet", "-o", "RUN", "--set", "epochs"), "--set takes KEY=VALUE", 2),
         (("train", "irnet", "-o", "RUN", "--data-dir", "EMPTY"), "is not prepared in", 1),
         (("convert", "FILE", "-m", "irnet_resnet200", "-o", "OUT"), "Did you mean 'irnet_resnet20'", 2),
         (("convert", "FILE", "-m", "irnet_resnet20", "-o", "OUT"), "not a checkpoint of a known format", 1),
