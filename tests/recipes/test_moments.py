@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from onebit.recipes import average_batch_moments
 
-BATCHES = np.random.default_rng(0).normal(3, 2, (4, 8, 5, 5, 2)).astype(np.float32)
+SCALES = np.array([1, 2, 3, 4]).reshape(4, 1, 1, 1, 1)
+BATCHES = (3 + SCALES * np.random.default_rng(0).normal(size=(4, 8, 5, 5, 2))).astype(np.float32)
 
 
 def network():
@@ -39,12 +40,24 @@ def test_averages_over_batches():
         model.get_layer("conv")((x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)).numpy() for x in BATCHES
     ]
     for layer, seen in zip(layers, (BATCHES, inside), strict=True):
-        mean, variance = np.mean([moments(x) for x in seen], axis=0)
-        np.testing.assert_allclose(layer.moving_mean, mean, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(layer.moving_variance, variance, rtol=1e-4)
+        means, variances = zip(*map(moments, seen), strict=True)
+        deviation = np.mean([np.sqrt(variance + 1e-5) for variance in variances], axis=0)
+        np.testing.assert_allclose(layer.moving_mean, np.mean(means, axis=0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.sqrt(layer.moving_variance + 1e-5), deviation, rtol=1e-5)
         assert layer.momentum == 0.9
+    average = np.mean([moments(x)[1] for x in BATCHES], axis=0)
+    assert np.all(layers[0].moving_variance < 0.9 * average), "deviations are averaged, not variances"
     for before, variable in zip(trained, model.trainable_variables, strict=True):
         np.testing.assert_array_equal(before, variable)
+
+
+def test_a_channel_that_never_changes_keeps_no_variance():
+    model = network()
+    average_batch_moments(model, tf.data.Dataset.from_tensors((np.full((8, 5, 5, 2), 7, np.float32), np.zeros(8))))
+    statistics = model.get_layer("bn1")
+    np.testing.assert_allclose(statistics.moving_mean, 7, rtol=1e-6)
+    np.testing.assert_allclose(statistics.moving_variance, 0, atol=1e-10)
+    assert np.all(statistics.moving_variance >= 0)
 
 
 def test_the_momentum_survives_an_error():
