@@ -36,28 +36,28 @@ class SmoothedCrossentropy(tf.keras.losses.Loss):
     Takes labels (b,) or (b, 1) and predictions (b, classes).
 
     Args:
-        epsilon: \(\epsilon\), from 0 to 1. 0 is plain cross-entropy.
+        label_smoothing: \(\epsilon\), from 0 to 1. 0 is plain cross-entropy.
         from_logits: Whether predictions are logits; probabilities by default, as the zoo's models return.
 
     Raises:
-        ValueError: ``epsilon`` is outside its range.
+        ValueError: ``label_smoothing`` is outside its range.
 
     References:
-        - `CrossEntropyLabelSmooth` in `liuzechun/Bi-Real-net`, epsilon 0.1
+        - `CrossEntropyLabelSmooth` in `liuzechun/Bi-Real-net`, with 0.1
     """
 
-    def __init__(self, epsilon: float = 0.0, from_logits: bool = False, **kwargs: Any) -> None:
+    def __init__(self, label_smoothing: float = 0.0, from_logits: bool = False, **kwargs: Any) -> None:
         super().__init__(**{"name": "smoothed_crossentropy", **kwargs})
-        if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon of SmoothedCrossentropy must lie between 0 and 1, not {epsilon!r}.")
-        self.epsilon, self.from_logits = epsilon, from_logits
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing must lie between 0 and 1, not {label_smoothing!r}.")
+        self.label_smoothing, self.from_logits = label_smoothing, from_logits
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         labels = tf.reshape(tf.cast(y_true, tf.int64), [-1])
         target = tf.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
         return tf.keras.losses.categorical_crossentropy(
-            target, y_pred, from_logits=self.from_logits, label_smoothing=self.epsilon
+            target, y_pred, from_logits=self.from_logits, label_smoothing=self.label_smoothing
         )
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "epsilon": self.epsilon, "from_logits": self.from_logits}
+        return {**super().get_config(), "label_smoothing": self.label_smoothing, "from_logits": self.from_logits}

@@ -45,6 +45,6 @@ def test_without_smoothing_it_is_plain_cross_entropy():
     np.testing.assert_allclose(loss, -np.log([0.7, 0.1]).mean(), rtol=1e-6)
 
 
-def test_epsilon_out_of_range_is_an_error():
-    with pytest.raises(ValueError, match=r"epsilon .* between 0 and 1, not 1\.5"):
+def test_label_smoothing_out_of_range_is_an_error():
+    with pytest.raises(ValueError, match=r"label_smoothing must lie between 0 and 1, not 1\.5"):
         SmoothedCrossentropy(1.5)
