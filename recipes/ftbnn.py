@@ -11,6 +11,9 @@ is one row of the ablation none / relu / prelu / fprelu.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import larq as lq
 import tensorflow as tf
 
@@ -31,6 +34,9 @@ def ftbnn(
     nonlinearity: str = "fprelu",
     order: str = "bn_act_add",
     shortcut: str = "average_duplicate",
+    width: float | None = None,
+    groups: int | None = None,
+    shuffle: bool | None = None,
     epochs: int = 120,
     batch_size: int = 256,
     lr: float = 1e-3,
@@ -42,17 +48,21 @@ def ftbnn(
     Args:
         model: A registered FTBNN.
         dataset: What to train on.
-        nonlinearity, order, shortcut: Of the network, see `zoo.FTBNN18`.
+        nonlinearity, order, shortcut, width, groups, shuffle: Options of the network, see `zoo.FTBNN18`. ``None`` is
+            what the registered model has.
         epochs: Length of the training.
         batch_size: Partial batches are dropped.
         lr: Rate of Adam; it falls linearly, epoch by epoch, to 0 in the last one.
         label_smoothing: Share of the target that is spread over all classes.
         weight_decay: L2 on the real-valued kernels; none on binary latent weights, normalisations and slopes.
     """
-    options = {"nonlinearity": nonlinearity, "order": order, "shortcut": shortcut}
+    given = {"width": width, "groups": groups, "shuffle": shuffle}
+    options: dict[str, Any] = {"nonlinearity": nonlinearity, "order": order, "shortcut": shortcut}
+    options |= {name: value for name, value in given.items() if value is not None}
+    decays = is_stem_or_logits_kernel if shortcut == "binary_conv" else is_real_kernel
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-        return L2Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay, decays=is_real_kernel)
+        return L2Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay, decays=decays)
 
     stage = Stage(
         name="train",
@@ -68,6 +78,16 @@ def ftbnn(
 
 @lq.utils.register_keras_custom_object
 def is_real_kernel(name: str) -> bool:
-    """Return whether a variable is the kernel of the stem, a shortcut or the classifier."""
+    """Return whether a variable is the kernel of the stem, of a real-valued shortcut or of the classifier."""
+    return _is_kernel_of(("stem", "shortcut", "logits"), name)
+
+
+@lq.utils.register_keras_custom_object
+def is_stem_or_logits_kernel(name: str) -> bool:
+    """Return whether a variable is the kernel of the stem or the classifier, real even where shortcuts are binary."""
+    return _is_kernel_of(("stem", "logits"), name)
+
+
+def _is_kernel_of(parts: Sequence[str], name: str) -> bool:
     layer, _, variable = name.rpartition("/")
-    return variable.startswith("kernel") and any(part in layer for part in ("stem", "shortcut", "logits"))
+    return variable.startswith("kernel") and any(part in layer for part in parts)
