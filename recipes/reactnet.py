@@ -8,7 +8,11 @@ Functions*, ECCV 2020, arXiv 2003.03488; official code: `liuzechun/ReActNet`.
 trains the CIFAR form with the paper's settings: the authors published ImageNet results alone. Theirs is
 
     onebit train reactnet --data-dir DATA --output RUN --set model=reactnet_a --set dataset=imagenet2012 \
-        --set teacher=resnet34.keras
+        --set teacher=TEACHER
+
+The authors' TEACHER is torchvision's ResNet-34 with its weights for ImageNet. The zoo has no such network: convert it
+to a Keras model that takes images normalised as torchvision's, and give the path of its ``.keras`` file. Registered
+weights of the zoo will do as well, but are not the paper's teacher.
 
 | what | ReActNet-A | ReAct-ResNet-18 |
 |---|---|---|
@@ -24,10 +28,12 @@ behaviour.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import larq as lq
 import tensorflow as tf
 
-from ..zoo import entry
+from ..zoo import load
 from ..zoo.naming import binary_kernels
 from .augmentation import flip_and_light
 from .datasets import usual_augmentation
@@ -38,8 +44,16 @@ from .schedules import LinearEpochs
 from .teachers import load_teacher
 
 PREPROCESSING = "imagenet"
-MOBILENET, RESNET = (256, 1.25e-3), (512, 2.5e-3)
-"""Batch and rate of the authors' two kinds of networks."""
+
+
+class Official(NamedTuple):
+    """What the authors chose for a kind of network."""
+
+    batch_size: int
+    lr: float
+
+
+MOBILENET, RESNET = Official(256, 1.25e-3), Official(512, 2.5e-3)
 
 
 @register
@@ -63,26 +77,25 @@ def reactnet(
         teacher: ``"MODEL:TAG"``, registered weights of the zoo; or the path of a packed file or of a whole Keras
             model, ``.keras``. It sees the student's images, normalised as its weights say (a Keras model: as the
             student's). Empty trains on the labels instead, which the paper compares with.
-        epochs: Of each step.
+        epochs: Length of each step.
         batch_size: Partial batches are dropped. ``None``, as in the code, is 512 for ReAct-ResNet and 256 for the
             others.
         lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one. ``None``, as in the
             code, is 2.5e-3 for ReAct-ResNet and 1.25e-3 for the others.
-        weight_decay: Of step 1: L2 on what the official code takes for convolutions, namely all kernels but the
-            classifier's, the thresholds, and the shifts of RPReLU. Step 2 has none.
+        weight_decay: L2, in step 1 alone, on what the official code takes for convolutions: all kernels but the
+            classifier's, the thresholds, and the shifts of RPReLU.
         cache_teacher: Run the teacher only once over the training set, whose order and augmentation then are the same
             in every epoch. Saves its time, and costs accuracy.
         released: Start the binary kernels of step 2 anew, as the released code of ReActNet-A does.
     """
-
     official = RESNET if model.startswith("react_resnet") else MOBILENET
-    batch, rate = resolved(batch_size, official[0]), resolved(lr, official[1])
+    batch, rate = resolved(batch_size, official.batch_size), resolved(lr, official.lr)
 
     def step(number: int) -> Stage:
         return Stage(
             name=f"step{number}",
             epochs=epochs,
-            build=lambda classes, shape: _build(model, number, num_classes=classes, input_shape=shape),
+            build=lambda classes, shape: load(model, step=number, num_classes=classes, input_shape=shape),
             optimizer=lambda steps: L2Adam(
                 LinearEpochs(steps, epochs, rate), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
             ),
@@ -94,11 +107,6 @@ def reactnet(
 
     settings = {"batch_size": batch, "lr": rate}
     return Recipe("reactnet", dataset, batch, PREPROCESSING, [step(1), step(2)], settings)
-
-
-def _build(model: str, step: int, **options: object) -> tf.keras.Model:
-    found = entry(model)
-    return found.build(**{**found.arguments, "step": step, **options})
 
 
 @lq.utils.register_keras_custom_object
