@@ -18,11 +18,23 @@ trains the CIFAR form with the paper's settings: the authors published ImageNet 
 | images of ImageNet | shorter side 256, 224 at random, flipped | 8-100 % of the area, flipped, lighting |
 | label smoothing | none | 0.1 |
 | gradient of binary weights | with their scale (paper); as it is (Caffe) | clipped (`ScaledSign`), as here in both |
+
+``birealnet_staged`` trains the zoo's networks, which are the PyTorch code's, and so differs from the Caffe code in
+
+| what | Caffe code | here |
+|---|---|---|
+| initial weights | He normal (``msra``), classifier Xavier | stem, shortcuts, classifier: PyTorch's uniform |
+| rate of the classifier's bias | twice that of everything else | the same |
+| downsampling shortcuts | 1x1 convolution with bias, no batch normalisation | without bias, batch normalisation |
+| statistics in the end | moving averages | averages over the training set, *our choice* |
+
+Larq Zoo's recipe for the same network is not here: Adam, 5e-3 falling linearly to 0 batch by batch, 300 epochs, batches
+of 512, Glorot normal initial weights, latent weights clipped to [-1, 1], no label smoothing, no lighting.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -36,10 +48,19 @@ from .optimizers import L2SGD, L2Adam
 from .recipe import Recipe, Stage, register, resolved
 from .schedules import LinearEpochs, StepEpochs
 
-# Batch and rate by the number of layers, where they are not 18's.
-OTHERS = {"birealnet50": (256, 5e-4)}
-# Of the staged training: epochs, batch, rate.
-OTHERS_STAGED = {"birealnet34": (40, 1024, 0.08)}
+
+class Official(NamedTuple):
+    """What the authors chose for a network."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+
+
+PYTORCH, CAFFE = Official(256, 512, 1e-3), Official(20, 128, 0.01)
+PYTORCH_OTHERS = {"birealnet50": Official(256, 256, 5e-4)}
+CAFFE_OTHERS = {"birealnet34": Official(40, 1024, 0.08)}
+"""The PyTorch code's choices and those of the paper and the Caffe code: for 18 layers, and for other networks."""
 
 
 @register
@@ -47,7 +68,7 @@ def birealnet(
     *,
     model: str = "birealnet20",
     dataset: str = "cifar10",
-    epochs: int = 256,
+    epochs: int = PYTORCH.epochs,
     batch_size: int | None = None,
     lr: float | None = None,
     label_smoothing: float = 0.1,
@@ -66,9 +87,8 @@ def birealnet(
         label_smoothing: Share of the target that is spread over all classes.
         weight_decay: L2 on the kernels; none in the code.
     """
-
-    official = OTHERS.get(model, (512, 1e-3))
-    batch, rate = resolved(batch_size, official[0]), resolved(lr, official[1])
+    official = PYTORCH_OTHERS.get(model, PYTORCH)
+    batch, rate = resolved(batch_size, official.batch_size), resolved(lr, official.lr)
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
         return L2Adam(LinearEpochs(steps_per_epoch, epochs, rate), l2=weight_decay)
@@ -102,26 +122,29 @@ def birealnet_staged(
     1. ``relu``: a real-valued network with ReLU in place of the sign, from scratch. *Our choices*, where the sources
        say "ResNet hyper-parameters": SGD, rate 0.1 falling to a tenth after a half and three quarters of the epochs,
        decay 1e-4, and the shortcuts of Bi-Real Net.
-    2. ``leaky_clip``: ReLU becomes a clip to [-1, 1] with slope 0.1 outside; fine-tuned at a tenth of that rate.
+    2. ``leaky_clip``: ReLU becomes a clip to [-1, 1] with slope 0.1 outside; fine-tuned. *Our choice*: at a tenth of
+       that rate.
     3. ``clip``: slope 0 outside; likewise.
     4. ``binary``: signs and binary weights, no decay.
     5. ``unit_weights``: the weights become ±1 without their scales, and the normalisations' statistics, scales and
        offsets, and the classifier, are trained for one epoch, so that they absorb the scales. No convolution changes.
-       *Our choice*: the rate, a hundredth of the binary stage's.
+       *Our choices*: the rate, a hundredth of the binary stage's, and that the statistics are then averaged over the
+       training set (`average_batch_moments`).
 
     Args:
         model, dataset: As in `birealnet`.
-        epochs: Of the binary stage. ``None``, as in the README, is 40 for 34 layers and 20 for the others.
-        pretraining_epochs: Of each of the three stages before; not given in the sources. Default: as many.
+        epochs: Length of the binary stage. ``None``, as in the README, is 40 for 34 layers and 20 for the others.
+        pretraining_epochs: Length of each of the three stages before. ``None`` is as many; the sources do not say.
         batch_size: ``None``, as in the README, is 1024 for 34 layers and 128 for the others.
-        lr: Rate of the binary stage, a tenth after a half and after three quarters of it. ``None``, as in the README,
-            is 0.08 for 34 layers and 0.01 for the others.
+        lr: Initial rate of the binary stage; it falls to a tenth after a half and again after three quarters of it.
+            ``None``, as in the README, is 0.08 for 34 layers and 0.01 for the others.
         pretraining_lr: Rate of the first stage.
-        momentum: Of SGD, not Nesterov's.
+        momentum: SGD momentum, without Nesterov.
         pretraining_weight_decay: L2 on the kernels in the real-valued stages.
     """
-    official = OTHERS_STAGED.get(model, (20, 128, 0.01))
-    binary, batch, rate = resolved(epochs, official[0]), resolved(batch_size, official[1]), resolved(lr, official[2])
+    official = CAFFE_OTHERS.get(model, CAFFE)
+    binary, batch = resolved(epochs, official.epochs), resolved(batch_size, official.batch_size)
+    rate = resolved(lr, official.lr)
     pretraining = resolved(pretraining_epochs, binary)
 
     def stage(name: str, length: int, initial: float, decay: float, **changes: Any) -> Stage:
