@@ -15,7 +15,11 @@ meaningful only after 2, 6, 14, 30, 62, 126 and 254 epochs, which are when the t
 | shifts of the crop | - | MATLAB: never equal in x and y; Keras: 0 twice as likely | uniform |
 | initial weights | He | MATLAB normal, Keras truncated normal | truncated normal |
 | padding without cutout | random pixels | Keras: zeros | random pixels |
-| normalisation statistics | averaged over the training set afterwards | Keras: running averages | ``average_moments`` |
+| statistics | averaged over the training set | MATLAB: likewise; Keras: running | ``average_moments=false`` |
+| ReLU at the input, padding | - | MATLAB: yes, symmetric; Keras: no, ``same`` | ``input_relu=false padding=same`` |
+
+``learned_norm=true`` is the ablation of section 4.1, in which all normalisations learn a scale and an offset. Not here:
+the multi-crop test of ImageNet (our figures are of the central crop), and the plain networks, without shortcuts.
 
 ``activation=shifted_relu`` is the variant of arXiv 1907.06916 without batch normalisation, by the official notebooks:
 
@@ -52,6 +56,9 @@ def mcdonnell(
     activation: str = "relu",
     temperature: float | None = None,
     quantized: bool = True,
+    learned_norm: bool | None = None,
+    input_relu: bool = False,
+    padding: str = "same",
     epochs: int | None = None,
     first_cycle: int | None = None,
     batch_size: int = 125,
@@ -66,10 +73,11 @@ def mcdonnell(
 
     Args:
         dataset: ``"cifar10"``, ``"cifar100"``, ``"svhn"``, ``"mnist"``, ``"imagenet32"`` or ``"imagenet2012"``. As in
-            the paper, images are flipped but for SVHN and MNIST, shifted but for MNIST and ImageNet, cut at random
-            scales for ImageNet, and normalisations learn scale and offset for ImageNet32 and ImageNet.
-        depth, width, activation, temperature, quantized: The network, see `WideResNet`, or, for ImageNet,
-            `WideResNetImageNet`. ``None`` is 20-4, for ImageNet 18-2.5, and for the shifted ReLU the temperature above.
+            the paper, images are flipped but for SVHN and MNIST, shifted but for MNIST and ImageNet, and cropped at
+            random scales for ImageNet.
+        depth, width, activation, temperature, quantized, learned_norm, input_relu, padding: The network, see
+            `WideResNet`, or, for ImageNet, `WideResNetImageNet`. ``None`` is 20-4, for ImageNet 18-2.5; for the shifted
+            ReLU the temperature above; and learned normalisations for ImageNet32 and ImageNet alone, as in the paper.
         epochs: ``None``, as in the paper, is 254 for CIFAR (126 there, too), 30 for SVHN and ImageNet32 (62 for 26
             layers), 14 for MNIST (also less), 62 for ImageNet; for CIFAR with the shifted ReLU it is 300.
         first_cycle: Epochs of the first cycle; each is twice as long as the one before. ``None`` is 2, with the shifted
@@ -77,13 +85,13 @@ def mcdonnell(
         batch_size: Partial batches are dropped.
         lr_max, lr_min: Learning rate at the start and at the end of each cycle. ``lr_min=None`` is 1e-4, with the
             shifted ReLU 1e-5.
-        momentum: Of SGD, not Nesterov's.
+        momentum: SGD momentum, without Nesterov.
         weight_decay: L2 on the kernels alone. It acts on the latent weights and keeps them small, so that signs can
             change. ``None``, as in the paper, is 1e-4 for ImageNet32 and ImageNet, and 5e-4 for the others.
         cutout: Whether each image loses an 18 x 18 patch to random pixels; ``None`` is for CIFAR only. The paper
             reports CIFAR with and without.
-        average_moments: Re-estimate the normalisations' statistics over the training set at the end, as paper and
-            MATLAB code do. The Keras code keeps the running averages.
+        average_moments: Whether the normalisations' statistics are taken anew over the training set at the end, see
+            `average_batch_moments`, as paper and MATLAB code do. The Keras code keeps the running averages.
 
     Raises:
         ValueError: There is no such dataset, or ``first_cycle`` is below 1.
@@ -97,7 +105,7 @@ def mcdonnell(
     length = resolved(epochs, 300 if shifted and of_cifar else 62 if deep else EPOCHS[dataset])
     cycle = resolved(first_cycle, max(length, 1) if shifted else 2)
     lowest = resolved(lr_min, 1e-5 if shifted else 1e-4)
-    cuts = resolved(cutout, of_cifar)
+    cuts, learned = resolved(cutout, of_cifar), resolved(learned_norm, of_imagenet)
     l2 = resolved(weight_decay, 1e-4 if of_imagenet else 5e-4)
     if cycle < 1:
         raise ValueError(f"first_cycle must be at least 1, not {cycle!r}.")
@@ -117,7 +125,9 @@ def mcdonnell(
             activation=activation,
             temperature=divisor,
             quantized=quantized,
-            learned_norm=of_imagenet,
+            learned_norm=learned,
+            input_relu=input_relu,
+            padding=padding,
             num_classes=num_classes,
             input_shape=input_shape,
         )
@@ -139,6 +149,7 @@ def mcdonnell(
         "depth": layers,
         "width": factor,
         "temperature": divisor,
+        "learned_norm": learned,
         "epochs": length,
         "first_cycle": cycle,
         "lr_min": lowest,

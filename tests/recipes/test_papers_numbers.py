@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit import recipes
+from onebit import recipes, zoo
 from onebit.quantizers import EDESchedule
 from onebit.quantizers.ede import ede_quantizers
 from onebit.recipes.augmentation import (
@@ -164,6 +164,11 @@ FOLLOWED = [
         {"model": "irnet_vgg_small"},
         replace(IRNET, epochs=300, rate=cosine(0.007, 300), t=(0.1, 1.0, 9.8477)),
     ),
+    (
+        "irnet",
+        {"model": "irnet_resnet18_cifar"},
+        replace(IRNET, epochs=200, rate=cosine(0.1, 200), l2=5e-4, t=(1e-3, 0.1, 9.5499)),
+    ),
     ("irnet_imagenet", {"model": "irnet_resnet18_1w32a"}, replace(IRNET_IMAGENET, l2=1e-4)),
     ("irnet_imagenet", {"model": "irnet_resnet34"}, replace(IRNET_IMAGENET, l2=1e-4)),
     ("irnet_imagenet", {"model": "irnet_resnet34_1w32a"}, replace(IRNET_IMAGENET, l2=1e-4)),
@@ -210,7 +215,7 @@ def check(recipe, stage, numbers):
             rate = float(optimizer._learning_rate(epoch * batches))
             assert rate == pytest.approx(numbers.rate(epoch), rel=1e-9, abs=1e-15)
     if numbers.smoothing:
-        assert stage.loss.epsilon == numbers.smoothing
+        assert stage.loss.label_smoothing == numbers.smoothing
     else:
         assert stage.loss == "sparse_categorical_crossentropy"
     check_ede(stage, numbers)
@@ -251,15 +256,38 @@ def test_defaults_follow_the_network_and_the_dataset(recipe, settings, numbers, 
     assert configured.settings["epochs"] == numbers.epochs, "the record states what was open"
 
 
-@pytest.mark.parametrize(("recipe", "name"), NUMBERS)
-def test_which_variables_decay(recipe, name):
-    [stage] = [stage for stage in recipes.get_recipe(recipe).stages if stage.name == name]
+ENDS = {"stem kernel", "logits kernel"}
+DECAYS = [
+    *((recipe, name, {}, numbers.decays) for (recipe, name), numbers in NUMBERS.items()),
+    *(("ftbnn", "train", {"shortcut": shortcut}, ENDS) for shortcut in ("average_pad", "binary_conv")),
+    *(
+        ("ftbnn", "train", {"shortcut": shortcut}, ENDS | {"shortcut kernel"})
+        for shortcut in ("grouped_conv", "real_conv")
+    ),
+    ("mcdonnell", "train", {"learned_norm": True, "depth": 8}, ENDS | {"binary kernel"}),
+]
+
+
+@pytest.mark.parametrize(("recipe", "name", "settings", "wanted"), DECAYS)
+def test_which_variables_decay(recipe, name, settings, wanted):
+    [stage] = [stage for stage in recipes.get_recipe(recipe, **settings).stages if stage.name == name]
     optimizer = stage.optimizer(10)
     variables = [variable.name for variable in stage.build(10, SHAPE).trainable_variables]
-    wanted = NUMBERS[recipe, name].decays
     assert {kind(variable) for variable in variables} >= wanted
     for variable in variables:
         assert bool(optimizer.l2 and optimizer.decays(variable)) == (kind(variable) in wanted), variable
+
+
+def test_ftbnns_network():
+    """Its width, groups and shuffle are the registered model's, unless they are given."""
+    for settings, wanted in (
+        ({}, {"width": 1, "groups": 1, "shuffle": True}),
+        ({"model": "ftbnn20_grouped"}, {"width": 2, "groups": 2, "shuffle": True}),
+        ({"model": "ftbnn20_grouped", "shuffle": "false"}, {"width": 2, "groups": 2, "shuffle": False}),
+        ({"width": "1.5", "groups": 3}, {"width": 1.5, "groups": 3, "shuffle": True}),
+    ):
+        [stage] = recipes.get_recipe("ftbnn", **settings).stages
+        assert zoo.model_info(stage.build(10, SHAPE)).arguments.items() >= wanted.items()
 
 
 def test_the_shifted_relus_temperature():
@@ -280,6 +308,26 @@ def test_mcdonnells_networks():
     for dataset, name in (("cifar10", "wide_resnet_20_4"), ("imagenet2012", "wide_resnet_imagenet_18_2.5")):
         settings = recipes.get_recipe("mcdonnell", dataset=dataset).settings
         assert name.endswith(f"{settings['depth']}_{settings['width']:g}")
+
+
+def test_mcdonnells_normalisations():
+    """What they learn follows the dataset, unless it is given; ReLU and padding can be the MATLAB code's."""
+    for settings, learned in (
+        ({}, False),
+        ({"dataset": "imagenet32"}, True),
+        ({"learned_norm": True}, True),
+        ({"dataset": "imagenet32", "learned_norm": False}, False),
+    ):
+        recipe = recipes.get_recipe("mcdonnell", depth=8, width=1, **settings)
+        assert recipe.settings["learned_norm"] is learned
+        network = recipe.stages[0].build(10, SHAPE)
+        assert any(layer.name == "input_relu" for layer in network.layers) is False
+        scales = [variable for variable in network.trainable_variables if "gamma" in variable.name]
+        assert len(scales) == (8 + 1 if learned else 1)
+    [stage] = recipes.get_recipe("mcdonnell", depth=8, width=1, input_relu=True, padding="symmetric").stages
+    network = stage.build(10, SHAPE)
+    assert network.get_layer("input_relu")
+    assert network.get_layer("stem_conv").symmetric
 
 
 def test_a_short_training_has_a_short_warm_up():
