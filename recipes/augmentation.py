@@ -1,8 +1,8 @@
 """The papers' augmentations, as TensorFlow graph code.
 
 There are two kinds. A `Crop` says which part of an image of any size the network is to see; an `Augmentation` changes a
-batch of images of one size. Every random choice comes from a stateless generator whose seed is
-an argument, so that the same seeds give the same images.
+batch of images of one size. Every random choice comes from a stateless generator whose seed is an argument, so that the
+same seeds give the same images.
 """
 
 from __future__ import annotations

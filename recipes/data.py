@@ -18,18 +18,16 @@ import tensorflow as tf
 from ..zoo.images import Preprocessing
 from .augmentation import Augmentation, Crop, centre, random_area
 
-BUFFER = 4096
-"""Streamed images are shuffled in blocks of at most so many,"""
-
-BUFFER_BYTES = 2**28
-"""and of at most so many bytes, where they are decoded already: 440 images of 224 pixels in float32."""
+BUFFER, BUFFER_BYTES = 4096, 2**28
+"""Streamed images are shuffled in blocks of at most this many images, and, where they are decoded already, of at most
+this many bytes: 440 images of 224 pixels in float32."""
 
 
 class Images(ABC):
     """Labelled images of one size.
 
     Attributes:
-        count: How many.
+        count: The number of images.
         shape: (height, width, channels) of what the network gets.
         num_classes: Labels are integers from 0 to this - 1.
     """
@@ -241,12 +239,5 @@ def batches(
 
 
 def normalised(dataset: tf.data.Dataset, preprocessing: Preprocessing) -> tf.data.Dataset:
-    """Map the images of a dataset of (images, labels) to float32, (image - mean) / std channel by channel."""
-    mean, std = preprocessing.constants(dataset.element_spec[0].shape[-1])
-    trivial = not any(mean) and all(s == 1 for s in std)
-
-    def normalise(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images = tf.cast(images, tf.float32)
-        return (images if trivial else (images - tf.constant(mean)) / tf.constant(std)), labels
-
-    return dataset.map(normalise, num_parallel_calls=2, deterministic=True)
+    """Map the images of a dataset of (images, labels) to float32, as a preprocessing says."""
+    return dataset.map(lambda images, labels: (preprocessing(images), labels), num_parallel_calls=2, deterministic=True)

@@ -17,8 +17,8 @@ class DatasetSpec:
 
     Attributes:
         tfds: Its name there.
-        train, test: Its splits.
-        num_classes: Its classes.
+        train, test: The names of its splits.
+        num_classes: The number of its classes.
         image_shape: (height, width, channels) of what the network gets.
         flips: Whether an image's mirror image shows the same class.
         shifts: Whether an image is shifted in training.

@@ -15,8 +15,8 @@ class Distiller(tf.keras.Model):
     """A student and its teacher as one Keras model: what is called, evaluated and saved is the student.
 
     In ``fit`` the loss is `distribution_loss` alone, times ``sample_weight`` and ``class_weight`` where they are given,
-    and the labels serve the metrics. The teacher is frozen, runs in
-    inference mode and is part of no checkpoint. In ``evaluate`` the loss is the compiled one, of the labels.
+    and the labels serve the metrics. The teacher is frozen, runs in inference mode and is part of no checkpoint. In
+    ``evaluate`` the loss is the compiled one, of the labels.
 
     Args:
         student: A functional Keras model that ends in a softmax, or any model that returns logits.
@@ -107,7 +107,7 @@ def teacher_logits(teacher: tf.keras.Model, batches: tf.data.Dataset) -> tf.data
     """Run a teacher once over batches in a fixed order, and return (images, (labels, teacher logits)) for `Distiller`.
 
     Only batches that are the same in every epoch can be cached so: without augmentation, or with one that is drawn
-        once.
+    once.
 
     Args:
         teacher: A Keras model.

@@ -18,7 +18,6 @@ from .augmentation import Augmentation, Crop, random_area
 
 T = TypeVar("T")
 Build = Callable[[int, tuple[int, ...]], tf.keras.Model]
-"""Returns a network for a number of classes and an input shape (height, width, channels)."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,13 @@ class Stage:
     Attributes:
         name: Short, such as ``"step1"``.
         epochs: Its length.
-        build: Returns the untrained network, see `Build`.
+        build: Called with the number of classes and the input shape (height, width, channels); returns the untrained
+            network.
         optimizer: Called with the number of batches in an epoch; returns the optimizer, its schedule included.
         augment: What is done to batches of training images.
         crop: What is shown of training images that differ in size, as ImageNet's do.
         loss: A Keras loss of integer labels and probabilities.
-        teacher: Returns the teacher of a distillation; ``None`` trains on the labels.
+        teacher: Called with the same; returns the teacher of a distillation. ``None`` trains on the labels.
         repeats: Whether every epoch repeats the first one's batches, so that the teacher sees each only once.
         callbacks: Gets the network; returns what else happens while training.
         inherit: Gets the trained network of the stage before and this stage's, and hands the weights over. ``None``
@@ -110,7 +110,7 @@ def get_recipe(name: str, **settings: Any) -> Recipe:
 
     Args:
         name: From `list_recipes`.
-        **settings: Any of its keyword arguments; strings are read as the default's type.
+        **settings: Any of its keyword arguments; strings are read as the annotated type.
 
     Raises:
         ValueError: There is no such recipe or setting (the message suggests the nearest name), or a value does not

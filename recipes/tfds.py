@@ -27,7 +27,7 @@ def open_tfds(
         dataset: A name that `tensorflow_datasets` knows, such as ``"imagenet2012"``.
         split: The name of a split.
         size: (height, width) that images are cut and resized to.
-        num_classes: Of the dataset.
+        num_classes: The number of the dataset's classes.
         data_dir: Where the prepared dataset lies; TFDS' default if ``None``. Nothing is downloaded.
         limit: The first images only.
 
@@ -141,7 +141,8 @@ def prepared(dataset: str, data_dir: str | Path | None = None) -> Any:
     place = data_dir or "TFDS' default folder"
     prepare = f'tensorflow_datasets.load("{dataset}", data_dir={str(data_dir) if data_dir else None!r})'
     raise FileNotFoundError(
-        f"The dataset {dataset!r} is not prepared in {place}. With a network, {prepare} downloads and prepares it"
+        f"The dataset {dataset!r} is not prepared in {place}. With an internet connection, {prepare} downloads and "
+        "prepares it"
         + (
             ", once the archives of ILSVRC2012 are in its folder downloads/manual (their site asks for an account)."
             if dataset.startswith("imagenet2012")
