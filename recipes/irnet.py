@@ -1,4 +1,4 @@
-"""How IR-Net was trained on CIFAR-10.
+"""How IR-Net was trained, on CIFAR-10 and ImageNet.
 
 H. Qin et al., *Forward and Backward Information Retention for Accurate Binary Neural Networks*, CVPR 2020,
 arXiv 1909.10788; official code: `htqin/IR-Net`, `CIFAR-10/`.
@@ -20,9 +20,10 @@ is ResNet-18 on ImageNet (58.1 %), by the published configuration: its trainer w
 | ResNet-18 for CIFAR | those of `kuangliu/pytorch-cifar` | no trainer | ``epochs=200 weight_decay=5e-4`` for it |
 | a new rate, with momentum | - | for the whole velocity (PyTorch) | for new gradients: Keras' velocity holds the rate |
 
-That the paper points to pytorch-cifar for ResNet-18 is what issue 11 of the official repository says. Its settings here
-are those of its later versions: rate 0.1, a cosine over 200 epochs, decay 5e-4 (earlier ones had 350 epochs and a tenth
-of the rate after 150 and 250). *Our choices* for this network: T_min, and the other trainers' normalisation of images.
+That the paper points to pytorch-cifar for ResNet-18 is what a reader says in issue 11 of the official repository. The
+settings here are those of its later versions: rate 0.1, a cosine over 200 epochs, decay 5e-4 (earlier ones had 350
+epochs, and a tenth of the rate after 150 and again after 250). *Our choices* for this network: T_min, and the
+normalisation of images, which is the other trainers'.
 
 Readers who trained by the authors' settings report less than the paper: 86 instead of 91.5 % with ResNet-18 (issue 11),
 87.8 instead of 90.4 % with VGG-Small (issue 8).

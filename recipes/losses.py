@@ -1,4 +1,4 @@
-"""The papers' training losses."""
+"""The papers' loss functions."""
 
 from __future__ import annotations
 
