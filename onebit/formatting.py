@@ -25,3 +25,8 @@ def _scaled(count: float, units: tuple[str, ...]) -> str:
     while count >= 999.5 and power < len(units) - 1:
         count, power = count / 1000, power + 1
     return f"{count:.3g}{units[power]}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of another library says, or its class where it says nothing."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

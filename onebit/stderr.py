@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+
+_ALONE = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -13,10 +16,10 @@ def captured_stderr(*, shown_on_error: bool = False) -> Iterator[Callable[[], st
     """Keep what is written to the process' standard error in this block; yields a function that returns it.
 
     Unlike ``contextlib.redirect_stderr`` it reaches C++ code, and all threads. With ``shown_on_error`` it is written
-    after all where the block fails.
+    after all where the block fails. Threads wait for each other: the process has one standard error.
     """
-    original = os.dup(2)
-    with tempfile.TemporaryFile() as file:
+    with _ALONE, tempfile.TemporaryFile() as file:
+        original = os.dup(2)
         os.dup2(file.fileno(), 2)
 
         def text() -> str:

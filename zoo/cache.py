@@ -1,18 +1,23 @@
-"""Files from the network: fetched once, checked, kept."""
+"""Files from the internet: fetched once, checked, kept."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
+
+from .files import replacing
 
 
 def cache_dir() -> Path:
     """Return the folder for downloads: ``$ONEBIT_CACHE_DIR``, else ``onebit`` in the user's cache folder."""
     chosen = os.environ.get("ONEBIT_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "onebit"
+    folder = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "onebit"
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"The folder for downloads, {folder}, is in nobody's home: set ONEBIT_CACHE_DIR.") from error
 
 
 def fetch(url: str, filename: str, sha256: str, size: int | None) -> Path:
@@ -39,10 +44,12 @@ def fetch(url: str, filename: str, sha256: str, size: int | None) -> Path:
         pooch.retrieve(url, f"sha256:{sha256}", fname=filename, path=path.parent, progressbar=True)
     except (requests.RequestException, OSError) as error:
         raise ConnectionError(
-            f"{url} could not be fetched ({error}). Without a network, put the file at {path}, or give its path as "
-            "weights."
+            f"{url} could not be fetched ({error}). Without an internet connection, put the file at {path}, or give its "
+            "path as weights."
         ) from error
     verify(path, sha256, size, remedy="it was not fetched whole, or has changed")
+    with replacing(path) as temporary:  # pooch lets nobody else read the file
+        shutil.copyfile(path, temporary)
     return path
 
 

@@ -27,13 +27,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
 
 
-def umask() -> int:
-    """Return this process's umask, which Python can only read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
 def check_target(path: str | os.PathLike[str]) -> Path:
     """Return the file that writing to ``path`` writes, links followed.
 

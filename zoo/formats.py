@@ -56,7 +56,7 @@ def _is_pytorch(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("data.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except Exception:  # damaged, or of a kind that Python cannot read: the reader of Keras files has more to say of it
         return False
 
 
@@ -64,7 +64,7 @@ def _is_larq_zoo(path: Path) -> bool:
     """Return whether an HDF5 file is larq-zoo's of Bi-Real Net."""
     try:
         return LarqZooFile.recognises(path)
-    except (OSError, RuntimeError, KeyError, ValueError):  # damaged; the reader of Keras files has more to say of it
+    except Exception:  # whatever a damaged file leads h5py to; the reader of Keras files has more to say of it
         return False
 
 

@@ -149,7 +149,7 @@ def read_images(
                 image = _with_colours(ImageOps.exif_transpose(file))
         except FileNotFoundError:
             raise FileNotFoundError(f"There is no file {path}.") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # whatever a damaged file leads Pillow to
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
         scale = crop * min(image.width / width, image.height / height)
         left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2

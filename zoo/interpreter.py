@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -39,9 +40,24 @@ def open_interpreter(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
         ModuleNotFoundError: The Larq Compute Engine is needed and missing.
     """
     binary = any(name.startswith("Lce") for name in read_tflite(content).operations)
+    with _errors_of_the_file():
+        predict = _engine(content) if binary else _tensorflow_lite(content)
+
+    def checked(image: np.ndarray) -> np.ndarray:
+        try:
+            return predict(image)
+        except RuntimeError as error:
+            raise ValueError(f"The file cannot be run: {error}") from error
+
+    return checked
+
+
+@contextlib.contextmanager
+def _errors_of_the_file() -> Iterator[None]:
+    """Raise as `ValueError` what the interpreters raise, with what they write to the terminal."""
     with captured_stderr() as errors:
         try:
-            return _engine(content) if binary else _tensorflow_lite(content)
+            yield
         except (RuntimeError, ValueError) as error:
             said = [line.removeprefix("ERROR: ") for line in errors().splitlines() if line.startswith("ERROR")]
             raise ValueError(f"The file cannot be run: {' '.join(said) or error}") from error
@@ -51,14 +67,20 @@ def _engine(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     require_engine()
     from larq_compute_engine.tflite.python.interpreter import Interpreter
 
+    _verified(content)
     return Interpreter(content, num_threads=1).predict
 
 
-def _tensorflow_lite(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+def _verified(content: bytes) -> tf.lite.Interpreter:
+    """Return TensorFlow Lite's interpreter, which checks a file's structure, as the Larq Compute Engine does not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it will move to another package in TensorFlow 2.20
-        interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-        interpreter.allocate_tensors()
+        return tf.lite.Interpreter(model_content=content, num_threads=1)
+
+
+def _tensorflow_lite(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    interpreter = _verified(content)
+    interpreter.allocate_tensors()
     image, output = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
 
     def predict(images: np.ndarray) -> np.ndarray:

@@ -7,8 +7,10 @@ weights. They are listed apart, by ``zoo.list_models("larq/*")``; their function
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -70,7 +72,7 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
         with building():
             if checkpoint is not None and not new_top:
                 limit(checkpoint)
-            make = functools.partial(getattr(getattr(larq_zoo, module), function), input_shape=tuple(shape))
+            make = functools.partial(_make, getattr(getattr(larq_zoo, module), function), input_shape=tuple(shape))
             theirs = weights if checkpoint is None and not new_top else None
             network = make(weights=theirs, include_top=include_top, num_classes=classes)
         model = _with_lasting_names(network, name, include_top)
@@ -92,6 +94,21 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     cast(Any, build).task = _TASK
     build.__doc__ = f"larq-zoo's `{module}.{function}`, see there."
     return build
+
+
+def _make(function: Callable[..., tf.keras.Model], **arguments: Any) -> tf.keras.Model:
+    """Call one of larq-zoo's functions, which may fetch weights: Keras says so on stdout, which is for results here.
+
+    Raises:
+        ConnectionError: The weights cannot be fetched.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return function(**arguments)
+    except Exception as error:
+        if str(error).startswith("URL fetch failure"):  # Keras has no class for it
+            raise ConnectionError(f"The weights of {function.__name__} cannot be fetched: {error}") from error
+        raise
 
 
 def _with_lasting_names(model: tf.keras.Model, name: str, has_top: bool) -> tf.keras.Model:

@@ -24,6 +24,9 @@ class LarqZooFile(Checkpoint):
 
     Args:
         path: The file, which `recognises` has seen.
+
+    Raises:
+        ValueError: The file is damaged.
     """
 
     preprocessing = PREPROCESSING
@@ -31,12 +34,15 @@ class LarqZooFile(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.source = str(path)
         self.arguments: dict[str, Any] = {"variant": "larq_zoo", "padding": "same", "quantized": True}
-        with h5py.File(path, "r") as file:
-            layers = {name: _arrays(file[name]) for name in _names(file, "layer_names")}
-        self._layers = {name: arrays for name, arrays in layers.items() if arrays}
-        dense = [arrays for name, arrays in self._layers.items() if name.startswith("dense")]
-        self.has_top = bool(dense)
-        self.num_classes = len(dense[0]["bias"]) if dense else None
+        try:
+            with h5py.File(path, "r") as file:
+                layers = {name: _arrays(file[name]) for name in _names(file, "layer_names")}
+            self._layers = {name: arrays for name, arrays in layers.items() if arrays}
+            dense = [arrays for name, arrays in self._layers.items() if name.startswith("dense")]
+            self.has_top = bool(dense)
+            self.num_classes = dense[0]["kernel"].shape[1] if dense else None
+        except Exception as error:  # whatever a damaged file leads h5py and us to
+            raise ValueError(f"{path} is not larq-zoo's file of Bi-Real Net, or is damaged: {error}") from error
 
     @staticmethod
     def recognises(path: Path) -> bool:
@@ -76,7 +82,12 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
-    return {name.split("/")[-1].split(":")[0]: group[name][()] for name in _names(group, "weight_names")}
+    arrays = {}
+    for name in _names(group, "weight_names"):
+        if group[name].id.get_storage_size() < group[name].nbytes:
+            raise ValueError(f"{name} claims more values than the file holds")
+        arrays[name.split("/")[-1].split(":")[0]] = group[name][()]
+    return arrays
 
 
 def _kind(name: str) -> str:

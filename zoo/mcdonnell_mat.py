@@ -44,6 +44,10 @@ class McDonnellMat(Checkpoint):
             self._kernels, self._norms = (_matlab_layout if is_matlab else _keras_layout)(arrays)
         except Exception as error:  # whatever a damaged file leads scipy and us to
             raise ValueError(f"{path} is not one of McDonnell's weight files, or is damaged: {error}") from error
+        self.sizes = {
+            **{f"kernel {i}": kernel.size for i, kernel in enumerate(self._kernels)},
+            **{f"norm {i} {part}": value.size for i, norm in enumerate(self._norms) for part, value in norm.items()},
+        }
         self.num_classes = self._kernels[-1].shape[-1]
         self.arguments: dict[str, Any] = {
             "depth": len(self._kernels),

@@ -106,7 +106,7 @@ def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str,
     mistyped = {
         f"{name} {values[name].dtype} for {v.dtype.name}"
         for name, v in variables.items()
-        if name in values and (values[name].dtype.kind in "iub") != (v.dtype.is_integer or v.dtype.is_bool)
+        if name in values and _kind(values[name]) != ("integer" if v.dtype.is_integer or v.dtype.is_bool else "real")
     }
     problems = [
         f"{kind}: {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}"
@@ -122,6 +122,10 @@ def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str,
         raise ValueError(f"{source} does not fit the model {model.name!r}: {'; '.join(problems)}.")
     for name, variable in variables.items():
         variable.assign(values[name])
+
+
+def _kind(value: np.ndarray) -> str:
+    return {"i": "integer", "u": "integer", "b": "integer", "c": "complex"}.get(value.dtype.kind, "real")
 
 
 def _layers(model: tf.keras.Model, prefix: str = "") -> Iterator[tuple[str, tf.keras.layers.Layer]]:

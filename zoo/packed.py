@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import latents
-from .files import check_target, replacing, umask
+from .files import check_target, replacing
 from .images import get_preprocessing
 from .model_info import model_info
 from .naming import BinaryKernel, binary_kernels, named_variables
@@ -72,7 +72,7 @@ def save_packed(
             preprocessing, there are not as many names as classes, or the model's activation is none that Keras has a
             name for.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     if preprocessing is not None:
         get_preprocessing(preprocessing)
@@ -118,8 +118,8 @@ def save_packed(
     except ValueError as error:
         raise ValueError(f"{model.name} cannot be packed: {error}") from error
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
-        temporary.chmod(0o666 & ~umask())  # safetensors lets nobody else read it
+        # Not by safetensors' save_file, which lets nobody else read the file, and raises errors of its own.
+        temporary.write_bytes(save(tensors, metadata))
     return path
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..formatting import first_line
 from . import registry
 from .checkpoint import Checkpoint
 from .naming import TOP, assign, named_variables
@@ -54,13 +55,17 @@ class PyTorchCheckpoint(Checkpoint):
             raise ValueError(f"{path} is a PyTorch checkpoint, but {function} has no official PyTorch code.")
         self._tensors = _read(path)
         self._places, self._ignored, self.arguments = _layout(function, self._tensors)
-        self.num_classes = next(
-            (len(value) for name, value in self._tensors.items() if self._is_logits_bias(name)), None
-        )
+        self.num_classes = self._count_classes()
 
-    def _is_logits_bias(self, name: str) -> bool:
-        place = self._places.get(name)
-        return place is not None and place.variable == f"{TOP}/bias"
+    def _count_classes(self) -> int | None:
+        official = {place.variable: name for name, place in self._places.items()}
+        bias, kernel = (self._tensors.get(official[f"{TOP}/{part}"]) for part in ("bias", "kernel"))
+        if bias is None:
+            return None
+        # The file has to hold as large a classifier as it leads to.
+        if kernel is None or kernel.shape[:1] != bias.shape:
+            raise ValueError(f"{self.source} has a bias for {bias.shape} classes, but no kernel for as many.")
+        return len(bias)
 
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
         """See `Checkpoint`."""
@@ -121,12 +126,14 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         state = content.get("state_dict", content) if isinstance(content, Mapping) else None
         if isinstance(state, Mapping) and state and all(isinstance(value, torch.Tensor) for value in state.values()):
             # NumPy has no bfloat16.
+            if any(value.untyped_storage().nbytes() < value.nbytes for value in state.values()):
+                raise ValueError("a tensor claims more values than the file holds")
             wide = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in state.items()}
             return {str(name).removeprefix("module."): value.detach().numpy() for name, value in wide.items()}
     except pickle.UnpicklingError as error:  # whose text advises to run what is in the file
         raise ValueError(f"{path} holds other things than tensors, which may run code, or is damaged.") from error
     except Exception as error:  # torch raises whatever a damaged file leads it to
-        raise ValueError(f"{path} is not a PyTorch checkpoint, or is damaged: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} is not a PyTorch checkpoint, or is damaged: {first_line(error)}") from error
     raise ValueError(f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from onebit import zoo
 from onebit.zoo import tflite_export
 from onebit.zoo.export_check import float_fallbacks
 from onebit.zoo.export_form import export_form
+from onebit.zoo.interpreter import open_interpreter
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
 
 SIZE = (16, 16, 3)
@@ -163,6 +165,27 @@ def test_damaged_files_are_an_error():
     for length in (8, 20, 100, len(content) // 2):
         with pytest.raises(ValueError, match="damaged"):
             zoo.read_tflite(content[:length])
+
+
+def test_a_file_of_damaged_structure_does_not_come_to_the_engine(monkeypatch):
+    """It would crash: only TensorFlow Lite's interpreter checks what the offsets in a file lead to."""
+    content, rng = zoo.convert_to_tflite(convolution(), "binary"), np.random.default_rng(0)
+    monkeypatch.setattr("larq_compute_engine.tflite.python.interpreter.Interpreter", lambda *_, **__: None)
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(content) // 2, 8):
+            damaged[place] = rng.integers(256)
+        try:
+            zoo.read_tflite(bytes(damaged))
+        except ValueError:
+            continue
+        with contextlib.suppress(ValueError):
+            open_interpreter(bytes(damaged))
+            continue
+        with pytest.raises(ValueError, match="The file cannot be run"):
+            open_interpreter(bytes(damaged))
+        return
+    pytest.fail("no damage was noticed")
 
 
 def test_real_activations_have_other_formats(tmp_path: Path):

@@ -22,6 +22,14 @@ def test_normalisation():
     assert zoo.get_preprocessing("cifar")(pixels).dtype == np.float32
 
 
+def test_normalisation_of_tensors():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 5, 3), np.uint8)
+    for images in (pixels, pixels[..., :1]):
+        prepare = zoo.get_preprocessing("imagenet")
+        (batch,) = tf.data.Dataset.from_tensor_slices(images).map(prepare).batch(4)
+        np.testing.assert_array_equal(batch, prepare(images))
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [("wide_resnet_20_1", "raw"), ("irnet_resnet20", "imagenet"), ("larq/quicknet_small", "symmetric")],

@@ -151,3 +151,35 @@ class TestDelegation:
     def test_unknown_weights_are_an_error(self):
         with pytest.raises(ValueError, match="must be None, 'imagenet' or the path"):
             zoo.load("larq/quicknet", weights="cifar10")
+
+
+def test_a_file_cannot_claim_more_than_it_holds(their_file, tmp_path):
+    path = shutil.copy(their_file, tmp_path / "large.h5")
+    with h5py.File(path, "a") as file:
+        dense = next(name for name in file if name.startswith("dense"))
+        kernel = next(name for name in file[dense].attrs["weight_names"] if "kernel" in name)
+        del file[dense][kernel]
+        file[dense].create_dataset(kernel, (512, 10**9), "f4")  # never written
+    with pytest.raises(ValueError, match=r"large\.h5 is not larq-zoo's file .* claims more values than the file holds"):
+        zoo.BiRealNet18(weights=path)
+
+
+@pytest.mark.parametrize("names", [[], ["no_such_group"], [1, 2], 3])
+def test_a_file_of_damaged_names_is_an_error(names, their_file, tmp_path):
+    path = shutil.copy(their_file, tmp_path / "damaged.h5")
+    with h5py.File(path, "a") as file:
+        file.attrs["layer_names"] = names
+    with pytest.raises(ValueError, match=r"damaged\.h5"):
+        zoo.BiRealNet18(weights=path)
+
+
+def test_weights_that_cannot_be_fetched(monkeypatch, capsys):
+    def fetch(**_: object) -> None:
+        print("Downloading data")
+        raise Exception("URL fetch failure on https://example.org: None")  # as Keras raises it
+
+    monkeypatch.setattr(larq_zoo.sota, "QuickNetSmall", fetch)
+    fetch.__name__ = "QuickNetSmall"
+    with pytest.raises(ConnectionError, match="weights of QuickNetSmall cannot be fetched: URL fetch failure"):
+        zoo.load("larq/quicknet_small", weights="imagenet")
+    assert not capsys.readouterr().out

@@ -150,3 +150,31 @@ def test_a_truncated_checkpoint_is_an_error(checkpoint, tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=r"cut\.pth"):
             zoo.IRNetResNet20(weights=path)
+
+
+@pytest.mark.parametrize("claimed", ["linear.weight", "linear.bias"])
+def test_a_file_cannot_claim_a_larger_classifier_than_it_holds(claimed, checkpoint):
+    path = checkpoint("irnet_resnet20_1w1a")
+    content = torch.load(path, weights_only=True)
+    state = content.get("state_dict", content)
+    name = next(name for name in state if name.endswith(claimed))
+    classes = 2_000_000_000
+    state[name] = torch.zeros(1).expand((classes, *state[name].shape[1:]))
+    torch.save(content, path)
+    assert path.stat().st_size < 10**8
+    with pytest.raises(ValueError, match="claims more values than the file holds"):
+        zoo.IRNetResNet20(weights=path)
+    state[name] = torch.zeros((7, *state[name].shape[1:]))
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="classes, but no kernel for as many"):
+        zoo.IRNetResNet20(weights=path)
+
+
+def test_an_error_without_a_message_is_one(tmp_path):
+    """As PyTorch's reader of its old format raises where a file ends too early."""
+    torch.save({"a": torch.zeros(3)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "old.pth").read_bytes()
+    for size in (2, 60, 100):
+        (tmp_path / "old.pth").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"old\.pth"):
+            zoo.IRNetResNet20(weights=tmp_path / "old.pth")

@@ -6,9 +6,11 @@ import concurrent.futures
 import functools
 import hashlib
 import http.server
+import os
 import re
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,8 @@ from tests.conftest import shared
 
 CONTENT = b"weights " * 1000
 SHIPPED = [row for row in zoo.list_weights() if row.source == "onebit"]
+UMASK = os.umask(0o022)
+os.umask(UMASK)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -136,6 +140,7 @@ def test_fetched_once(server, folder):
         path = fetch(f"{address}/file", "weights.bin", SHA256, len(CONTENT))
         assert path == folder / "weights.bin"
         assert path.read_bytes() == CONTENT
+    assert path.stat().st_mode & 0o777 == 0o666 & ~UMASK, "other users of the cache can read it"
     assert asked == ["/file"]
     assert [file.name for file in folder.iterdir()] == ["weights.bin"]
 
@@ -162,6 +167,16 @@ def test_what_cannot_be_fetched_leaves_nothing(server, folder, path):
         fetch(f"{server[0]}/{path}", "weights.bin", SHA256, len(CONTENT))
     assert isinstance(raised.value, ConnectionError) or path == "interrupted"
     assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.delenv("ONEBIT_CACHE_DIR", raising=False)
+    for given, expected in ((str(tmp_path), tmp_path / "onebit"), ("", Path.home() / ".cache" / "onebit")):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert zoo.cache_dir() == expected
+    monkeypatch.setenv("ONEBIT_CACHE_DIR", "~nosuchuser/cache")
+    with pytest.raises(ValueError, match="~nosuchuser/cache, is in nobody's home: set ONEBIT_CACHE_DIR"):
+        zoo.cache_dir()
 
 
 def test_no_network(folder):

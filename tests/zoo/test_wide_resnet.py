@@ -362,3 +362,14 @@ def test_other_mat_files(tmp_path, arrays):
     savemat(tmp_path / "other.mat", arrays)
     with pytest.raises(ValueError, match=r"other\.mat is not one of McDonnell's weight files"):
         zoo.WideResNet(weights=tmp_path / "other.mat")
+
+
+def test_a_mat_file_cannot_claim_a_larger_network_than_it_holds(tmp_path):
+    """Compressed, it is as small as one likes."""
+    sizes = [(3, 3, 3, 32_000), *[(1, 1, 1, 1)] * 6, (1, 1, 1, 10)]
+    arrays = {f"conv2d_{i}": np.ones((1, *size), np.uint8) for i, size in enumerate(sizes)}
+    arrays |= {f"batch_normalization_{i}": np.ones((4 if not i else 2, 3), np.float32) for i in range(9)}
+    savemat(tmp_path / "large.mat", arrays, do_compression=True)
+    assert (tmp_path / "large.mat").stat().st_size < 10_000
+    with pytest.raises(ValueError, match=r"large\.mat does not suit: the model to build is larger than what"):
+        zoo.WideResNet(weights=tmp_path / "large.mat")
