@@ -44,8 +44,8 @@ def fetch(url: str, filename: str, sha256: str, size: int | None) -> Path:
         pooch.retrieve(url, f"sha256:{sha256}", fname=filename, path=path.parent, progressbar=True)
     except (requests.RequestException, OSError) as error:
         raise ConnectionError(
-            f"{url} could not be fetched ({error}). Without an internet connection, put the file at {path}, or give its "
-            "path as weights."
+            f"{url} could not be fetched ({error}). Without an internet connection, put the file at {path}, or give "
+            "its path as weights."
         ) from error
     verify(path, sha256, size, remedy="it was not fetched whole, or has changed")
     with replacing(path) as temporary:  # pooch lets nobody else read the file

@@ -45,7 +45,7 @@ class _Commands(click.Group):
             raise click.ClickException(
                 f"{error}. It is among the optional packages: see the README, 'Installing'."
             ) from error
-        except (ValueError, OSError, ArithmeticError, ImportError) as error:
+        except (ValueError, OSError, ArithmeticError, ImportError, MemoryError) as error:
             raise click.ClickException(str(error)) from error
         except Exception as error:
             if _is_tensorflows(error):  # a full disk, too little memory, a damaged dataset

@@ -49,7 +49,7 @@ def command(
         model,
         output,
         preprocessing=preprocessing,
-        class_names=read_class_names(classes) if classes else None,
+        class_names=None if classes is None else read_class_names(classes),
         num_classes=num_classes,
         input_shape=input_shape,
     )

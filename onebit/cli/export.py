@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
 
 from ..formatting import format_bytes
 from .arguments import (
@@ -112,7 +111,7 @@ def _figures(result: Exported) -> dict[str, Any]:
 def _print(result: Exported) -> None:
     out = console()
     agreement = result.agreement
-    facts = table("", "", title=f"[bold]{escape(result.file)}")
+    facts = table("", "", title=result.file)
     facts.show_header = False
     facts.add_row("size", f"{result.file_bytes:,} bytes; the model by Larq's summary: {format_bytes(result.memory)}")
     facts.add_row("binary operations", f"{result.binary_operations} for {result.binary_layers} binary layers")
@@ -126,7 +125,7 @@ def _print(result: Exported) -> None:
     if result.float_layers:
         rows = table("layer that is not binary", "reason")
         for name, reason in result.float_layers.items():
-            rows.add_row(name, escape(reason))
+            rows.add_row(name, reason)
         out.print(rows)
     if result.shifted:
         out.print(f"[bold]{result.shifted}[/] convolutions with strides begin at another pixel than in Keras.")

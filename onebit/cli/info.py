@@ -44,7 +44,7 @@ def command(model: str, as_json: bool) -> None:
         return
     out = console()
     paper = entry.paper
-    facts = table("", "", title=f"[bold]{model}")
+    facts = table("", "", title=model)
     facts.show_header = False
     facts.add_row("call", entry.call)
     facts.add_row("paper", f"{paper.authors}, {paper.title}, {paper.venue}, arXiv {paper.arxiv}")
@@ -63,7 +63,7 @@ def command(model: str, as_json: bool) -> None:
 
 
 def _weights(row: Weights) -> Table:
-    result = table("", "", title=f"[bold]weights {row.tag!r}")
+    result = table("", "", title=f"weights {row.tag!r}")
     result.show_header = False
     result.add_row("trained on", f"{row.dataset}, {row.num_classes} classes")
     for name, metrics in (("measured here", row.metrics), ("published", row.published)):

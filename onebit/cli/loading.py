@@ -28,7 +28,7 @@ def import_tensorflow() -> None:
     Some of it is written before any log level is heeded, hence the redirection. A user who sets
     ``TF_CPP_MIN_LOG_LEVEL`` to less than 3 gets it all.
     """
-    if "tensorflow" in sys.modules or _TALKATIVE:
+    if "tensorflow" in sys.modules or _TALKATIVE or sys.stderr is None:  # closed by who called us
         return
     sys.stderr.flush()
     with captured_stderr(shown_on_error=True):
@@ -46,7 +46,7 @@ class Loaded:
         preprocessing: What the network expects at its input, a name of ``zoo.PREPROCESSING``.
         class_names: What the classes are called, where that is known.
         size: (height, width) that images are brought to.
-        channels: Of the images.
+        channels: Number of the images' channels.
     """
 
     model: tf.keras.Model
@@ -68,15 +68,15 @@ def load(name: str, weights: str | None, preprocessing: str | None = None, class
     from .. import zoo
 
     rows = zoo.list_weights(name)
-    tag = weights or _only(name, rows)
+    tag = _only(name, rows) if weights is None else weights
     row = _registered(name, tag) if not os.path.isfile(tag) else None
-    names = read_class_names(classes) if classes else None
+    names = None if classes is None else read_class_names(classes)
     with redirect_stdout(sys.stderr):  # Keras tells of downloads on standard output, which may be JSON's
         model = zoo.load(name, weights=tag)
-    if names and len(names) != model.output_shape[-1]:
+    if names is not None and len(names) != model.output_shape[-1]:
         raise ValueError(f"{len(names)} classes are named, but the model has {model.output_shape[-1]}.")
     info = zoo.model_info(model)
-    if not names and info:
+    if names is None and info:
         names = info.class_names
     # Weights for any size leave height and width open.
     native = zoo.entry(name).native_shape

@@ -14,6 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 
 def print_json(value: Any) -> None:
@@ -42,9 +43,17 @@ def console() -> Console:
     return stdout if stdout.is_terminal else Console(highlight=False, width=160)
 
 
+class _LiteralTable(Table):
+    """A table whose strings are text as it is, from files and users, without Rich's markup."""
+
+    def add_row(self, *cells: str, **kwargs: Any) -> None:  # type: ignore[override]
+        super().add_row(*map(Text, cells), **kwargs)
+
+
 def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
     """Return an empty table whose columns named in ``numbers`` are aligned to the right."""
-    result = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    heading = None if title is None else Text(title, style="bold")
+    result = _LiteralTable(box=box.SIMPLE_HEAD, title=heading, title_justify="left")
     for column in columns:
         result.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.markup import escape
 
 from ..formatting import format_bytes
 from .arguments import json_option, model_argument, weights_option
@@ -37,7 +36,7 @@ def command(model: str, weights: str | None, output: Path, as_json: bool) -> Non
     if as_json:
         print_json(figures)
         return
-    result = table("", "bytes", "", numbers=("bytes",), title=escape(str(output)))
+    result = table("", "bytes", "", numbers=("bytes",), title=str(output))
     result.add_row("all parameters in float32", f"{float32:,}", format_bytes(float32))
     result.add_row("packed file", f"{packed:,}", format_bytes(packed))
     result.add_row("ratio", f"{float32 / packed:.1f}", "")

@@ -60,13 +60,14 @@ def command(
         print_json(rows)
         return
     out = console()
+    block = "█" if out.encoding.startswith("utf") else "#"
     for row in rows:
         out.print(f"[bold]{escape(row['file'])}")
         result = table("class", "probability", "", numbers=("probability",))
         for guess in row["predictions"]:
             probability = guess["probability"]
             known = math.isfinite(probability)  # unlike a diverged network's
-            bar = "█" * round(20 * probability) if known else ""
+            bar = block * round(20 * probability) if known else ""
             result.add_row(guess["class"], f"{100 * probability:.1f} %" if known else "not a number", bar)
         out.print(result)
 

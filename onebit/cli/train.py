@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
 
 from ..malloc import keep_freed_memory
 from .arguments import AUTO_PRECISION, json_option
@@ -42,7 +41,13 @@ if TYPE_CHECKING:
 )
 @click.option("--show-settings", is_flag=True, help="Print the recipe's settings, which --set changes, and exit.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only this many images, for a trial.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides weights, order and augmentation.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=1,
+    show_default=True,
+    help="Decides weights, order and augmentation.",
+)
 @click.option(
     "--precision",
     type=click.Choice(TRAINING_PRECISIONS),
@@ -116,9 +121,9 @@ def _show(recipe: Recipe, as_json: bool) -> None:
     if as_json:
         print_json(recipe.settings)
         return
-    result = table("setting", "value", title=f"[bold]{recipe.name}")
+    result = table("setting", "value", title=recipe.name)
     for name, value in recipe.settings.items():
-        result.add_row(name, escape(str(value).lower() if value is None or isinstance(value, bool) else str(value)))
+        result.add_row(name, str(value).lower() if value is None or isinstance(value, bool) else str(value))
     console().print(result)
 
 

@@ -322,10 +322,16 @@ def test_predict(weights: str, tmp_path: Path):
     assert row["predictions"][0]["probability"] == pytest.approx(expected.max(), rel=1e-5)
     assert len(rows) == 2
     assert {guess["class"] for guess in first} <= {f"class {k}" for k in range(10)}
-    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name in "abcdefghij"))
+    (tmp_path / "names.txt").write_text("".join(f"{name} [/]n\n" for name in "abcdefghij"))
     text = run("predict", MODEL, tmp_path / "a.png", "-w", weights, "--classes", tmp_path / "names.txt").stdout
     assert "a.png" in text
-    assert f" {'abcdefghij'[expected.argmax()]} " in text
+    assert f" {'abcdefghij'[expected.argmax()]} [/]n " in text, "names are no markup"
+    (tmp_path / "empty.txt").touch()
+    for nothing, code in ((tmp_path / "empty.txt", 1), ("", 2)):
+        assert (
+            "classes"
+            in run("predict", MODEL, tmp_path / "a.png", "-w", weights, "--classes", nothing, code=code).stderr
+        )
 
 
 def test_pack(weights: str, tmp_path: Path):
