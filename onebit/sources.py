@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .formatting import first_line
 from .zoo import get_preprocessing, read_images, sample_images
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -134,7 +135,7 @@ def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImage
     except (ValueError, LookupError) as error:
         raise ValueError(
             f"The dataset {name!r} has no split {split!r}; it has {', '.join(sorted(info.splits))}, and parts of them "
-            f"such as 'train[:100]'. {str(error).splitlines()[0]}"
+            f"such as 'train[:100]'. {first_line(error)}"
         ) from error
     if count < 1:  # TFDS counts what is between an end and a later begin as negative
         raise ValueError(f"The split {split!r} of the dataset {name!r} has no images.")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import csv
+import errno
+import logging
 import math
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ..formatting import first_line
 from ..quantizers import FPReLU
 from ..zoo.files import replacing
 from ..zoo.naming import binary_kernels
+
+log = logging.getLogger(__name__)
 
 
 class DivergedError(ArithmeticError):
@@ -137,18 +143,25 @@ class History(tf.keras.callbacks.Callback):
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a history file, numbers as numbers; none where there is no file."""
+    """Return the rows of a history file, numbers as numbers; none where there is no file.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {
-                name: value if name == "stage" else (int if name == "epoch" else float)(value)
-                for name, value in row.items()
-                if value
-            }
-            for row in csv.DictReader(file)
-        ]
+    kinds: dict[str, Callable[[str], Any]] = {"stage": str, "epoch": int}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [
+                {name: kinds.get(name, float)(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+        if any(not {"stage", "epoch", "seconds"} <= row.keys() for row in rows):
+            raise ValueError("it lacks columns or values")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}. Choose another output folder.") from error
+    return rows
 
 
 class EpochCheckpoint(tf.keras.callbacks.Callback):
@@ -176,26 +189,43 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         super().__init__()
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         self._checkpoint = tf.train.Checkpoint(network=model, epoch=self.epoch, optimizer=optimizer)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
+        try:
+            self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
+        except (ValueError, tf.errors.OpError) as error:
+            raise ValueError(
+                f"{folder / 'checkpoint'} is damaged: {first_line(error)} Choose another output folder to start afresh."
+            ) from error
         self._network, self._history, self._best = model, history, best
 
     def restore(self) -> int:
         """Restore the last checkpoint, if there is one, and return the number of completed epochs.
 
+        Where that is damaged, as a power failure may leave it, the one before serves, unless a later stage began with
+        what the damaged one held.
+
         Raises:
-            ValueError: It is not one of this network with this optimizer, or damaged.
+            ValueError: None is of this network with this optimizer, and whole.
         """
-        path = self._manager.latest_checkpoint
-        if path:
+        rows = self._history.rows
+        paths = list(reversed(self._manager.checkpoints))
+        if rows and rows[-1]["stage"] != self._history.stage:
+            paths = paths[:1]
+        failure = None
+        for path in paths:
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
             except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise ValueError(
+                failure = failure or ValueError(
                     f"The checkpoint {path} does not fit the network {self._network.name!r} and its optimizer, or is "
-                    f"damaged: {reason} Choose another output folder to start afresh."
-                ) from error
-        return int(self.epoch.numpy())
+                    f"damaged: {first_line(error)} Choose another output folder to start afresh."
+                )
+                continue
+            if failure:
+                log.warning("%s is damaged: the run goes on from %s.", paths[0], path)
+            return int(self.epoch.numpy())
+        if failure:
+            raise failure
+        return 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         accuracy = (logs or {}).get("val_accuracy")
@@ -204,9 +234,16 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         before = [row["val_accuracy"] for row in stage if "val_accuracy" in row]
         if accuracy is not None and accuracy >= max(before, default=0.0):
             with replacing(self._best) as temporary:
+                self._check_space(temporary.parent)
                 self._network.save_weights(str(temporary))
         self.epoch.assign(epoch + 1)
         self._manager.save()
+
+    def _check_space(self, folder: Path) -> None:
+        """Raise `OSError` on a full disk, where HDF5 would crash."""
+        needed = sum(weight.dtype.size * weight.shape.num_elements() for weight in self._network.weights) + 2**20
+        if (free := shutil.disk_usage(folder).free) < needed:
+            raise OSError(errno.ENOSPC, f"{free:,} bytes are free, and the weights need {needed:,}", str(self._best))
 
 
 def student_of(model: tf.keras.Model) -> tf.keras.Model:

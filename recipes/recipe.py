@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -133,7 +134,8 @@ def _checked(function: Callable[..., Recipe], settings: Mapping[str, Any]) -> di
             raise ValueError(f"The recipe {function.__name__!r} has no setting {name!r}.{suggest(name, defaults)}")
         kinds = get_args(hints[name]) or (hints[name],)
         checked[name] = _read(value, kinds)
-        if type(checked[name]) not in kinds:
+        unbounded = isinstance(checked[name], float) and not math.isfinite(checked[name])
+        if type(checked[name]) not in kinds or unbounded:
             wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
             example = "" if defaults[name] is None else f" such as {defaults[name]!r},"
             raise ValueError(f"The setting {name} must be {wanted},{example} not {value!r}.")

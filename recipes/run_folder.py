@@ -20,9 +20,17 @@ log = logging.getLogger(__name__)
 
 
 def begun(output: Path) -> dict[str, Any]:
-    """Return what the run in a folder was started with, and where, or nothing."""
+    """Return what the run in a folder was started with, and where, or nothing.
+
+    Raises:
+        ValueError: The file that says it is damaged.
+    """
     path = output / "run.json"
-    return read_json(path) if path.exists() else {}
+    there = read_json(path) if path.exists() else {}
+    for name, kind in {"settings": dict, "environment": dict, "precision": str}.items():
+        if not isinstance(there.get(name, kind()), kind):
+            raise ValueError(f"{path} is damaged: its {name} is {there[name]!r}. Choose another output folder.")
+    return there
 
 
 def check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> dict[str, Any]:
@@ -82,10 +90,14 @@ def workplace(output: Path, chief: bool) -> Iterator[Path]:
     """Yield the folder that a process writes to: the run's, or, but for the chief, a copy that nobody will miss.
 
     All workers must save what they have, for they put averages together only then.
+
+    Raises:
+        ValueError: Another process trains in the run's folder.
     """
     if chief:
         output.mkdir(parents=True, exist_ok=True)
-        yield output
+        with _alone(output):
+            yield output
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
@@ -93,6 +105,24 @@ def workplace(output: Path, chief: bool) -> Iterator[Path]:
             shutil.copytree(output, folder, ignore=shutil.ignore_patterns("run.json", ".*"))
         folder.mkdir(exist_ok=True)
         yield folder
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, where the system has locks that end with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (output / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"Another process trains in {output}. Wait for its end, or choose another output folder."
+            ) from error
+        yield
 
 
 def read_json(path: Path) -> dict[str, Any]:

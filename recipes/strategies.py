@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -31,13 +32,30 @@ def get_strategy(name: str) -> tf.distribute.Strategy:
                 "strategy='multiworker' reads the machines from the environment variable TF_CONFIG, which is not set. "
                 "See TensorFlow's guide to multi-worker training."
             )
+        _cluster()
         return tf.distribute.MultiWorkerMirroredStrategy()
     raise ValueError(f"strategy must be one of {', '.join(map(repr, STRATEGIES))}, not {name!r}.")
 
 
+def _cluster() -> dict[str, Any]:
+    """Return the machines that ``TF_CONFIG`` lists; none is this one alone.
+
+    Raises:
+        ValueError: ``TF_CONFIG`` is no JSON object, or its cluster is none.
+    """
+    text = os.environ.get("TF_CONFIG") or "{}"
+    try:
+        cluster = json.loads(text).get("cluster", {})
+        if isinstance(cluster, dict):
+            return cluster
+    except (AttributeError, ValueError):
+        pass
+    raise ValueError(f"The environment variable TF_CONFIG must be a JSON object with a cluster, not {text!r}.")
+
+
 def is_chief(name: str) -> bool:
     """Return whether this process is the one, of all that run under the strategy of a name, that keeps the results."""
-    if name != "multiworker" or not os.environ.get("TF_CONFIG"):
+    if name != "multiworker" or not _cluster():
         return True
     machines = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     chief = "chief" if "chief" in machines.cluster_spec().jobs else "worker"

@@ -88,7 +88,9 @@ def train(
         recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, limit))
     output, chief = Path(output), is_chief(strategy)
     if precision == "auto":
-        precision = begun(output).get("precision") or fast_precision()
+        precision = begun(output).get("precision")
+        if precision not in PRECISIONS:  # there is no run yet, or none that this could be
+            precision = fast_precision()
     started = time.perf_counter()
     scope = get_strategy(strategy).scope()  # before any tensor is made
     given = _open(recipe, data, None, limit) if data is not None else None
@@ -239,7 +241,9 @@ class _Run:
     def conclude(self, model: tf.keras.Model, plan: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Save the trained network, and write the record."""
         rows = read_history(self.output / "history.csv")
-        if "val_loss" not in rows[-1]:
+        if not rows:
+            raise ValueError(f"{self.output / 'history.csv'} is missing or empty. Choose another output folder.")
+        if not {"val_loss", "val_accuracy"} <= rows[-1].keys():
             model.compile(loss=self.recipe.stages[-1].loss, metrics=["accuracy"])
             figures = model.evaluate(self.test, verbose=0, return_dict=True)
             rows[-1] |= {f"val_{name}": value for name, value in figures.items()}

@@ -74,6 +74,13 @@ def test_the_chief_by_tf_config(monkeypatch):
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}))
         assert is_chief("multiworker") is chief
         assert is_chief("none")
+    for alone in ("{}", '{"environment": "cloud"}', '{"cluster": {}, "task": {"type": "master", "index": 0}}'):
+        monkeypatch.setenv("TF_CONFIG", alone)
+        assert is_chief("multiworker"), "who else would keep the results"
+    for damaged in ("garbage", "[1]", '{"cluster": 5}'):
+        monkeypatch.setenv("TF_CONFIG", damaged)
+        with pytest.raises(ValueError, match="TF_CONFIG must be a JSON object with a cluster, not"):
+            is_chief("multiworker")
     monkeypatch.delenv("TF_CONFIG")
     with pytest.raises(ValueError, match="environment variable TF_CONFIG, which is not set"):
         recipes.train(recipe(), "nowhere", data=DATA, strategy="multiworker")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -178,6 +179,67 @@ def test_a_run_that_goes_on_elsewhere_says_so(finished, copy, caplog, monkeypatc
     assert json.loads((copy / "run.json").read_text())["environment"] == environment
 
 
+def test_a_damaged_last_checkpoint_costs_its_epoch(finished, copy, caplog):
+    """As a power failure may leave it. Of an earlier stage there is no other: a later one began with what it held."""
+    (copy / "record.json").unlink()
+    shutil.rmtree(copy / "checkpoints" / "2-step2")
+    rows = (copy / "history.csv").read_text().splitlines(keepends=True)
+    (copy / "history.csv").write_text("".join(rows[:4]))
+    [data] = (copy / "checkpoints" / "1-step1").glob("ckpt-3.data*")
+    data.write_bytes(b"")
+    record = recipes.train(recipe(), copy, data=DATA, verbose=0)
+    assert "ckpt-3 is damaged: the run goes on from" in caplog.text
+    assert [row["loss"] for row in record["history"]] == [row["loss"] for row in finished[1]["history"]]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe"])
+def test_a_damaged_list_of_checkpoints_is_named(content, copy):
+    (copy / "record.json").unlink()
+    (copy / "checkpoints" / "1-step1" / "checkpoint").write_bytes(content)
+    with pytest.raises(ValueError, match=r"1-step1/checkpoint is damaged: .*another output folder"):
+        recipes.train(recipe(), copy, data=DATA, verbose=0)
+
+
+def test_two_runs_do_not_share_a_folder(finished, copy):
+    fcntl = pytest.importorskip("fcntl")
+    (copy / "record.json").unlink()
+    with (copy / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="Another process trains in"):
+            recipes.train(recipe(), copy, data=DATA, verbose=0)
+    assert recipes.train(recipe(), copy, data=DATA, verbose=0)["history"] == finished[1]["history"]
+
+
+def test_a_full_disk_is_an_error(tmp_path, monkeypatch):
+    """HDF5 would crash."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(OSError, match=r"0 bytes are free, and the weights need 1,\d{3},\d{3}.*best\.weights\.h5"):
+        recipes.train(recipe(1, stages=1), tmp_path / "run", data=DATA, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("stage,epoch,loss,seconds\nstep1,1,abc,1\n", "could not convert string to float: 'abc'"),
+        ("stage,epoch,seconds\nstep1,1,1,2\n", ""),
+        ("stage,epoch\nstep1,1\n", "it lacks columns or values"),
+    ],
+)
+def test_a_damaged_history_is_named(content, reason, copy):
+    (copy / "record.json").unlink()
+    (copy / "history.csv").write_text(content)
+    with pytest.raises(ValueError, match=rf"history\.csv is damaged: .*{reason}.*another output folder"):
+        recipes.train(recipe(), copy, data=DATA, verbose=0)
+
+
+@pytest.mark.parametrize("change", [{"settings": [1]}, {"environment": "x"}, {"precision": 5}])
+def test_a_plan_of_other_kinds_is_damaged(change, copy):
+    plan = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(plan | change))
+    with pytest.raises(ValueError, match=rf"run\.json is damaged: its {next(iter(change))} is"):
+        recipes.train(recipe(), copy, data=DATA, verbose=0)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", b"\xff"])
 @pytest.mark.parametrize("name", ["run.json", "record.json"])
 def test_a_damaged_file_is_named(name, content, copy):
@@ -334,6 +396,11 @@ class TestRecipes:
         for name, value in (("epochs", "many"), ("epochs", 1.5), ("lr", "true"), ("model", 3)):
             with pytest.raises(ValueError, match=rf"setting {name} must be (int|float|str), such as .*, not {value!r}"):
                 recipes.get_recipe("ftbnn", **{name: value})
+
+    @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", math.inf])
+    def test_settings_are_finite(self, value):
+        with pytest.raises(ValueError, match=f"lr must be float, such as 0.8, not {value!r}"):
+            recipes.get_recipe("irnet_imagenet", lr=value)
 
     def test_settings_that_may_be_none(self):
         for text, value in (("none", 7), ("3", 3)):
