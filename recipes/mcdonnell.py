@@ -32,6 +32,8 @@ the multi-crop test of ImageNet (our figures are of the central crop), and the p
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from ..zoo import WideResNet, WideResNetImageNet
@@ -118,7 +120,8 @@ def mcdonnell(
         return cut_out(images, seed + [30, 0], size=18) if cuts else images
 
     def build(num_classes: int, input_shape: tuple[int, ...]) -> tf.keras.Model:
-        network = WideResNetImageNet if dataset == "imagenet2012" else WideResNet
+        # Settings are of any value; the network's function checks them.
+        network: Callable[..., tf.keras.Model] = WideResNetImageNet if dataset == "imagenet2012" else WideResNet
         return network(
             depth=layers,
             width=factor,

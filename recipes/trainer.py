@@ -88,9 +88,9 @@ def train(
         recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, limit))
     output, chief = Path(output), is_chief(strategy)
     if precision == "auto":
-        precision = begun(output).get("precision")
-        if precision not in PRECISIONS:  # there is no run yet, or none that this could be
-            precision = fast_precision()
+        # Of what is no precision there can be no run: `check_folder` will say so.
+        found = begun(output).get("precision")
+        precision = found if found in PRECISIONS else fast_precision()
     started = time.perf_counter()
     scope = get_strategy(strategy).scope()  # before any tensor is made
     given = _open(recipe, data, None, limit) if data is not None else None
