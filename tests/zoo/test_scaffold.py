@@ -35,13 +35,12 @@ def test_signature_and_docstring(name):
         build(nonsense=1)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_signature_states_the_defaults(name):
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.endswith("20")])
+def test_the_signature_states_the_defaults(name, shallow):
     build = registry.function(name)
     own = {n: p.default for n, p in inspect.signature(build).parameters.items() if n not in SHARED}
     assert {n for n, default in own.items() if default is None} <= {"structure"}, "it depends on another"
-    with tf.Graph().as_default():  # where variables take no values, and no time
-        arguments = zoo.model_info(build(include_top=False)).arguments
+    arguments = zoo.model_info(build()).arguments
     assert {n: arguments[n] for n in own if own[n] is not None} == {n: d for n, d in own.items() if d is not None}
 
 
