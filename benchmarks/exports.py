@@ -1,4 +1,4 @@
-"""Export every model with 1-bit weights and activations, and record the files' figures (zoo/data/exports.json).
+"""Export every model with 1-bit weights and activations, and record the files' figures beside this file.
 
 python benchmarks/exports.py                  # the models that are not recorded yet; hours for all of them
 python benchmarks/exports.py birealnet20 ...  # these, again
@@ -11,20 +11,41 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from results import DATA
 from rows import write_rows
 
 from onebit import zoo
 from onebit.zoo.naming import named_variables
 from onebit.zoo.tflite_export import default_images
 
-FILE = DATA / "exports.json"
+FILE = Path(__file__).with_name("exports.json")
 IMAGES = 4
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """Figures of a model's file for the Larq Compute Engine, which do not depend on its weights.
+
+    Attributes:
+        file_bytes: Its size.
+        binary_operations: Its binary convolutions; a layer with groups has one for each.
+        binary_layers: The layers that ``larq.models.summary`` counts as 1-bit, all of which are binary in the file.
+    """
+
+    file_bytes: int
+    binary_operations: int
+    binary_layers: int
+
+
+def recorded_exports() -> dict[str, ExportRecord]:
+    """Return the recorded figures of the registered models that have binary layers, by name."""
+    return {name: ExportRecord(**row) for name, row in json.loads(FILE.read_text(encoding="utf-8")).items()}
 
 
 def main(names: list[str]) -> None:
@@ -33,16 +54,16 @@ def main(names: list[str]) -> None:
 
     binary = [name for name, counts in zoo.recorded_counts().items() if counts.binary_macs]
     binary.sort(key=lambda name: zoo.recorded_counts()[name].binary_macs)
-    rows = {name: dataclasses.asdict(row) for name, row in zoo.recorded_exports().items() if name in binary}
+    rows = {name: row for name, row in recorded_exports().items() if name in binary}
     for name in names or [name for name in binary if name not in rows]:
         tf.keras.backend.clear_session()
         gc.collect()
         rows[name] = export(name)
-        write_rows(FILE, dict(sorted(rows.items())))
+        write_rows(FILE, {name: dataclasses.asdict(row) for name, row in sorted(rows.items())})
 
 
-def export(name: str) -> dict[str, int]:
-    """Export a model with random weights to a temporary file and return the figures of its record."""
+def export(name: str) -> ExportRecord:
+    """Export a model with random weights to a temporary file and return its figures."""
     model = zoo.load(name, classifier_activation=None)
     rng = np.random.default_rng(0)
     for path, variable in named_variables(model).items():
@@ -65,11 +86,7 @@ def export(name: str) -> dict[str, int]:
         f"{result.binary_operations} binary operations for {result.binary_layers} layers, {result.agreement}",
         flush=True,
     )
-    return {
-        "file_bytes": result.file_bytes,
-        "binary_operations": result.binary_operations,
-        "binary_layers": result.binary_layers,
-    }
+    return ExportRecord(result.file_bytes, result.binary_operations, result.binary_layers)
 
 
 if __name__ == "__main__":

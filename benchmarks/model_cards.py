@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from exports import recorded_exports
 from results import epochs_of, paper_epochs, paper_top1, record_of
 
 from onebit import zoo
@@ -95,7 +96,7 @@ def _both(metrics: Any) -> str:
 
 
 def _size(row: zoo.Weights) -> str:
-    count, exported = zoo.recorded_counts()[row.model], zoo.recorded_exports().get(row.model)
+    count, exported = zoo.recorded_counts()[row.model], recorded_exports().get(row.model)
     sentences = [
         f"{format_count(count.parameters)} parameters, {format_count(count.binary_parameters)} of them 1-bit:",
         f"{format_bytes(count.memory)} of memory, where float32 takes {format_bytes(count.float32_memory)}.",

@@ -19,6 +19,7 @@ from typing import Any
 import ablations
 import model_cards
 import pareto
+from exports import recorded_exports
 from results import DATA, epochs_of, paper_epochs, paper_top1, record_of, results
 from rows import write_rows
 
@@ -54,7 +55,7 @@ def models_table(counts: Mapping[str, zoo.Counts]) -> str:
 
 
 def _row(name: str, count: zoo.Counts, weights: zoo.Weights | None) -> str:
-    paper, exported = zoo.entry(name).paper, zoo.recorded_exports().get(name)
+    paper, exported = zoo.entry(name).paper, recorded_exports().get(name)
     published = paper_top1(name, weights)
     return _line(
         f"`{name}`",

@@ -6,7 +6,6 @@ from .cache import cache_dir
 from .counts import Counts, count, recorded_counts
 from .evaluation import Evaluation, evaluate
 from .export_check import Agreement
-from .export_record import ExportRecord, recorded_exports
 from .formats import load_weights
 from .ftbnn import FTBNN18, FTBNN20
 from .imagenet import decode_predictions
@@ -49,7 +48,6 @@ __all__ = [
     "Counts",
     "Entry",
     "Evaluation",
-    "ExportRecord",
     "Exported",
     "IRNetResNet18",
     "IRNetResNet18CIFAR",
@@ -93,7 +91,6 @@ __all__ = [
     "read_images",
     "read_tflite",
     "recorded_counts",
-    "recorded_exports",
     "resized_sample",
     "sample_images",
     "save_packed",

@@ -10,6 +10,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from exports import recorded_exports
 
 from onebit import zoo
 from onebit.zoo import tflite_export
@@ -293,7 +294,7 @@ def test_without_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_recorded_files_are_within_the_limit():
-    rows = zoo.recorded_exports()
+    rows = recorded_exports()
     assert rows.keys() == {name for name, count in zoo.recorded_counts().items() if count.binary_macs}
     for name, row in rows.items():
         assert row.binary_operations >= row.binary_layers > 0, name
@@ -301,13 +302,13 @@ def test_the_recorded_files_are_within_the_limit():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in zoo.recorded_exports() if zoo.entry(name).native_shape[0] == 32])
+@pytest.mark.parametrize("name", [name for name in recorded_exports() if zoo.entry(name).native_shape[0] == 32])
 def test_the_recorded_files_are_what_export_writes(name: str, tmp_path: Path):
     """Those for ImageNet take minutes: `benchmarks/exports.py` does them."""
     model = zoo.load(name, classifier_activation=None)
     assign_exact_weights(model)
     result = zoo.export(model, tmp_path / "model.tflite", strict=False)
-    row = zoo.recorded_exports()[name]
+    row = recorded_exports()[name]
     assert (result.binary_operations, result.binary_layers) == (row.binary_operations, row.binary_layers)
     assert not result.float_layers
     assert 0.95 * row.file_bytes < result.file_bytes < 1.01 * row.file_bytes  # constants that are equal are stored once
