@@ -43,7 +43,7 @@ def test_entry_of():
 def test_names_cannot_be_taken_twice():
     entry = zoo.entry("wide_resnet_20_1")
     with pytest.raises(ValueError, match="'wide_resnet_20_1' is registered twice"):
-        registry.register("wide_resnet_20_1", entry.paper, entry.native_shape)(entry.build)
+        registry.register("wide_resnet_20_1", entry.paper)(entry.build)
 
 
 def test_function():
