@@ -1,4 +1,4 @@
-"""Checks of arguments, in one wording."""
+"""Arguments of the zoo's functions: checked in one wording, brought to one form, and put together."""
 
 from __future__ import annotations
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -40,8 +39,12 @@ def open_interpreter(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
         ModuleNotFoundError: The Larq Compute Engine is needed and missing.
     """
     binary = any(name.startswith("Lce") for name in read_tflite(content).operations)
-    with _errors_of_the_file():
-        predict = _engine(content) if binary else _tensorflow_lite(content)
+    with captured_stderr() as errors:
+        try:
+            predict = _engine(content) if binary else _tensorflow_lite(content)
+        except (RuntimeError, ValueError) as error:
+            said = [line.removeprefix("ERROR: ") for line in errors().splitlines() if line.startswith("ERROR")]
+            raise ValueError(f"The file cannot be run: {' '.join(said) or error}") from error
 
     def checked(image: np.ndarray) -> np.ndarray:
         try:
@@ -50,17 +53,6 @@ def open_interpreter(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
             raise ValueError(f"The file cannot be run: {error}") from error
 
     return checked
-
-
-@contextlib.contextmanager
-def _errors_of_the_file() -> Iterator[None]:
-    """Raise as `ValueError` what the interpreters raise, with what they write to the terminal."""
-    with captured_stderr() as errors:
-        try:
-            yield
-        except (RuntimeError, ValueError) as error:
-            said = [line.removeprefix("ERROR: ") for line in errors().splitlines() if line.startswith("ERROR")]
-            raise ValueError(f"The file cannot be run: {' '.join(said) or error}") from error
 
 
 def _engine(content: bytes) -> Callable[[np.ndarray], np.ndarray]:

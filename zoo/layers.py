@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ..quantizers.base import BinaryQuantizer
 from ..quantizers.stated import Stated, build_nested
+from .arguments import check_choice
 
 Padding = Literal["symmetric", "same", "same_one"]
 """How a binary convolution treats the image's border.
@@ -140,8 +141,7 @@ def binary_conv(
     kernel_initializer: Any = "he_normal",
 ) -> tf.Tensor:
     """Apply a `BinaryConv2D` without bias, with one of the zoo's paddings."""
-    if padding not in get_args(Padding):
-        raise ValueError(f"padding must be one of {', '.join(map(repr, get_args(Padding)))}, not {padding!r}.")
+    check_choice("padding", padding, get_args(Padding))
     if padding == "same_one" and input_quantizer is None and kernel_size > 1:
         raise ValueError("padding='same_one' is for binary activations, and this network's are real.")
     layer = BinaryConv2D(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,8 +70,7 @@ def load(name: str, weights: str | None, preprocessing: str | None = None, class
     tag = _only(name, rows) if weights is None else weights
     row = _registered(name, tag) if not os.path.isfile(tag) else None
     names = None if classes is None else read_class_names(classes)
-    with redirect_stdout(sys.stderr):  # Keras tells of downloads on standard output, which may be JSON's
-        model = zoo.load(name, weights=tag)
+    model = zoo.load(name, weights=tag)
     if names is not None and len(names) != model.output_shape[-1]:
         raise ValueError(f"{len(names)} classes are named, but the model has {model.output_shape[-1]}.")
     info = zoo.model_info(model)

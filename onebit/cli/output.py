@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -46,8 +46,8 @@ def console() -> Console:
 class _LiteralTable(Table):
     """A table whose strings are text as it is, from files and users, without Rich's markup."""
 
-    def add_row(self, *cells: str, **kwargs: Any) -> None:  # type: ignore[override]
-        super().add_row(*map(Text, cells), **kwargs)
+    def add_row(self, *renderables: RenderableType | None, **kwargs: Any) -> None:
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in renderables), **kwargs)
 
 
 def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:

@@ -1,4 +1,4 @@
-"""A network and data small enough to train in a test."""
+"""A network, data and a recipe small enough to train in a test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from onebit.quantizers import EDE, LibraPB
+from onebit.quantizers import EDE, EDESchedule, LibraPB
+from onebit.recipes import L2SGD, CosineEpochs, Recipe, Stage
+from onebit.recipes.augmentation import flip_and_shift
+from onebit.recipes.inherit import inherit_all
 
 
 def tiny_network(num_classes: int, input_shape: tuple[int, int, int]) -> tf.keras.Model:
@@ -34,3 +37,25 @@ def striped_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     images = rng.uniform(0, 95, (count, 32, 32, 3))
     images += np.where(labels[:, None, None, None] == 1, stripes[None, None, :, None], stripes[None, :, None, None])
     return images.astype(np.uint8), labels
+
+
+DATA = striped_images(192, 0), striped_images(64, 1)
+
+
+def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
+    """Return a recipe of tiny stages, the second of which inherits and has a teacher."""
+
+    def stage(number: int) -> Stage:
+        return Stage(
+            name=f"step{number}",
+            epochs=epochs,
+            build=tiny_network,
+            optimizer=lambda steps: L2SGD(CosineEpochs(steps, epochs, lr), momentum=0.9, l2=1e-4),
+            augment=flip_and_shift,
+            callbacks=lambda network: [EDESchedule(epochs)],
+            inherit=inherit_all if number > 1 else None,
+            teacher=tiny_network if number > 1 else None,
+        )
+
+    settings = {"epochs": epochs, "lr": lr}
+    return Recipe("tiny", "", 32, "raw", [stage(i + 1) for i in range(stages)], settings)

@@ -14,7 +14,7 @@ from onebit import recipes
 from onebit.recipes.strategies import is_chief, share, synchronise
 from onebit.zoo.torch_layers import ExactBatchNormalization, UnbiasedBatchNormalization
 from tests.conftest import start_python
-from tests.recipes.test_trainer import DATA, recipe
+from tests.recipes.models import DATA, recipe
 
 
 def test_each_replica_has_its_part_of_each_batch(strategy):
@@ -90,7 +90,7 @@ def test_the_chief_by_tf_config(monkeypatch):
 
 
 SCRIPT = """
-    from tests.recipes.test_trainer import DATA, recipe
+    from tests.recipes.models import DATA, recipe
     from onebit import recipes
     recipes.train(recipe(), sys.argv[1], data=DATA, precision="float64", strategy=sys.argv[2], verbose=2)
 """
