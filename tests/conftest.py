@@ -41,8 +41,9 @@ def _no_network():
 
 @pytest.fixture(autouse=True)
 def _fresh_keras_state(request):
-    """Every test starts without Keras' global graph state and leaves the default dtype policy behind."""
+    """Every test starts without Keras' global state, with the same random numbers, and with the default dtypes."""
     tf.keras.backend.clear_session()
+    tf.keras.utils.set_random_seed(1)
     # An error inside a layer's call leaves Larq's quantized scope open, where weights read as quantized.
     with lq.context.quantized_scope(False):
         yield

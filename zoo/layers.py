@@ -219,25 +219,6 @@ class ShuffleChannels(Stated, tf.keras.layers.Layer):
 
 
 @lq.utils.register_keras_custom_object
-class Subsample(Stated, tf.keras.layers.Layer):
-    """Keep every ``stride``-th pixel, the first included: (b, h, w, c) becomes (b, ceil(h / s), ceil(w / s), c)."""
-
-    def __init__(self, stride: int = 2, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.stride = stride
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return inputs[:, :: self.stride, :: self.stride]
-
-    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        batch, *pixels, channels = tf.TensorShape(input_shape).as_list()
-        return tf.TensorShape([batch, *(None if n is None else -(-n // self.stride) for n in pixels), channels])
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "stride": self.stride}
-
-
-@lq.utils.register_keras_custom_object
 class Temperature(Stated, tf.keras.layers.Layer):
     """Divide by a constant, to soften logits (McDonnell's shifted-ReLU networks)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import larq as lq
@@ -91,8 +92,8 @@ class SymmetricMaxPool2D(Stated, tf.keras.layers.MaxPooling2D):
 class HardTanh(Stated, tf.keras.layers.Layer):
     """max(-1, min(1, x)), of any shape. The gradient is 0 at -1 and 1 as well, as in PyTorch."""
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return _hardtanh(inputs)
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        return _hardtanh(inputs, _clip if training is True else _clip.python_function)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -103,8 +104,16 @@ def _hardtanh_gradient(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.abs(y) < 1, dy, tf.zeros_like(dy))
 
 
-@tf.custom_gradient
-def _hardtanh(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    y = tf.clip_by_value(x, -1, 1)
-    # Of the result, which the next layer keeps anyway, so that the input need not be kept.
-    return y, lambda dy: _hardtanh_gradient(y, dy)
+@fused
+def _clip(x: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(x, -1, 1)
+
+
+def _hardtanh(x: tf.Tensor, clip: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    @tf.custom_gradient
+    def function(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        y = clip(x)
+        # Of the result, which the next layer keeps anyway, so that the input need not be kept.
+        return y, lambda dy: _hardtanh_gradient(y, dy)
+
+    return function(x)

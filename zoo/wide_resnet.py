@@ -20,7 +20,7 @@ from typing_extensions import Unpack
 from ..quantizers import McDonnellSign, ShiftedReLU
 from .architecture import architecture
 from .arguments import check_choice
-from .layers import PadChannels, Padding, Subsample, Temperature, binary_conv
+from .layers import PadChannels, Padding, Temperature, binary_conv
 from .mcdonnell_mat import EPSILON
 from .options import ModelOptions
 from .registry import CIFAR, IMAGENET, Paper, register
@@ -190,7 +190,8 @@ def _halve(x: tf.Tensor, padding: Padding, layer: str) -> tf.Tensor:
     pool = tf.keras.layers.AveragePooling2D
     if padding == "symmetric":
         # At stride 1 `same` is symmetric, so every second of its windows is what MatConvNet averages.
-        x = Subsample(2, name=f"{layer}_shortcut_subsample")(pool(3, 1, "same", name=f"{layer}_shortcut_pool")(x))
+        x = pool(3, 1, "same", name=f"{layer}_shortcut_pool")(x)
+        x = pool(1, 2, name=f"{layer}_shortcut_subsample")(x)
     else:
         x = pool(3, 2, "same", name=f"{layer}_shortcut_pool")(x)
     return PadChannels(after=channels, name=f"{layer}_shortcut_pad")(x)

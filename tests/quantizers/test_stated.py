@@ -20,7 +20,6 @@ from onebit.zoo.layers import (
     DuplicateChannels,
     PadChannels,
     ShuffleChannels,
-    Subsample,
     Temperature,
 )
 from onebit.zoo.torch_layers import (
@@ -42,7 +41,6 @@ LAYERS = {
     "PadChannels": lambda: PadChannels(1, 2),
     "DuplicateChannels": lambda: DuplicateChannels(10),
     "ShuffleChannels": lambda: ShuffleChannels(2),
-    "Subsample": Subsample,
     "Temperature": lambda: Temperature(2.0),
     "SymmetricMaxPool2D": lambda: SymmetricMaxPool2D(3, 2),
     "ExactBatchNormalization": ExactBatchNormalization,

@@ -8,8 +8,11 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import EDE, LibraPB
+from onebit.zoo import irnet
 from onebit.zoo.naming import binary_kernels, named_variables
 from onebit.zoo.official import OFFICIAL
+from onebit.zoo.resnet import CIFAR_20, Block
+from tests.conftest import assert_golden, value_and_gradients
 from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
 
 TOLERANCE = 1e-9
@@ -28,6 +31,16 @@ def test_agrees_with_the_official_code(function, name, arrays, goldens, referenc
     code = OFFICIAL[function]
     errors = golden_errors(model, name, code.names(), goldens, reference, code.ignored)
     assert len(errors) == arrays and max(errors.values()) < TOLERANCE, errors
+
+
+def test_option_a_shortcut_agrees_with_pytorch(goldens, float64):
+    arrays = np.load(goldens / "units.npz")
+    x, g, y, dx = (np.moveaxis(arrays[f"option_a_shortcut/{name}"], 1, -1) for name in ("x", "g", "y", "dx"))
+    inputs = tf.keras.Input(x.shape[1:])
+    block = Block("stage2_block1", y.shape[-1], x.shape[1] // y.shape[1])
+    actual, gradient, _ = value_and_gradients(tf.keras.Model(inputs, irnet._shortcut(inputs, block, CIFAR_20)), x, g)
+    assert_golden(actual, y)
+    assert_golden(gradient, dx)
 
 
 CASES = {

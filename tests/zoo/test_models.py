@@ -58,6 +58,7 @@ def name(request):
 @pytest.fixture(scope="module")
 def model(name):
     """The model with 10 classes, with statistics of its own: with a new model's, signs no longer tell images apart."""
+    tf.keras.utils.set_random_seed(1)
     model = zoo.load(name, input_shape=small_shape(name), num_classes=10)
     norms = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in norms]
@@ -79,7 +80,8 @@ def expected(model):
 def test_output(name, model, expected):
     assert expected.shape == (4, 10)
     np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
-    assert expected.std(axis=0).max() > 1e-3, "the output depends on the input"
+    # Logits, but for a constant: a softmax can hide what tells two images apart.
+    assert np.log(expected).std(axis=0).max() > 1e-2, "the output depends on the input"
     assert model.get_layer("logits") is not None
     assert bool(binary_kernels(model)) == bool(zoo.recorded_counts()[name].binary_parameters)
     assert len(named_variables(model)) == len(model.weights)
