@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from onebit import recipes, zoo
-from onebit.recipes.inherit import inherit_all
+from onebit.recipes.inherit import inherit_all, inherit_signs
 from onebit.zoo.naming import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 
@@ -119,6 +119,21 @@ def test_the_length_of_bi_real_nets_pretraining():
         ({"epochs": 2, "pretraining_epochs": 5}, [5, 5, 5, 2, 1]),
     ):
         assert [stage.epochs for stage in recipes.get_recipe("birealnet_staged", **settings).stages] == lengths
+
+
+def test_signs_are_handed_over_without_their_scales():
+    before, after = (zoo.load("birealnet20", num_classes=2) for _ in range(2))
+    for variable in before.variables:
+        variable.assign(tf.random.stateless_normal(variable.shape, [1, 2]))
+    inherit_signs(before, after)
+    kernels, old = binary_kernels(after), named_variables(before)
+    assert kernels
+    for name, variable in named_variables(after).items():
+        if name in kernels:
+            signs = np.where(old[name].numpy() >= 0, 1, -1)
+            np.testing.assert_array_equal(kernels[name].quantized(variable.numpy()), signs)
+        else:
+            np.testing.assert_array_equal(variable, old[name])
 
 
 def test_networks_that_do_not_fit_hand_nothing_over():
