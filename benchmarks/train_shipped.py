@@ -47,9 +47,9 @@ SMALL = {"batch_size": "128"}  # the papers' batches are ImageNet's
 RUNS = {
     TEACHER: Run("irnet", 14, {"model": TEACHER}, "mixed_bfloat16"),
     "reactnet20": Run("reactnet", 13, {"teacher": f"{TEACHER}:cifar10", **SMALL}, "mixed_bfloat16"),
-    "irnet_resnet20": Run("irnet", 22),
+    "irnet_resnet20": Run("irnet", 68, precision="mixed_bfloat16"),
     "irnet_resnet20_1w32a": Run("irnet", 68, {"model": "irnet_resnet20_1w32a"}, "mixed_bfloat16"),
-    "birealnet20": Run("birealnet", 26, SMALL, "mixed_bfloat16"),
+    "birealnet20": Run("birealnet", 68, SMALL, "mixed_bfloat16"),
     "ftbnn20": Run("ftbnn", 22, SMALL),
     "ftbnn20_grouped": Run("ftbnn", 5, {"model": "ftbnn20_grouped", **SMALL}),
     "wide_resnet_20_1": Run("mcdonnell", 62, {"width": "1", "cutout": "false"}),

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 
-def fused(formula: Callable[..., Any]) -> Callable[..., Any]:
+def fused(formula: Callable[..., Any]) -> tf.types.experimental.PolymorphicFunction:
     """Decorate an elementwise function of tensors, which XLA compiles once for each shape and dtype.
 
     Outside a compiler each operation reads and writes whole tensors, and on CPUs TensorFlow's are slow in 16 bits: a
