@@ -66,6 +66,19 @@ def test_batch_norms_see_the_whole_batch(layer, strategy, float64):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
+def test_batch_norms_see_their_own_part_unless_synchronised(strategy):
+    parts = [np.random.default_rng(seed).normal(10 * seed, 1, (4, 3)).astype(np.float32) for seed in (0, 1)]
+    with strategy.scope():
+        layer = UnbiasedBatchNormalization()
+        layer.build((None, 3))
+        images = strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+        )
+        results = tf.function(lambda x: strategy.run(lambda x: layer(x, training=True), (x,)))(images)
+    for result in strategy.experimental_local_results(results):
+        np.testing.assert_allclose(np.mean(result, axis=0), 0, atol=1e-4)
+
+
 def test_the_chief_by_tf_config(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert is_chief("none")
