@@ -9,7 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 from .base import ChannelParameters, get_initializer, sum_to_channels
-from .fused import fused
+from .fused import fused, fused_in_training
 from .stated import Stated
 
 Formula = Callable[..., Any]
@@ -27,7 +27,7 @@ def _with_gradient(formula: Any, gradient: Formula, training: Any) -> Formula:
             dx, *rest = gradient(x, *parameters, dy)
             return [dx, *(sum_to_channels(value, p) for value, p in zip(rest, parameters, strict=True))]
 
-        return (formula if training is True else formula.python_function)(x, *parameters), grad
+        return fused_in_training(formula, training)(x, *parameters), grad
 
     return function
 

@@ -17,3 +17,8 @@ def fused(formula: Callable[..., Any]) -> tf.types.experimental.PolymorphicFunct
     XLA does in one thread.
     """
     return tf.function(formula, jit_compile=True, autograph=False)
+
+
+def fused_in_training(formula: Any, training: Any) -> Callable[..., Any]:
+    """Return a `fused` formula as it is where ``training`` is certain, and elsewhere the plain function."""
+    return formula if training is True else formula.python_function

@@ -8,7 +8,7 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
-from ..quantizers.fused import fused
+from ..quantizers.fused import fused, fused_in_training
 from ..quantizers.stated import Stated
 
 
@@ -93,7 +93,7 @@ class HardTanh(Stated, tf.keras.layers.Layer):
     """max(-1, min(1, x)), of any shape. The gradient is 0 at -1 and 1 as well, as in PyTorch."""
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
-        return _hardtanh(inputs, _clip if training is True else _clip.python_function)
+        return _hardtanh(inputs, fused_in_training(_clip, training))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
