@@ -8,18 +8,18 @@ import larq as lq
 import tensorflow as tf
 
 from .fused import fused
+from .sign import sign
 from .stated import Stated
+
+
+def tent(x: tf.Tensor) -> tf.Tensor:
+    """Return max(0, 2 - 2 abs(x)), in any float dtype."""
+    return tf.nn.relu(2 - 2 * tf.abs(x))
 
 
 @fused
 def _gradient(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-    return dy * tf.nn.relu(2 - 2 * tf.abs(x))
-
-
-@tf.custom_gradient
-def approx_sign(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Return sign(x), with the slope max(0, 2 - 2 abs(x)), in any float dtype."""
-    return lq.math.sign(x), lambda dy: _gradient(x, dy)
+    return dy * tent(x)
 
 
 @lq.utils.register_alias("approx_sign")
@@ -47,6 +47,10 @@ class ApproxSign(Stated, lq.quantizers.ApproxSign):
         kwargs.setdefault("autocast", False)  # the output has the dtype of the input, whatever the policy
         super().__init__(**kwargs)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        @tf.custom_gradient
+        def approx_sign(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            return sign(x, training=training), lambda dy: _gradient(x, dy)
+
         # Past Larq's own sign, to its metrics.
         return super(lq.quantizers.ApproxSign, self).call(approx_sign(inputs))

@@ -10,18 +10,12 @@ import tensorflow as tf
 
 from .base import BinaryQuantizer, wide
 from .fused import fused
+from .sign import sign
 
 
 @fused
 def _gradient(x: tf.Tensor, k: tf.Tensor, t: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-    slope = k * t * (1 - tf.square(tf.tanh(t * wide(x))))
-    return dy * tf.cast(slope, dy.dtype)
-
-
-@tf.custom_gradient
-def ede_sign(x: tf.Tensor, k: tf.Tensor, t: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Return sign(x), with the slope of ``k tanh(t x)``; ``k`` and ``t`` are scalars of the dtype of ``wide(x)``."""
-    return lq.math.sign(x), lambda dy: (_gradient(x, k, t, dy), None, None)
+    return dy * (k * t * (1 - tf.square(tf.tanh(t * x))))
 
 
 class EDEState(BinaryQuantizer):
@@ -46,10 +40,15 @@ class EDEState(BinaryQuantizer):
             for name, value in (("k", k), ("t", t))
         )
 
-    def sign(self, x: tf.Tensor) -> tf.Tensor:
+    def sign(self, x: tf.Tensor, training: Any = None) -> tf.Tensor:
         """Return the sign of ``x`` with the present estimator's gradient."""
-        dtype = wide(x).dtype
-        return ede_sign(x, tf.cast(self.k, dtype), tf.cast(self.t, dtype))
+        k, t = (tf.cast(each, wide(x).dtype) for each in (self.k, self.t))
+
+        @tf.custom_gradient
+        def ede_sign(x: tf.Tensor, k: tf.Tensor, t: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            return sign(x, training=training), lambda dy: (_gradient(x, k, t, dy), None, None)
+
+        return ede_sign(x, k, t)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "k": self.initial_k, "t": self.initial_t}
@@ -82,8 +81,8 @@ class EDE(EDEState):
         - `BinaryQuantize` in `htqin/IR-Net`
     """
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return self.sign(inputs)
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        return self.sign(inputs, training)
 
 
 def ede_schedule(epoch: float, *, epochs: int, t_min: float = 1e-1, t_max: float = 1e1) -> tuple[float, float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+
+from .base import wide
 
 
 def fused(formula: Callable[..., Any]) -> tf.types.experimental.PolymorphicFunction:
@@ -15,10 +18,19 @@ def fused(formula: Callable[..., Any]) -> tf.types.experimental.PolymorphicFunct
     gradient of five operations takes up to twice as long in float32, and three times in bfloat16. For what runs in
     training only: TensorFlow Lite and its like do not take compiled functions. Reductions do not belong inside, which
     XLA does in one thread.
+
+    The formula is computed in at least float32, and its results have the dtype of the first tensor: in bfloat16 XLA
+    would round after every operation, which takes longer than the operation.
     """
-    return tf.function(formula, jit_compile=True, autograph=False)
+
+    @functools.wraps(formula)
+    def computed_wide(x: tf.Tensor, *others: tf.Tensor) -> Any:
+        results = formula(*(wide(each) for each in (x, *others)))
+        return tf.nest.map_structure(lambda result: tf.cast(result, x.dtype), results)
+
+    return tf.function(computed_wide, jit_compile=True, autograph=False)
 
 
 def fused_in_training(formula: Any, training: Any) -> Callable[..., Any]:
     """Return a `fused` formula as it is where ``training`` is certain, and elsewhere the plain function."""
-    return formula if training is True else formula.python_function
+    return formula if training is True else formula.python_function.__wrapped__

@@ -8,13 +8,15 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
-from .approx_sign import approx_sign
+from .approx_sign import tent
 from .base import INPUT, BinaryQuantizer, ChannelParameters, sum_to_channels
+from .fused import fused
+from .sign import sign
 
 
-@tf.custom_gradient
-def _distance(x: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    return x - alpha, lambda dy: (dy, -sum_to_channels(dy, alpha))
+@fused
+def _gradient(x: tf.Tensor, alpha: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    return dy * tent(x - alpha)
 
 
 @lq.utils.register_alias("rsign")
@@ -79,8 +81,16 @@ class RSign(ChannelParameters, BinaryQuantizer):
                 "For kernels see ScaledSign, LibraPB and McDonnellSign."
             )
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return approx_sign(_distance(inputs, tf.cast(self.alpha, inputs.dtype)))
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        @tf.custom_gradient
+        def rsign(x: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            def grad(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                dx = _gradient(x, alpha, dy)
+                return dx, -sum_to_channels(dx, alpha)
+
+            return sign(x, alpha, training=training), grad
+
+        return rsign(inputs, tf.cast(self.alpha, inputs.dtype))
 
     def get_config(self) -> dict[str, Any]:
         return {

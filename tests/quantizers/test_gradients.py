@@ -44,6 +44,11 @@ def cotangent(shape):
     return np.random.default_rng(1).standard_normal(shape)
 
 
+def modes(layer):
+    """Return the layer as it is and as it is in training, where it is compiled."""
+    return layer, functools.partial(layer, training=True)
+
+
 def tent(x):
     return np.maximum(0, 2 - 2 * np.abs(x))
 
@@ -71,9 +76,11 @@ def test_elementwise(name, float64):
     make, value, slope = ELEMENTWISE[name]
     x = draw(3, 20)
     g = cotangent(x.shape)
-    y, dx, _ = value_and_gradients(make(), x, g)
-    assert_golden(y, value(x))
-    assert_golden(dx, g * slope(x))
+    layer = make()
+    for mode in modes(layer):
+        y, dx, _ = value_and_gradients(mode, x, g)
+        assert_golden(y, value(x))
+        assert_golden(dx, g * slope(x))
 
 
 # Filter by filter: (quantizer, value of a filter, gradient of a filter).
@@ -192,9 +199,7 @@ def test_channelwise(layer, axis, shape, float64):
         expected = [g * np.where(x > 0, x, 0), g * np.where(x > 0, 0, x)]
 
     others = tuple(i for i in range(len(shape)) if i != axis % len(shape))
-    # What is compiled in training only.
-    modes = [layer] if isinstance(layer, RSign) else [layer, functools.partial(layer, training=True)]
-    for mode in modes:
+    for mode in modes(layer):
         y, actual_dx, gradients = value_and_gradients(mode, x, g, layer.trainable_weights)
         assert_golden(y, value)
         assert_golden(actual_dx, dx)
@@ -220,5 +225,33 @@ def test_start_values():
 @pytest.mark.parametrize("make", [ApproxSign, EDE, RSign, ScaledSign, MagnitudeAwareSign, LibraPB, McDonnellSign])
 def test_sign_of_zero_is_one(make):
     """Where the official PyTorch code has 0 (see test_units), and Larq's sign +1."""
-    y = make()(tf.constant([[0.0], [-0.0], [1.0], [-1.0]])).numpy()[:, 0]
-    np.testing.assert_array_equal(np.sign(y), [1, 1, 1, -1])
+    for mode in modes(make()):
+        y = mode(tf.constant([[0.0], [-0.0], [1.0], [-1.0]])).numpy()[:, 0]
+        np.testing.assert_array_equal(np.sign(y), [1, 1, 1, -1])
+
+
+@pytest.mark.parametrize("make", [ApproxSign, EDE, RSign])
+def test_nan_stays_nan(make):
+    """A training that has diverged shows it."""
+    for mode in modes(make()):
+        np.testing.assert_array_equal(mode(tf.constant([[np.nan, 1.0, -1.0]])), [[np.nan, 1, -1]])
+
+
+@pytest.mark.parametrize("make", [ApproxSign, EDE, RSign, RPReLU, FPReLU])
+def test_16_bits(make):
+    """Inside a compiled formula nothing is rounded: values and gradients are those of float32, rounded once."""
+    rng = np.random.default_rng(4)
+    # Numbers of 8 bits, from which both dtypes start.
+    x, g = (tf.cast(rng.standard_normal((50, 40)), tf.bfloat16) for _ in range(2))
+    parameters = tf.cast(rng.uniform(0.1, 0.9, (3, 40)), tf.bfloat16)
+    results = []
+    for policy, dtype in (("mixed_bfloat16", tf.bfloat16), ("float32", tf.float32)):
+        layer = make(dtype=policy)
+        layer.build(x.shape)
+        for variable, start in zip(layer.trainable_weights, tf.cast(parameters, tf.float32), strict=False):
+            variable.assign(start)
+        y, dx, _ = value_and_gradients(functools.partial(layer, training=True), tf.cast(x, dtype), tf.cast(g, dtype))
+        assert y.dtype == dx.dtype == dtype
+        results.append((y, dx))
+    for narrow_one, wide_one in zip(*results, strict=True):
+        np.testing.assert_array_equal(narrow_one, tf.cast(wide_one, tf.bfloat16))
