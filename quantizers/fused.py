@@ -31,6 +31,6 @@ def fused(formula: Callable[..., Any]) -> tf.types.experimental.PolymorphicFunct
     return tf.function(computed_wide, jit_compile=True, autograph=False)
 
 
-def fused_in_training(formula: Any, training: Any) -> Callable[..., Any]:
-    """Return a `fused` formula as it is where ``training`` is certain, and elsewhere the plain function."""
-    return formula if training is True else formula.python_function.__wrapped__
+def fused_in_training(formula: Any, training: Any, otherwise: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Return a `fused` formula where ``training`` is certain, and elsewhere ``otherwise``, or the plain function."""
+    return formula if training is True else otherwise or formula.python_function.__wrapped__

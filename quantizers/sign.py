@@ -7,21 +7,27 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
-from .fused import fused
+from .fused import fused, fused_in_training
 
 
 @fused
 def _sign(x: tf.Tensor, *threshold: tf.Tensor) -> tf.Tensor:
-    x = tf.subtract(x, *threshold) if threshold else x
+    x = _above(x, *threshold)
     one = tf.ones_like(x)
     return tf.where(x >= 0, one, tf.where(x < 0, -one, x))
 
 
-def sign(x: tf.Tensor, *threshold: tf.Tensor, training: Any) -> tf.Tensor:
-    """Return Larq's sign of ``x``, or of the difference to a threshold, in one pass over memory when training.
+def _larq_sign(x: tf.Tensor, *threshold: tf.Tensor) -> tf.Tensor:
+    return lq.math.sign(_above(x, *threshold))
 
-    Larq's own, which converters look for, takes three passes, and a difference one more. NaN stays NaN in both.
+
+def _above(x: tf.Tensor, *threshold: tf.Tensor) -> tf.Tensor:
+    return tf.subtract(x, *threshold) if threshold else x
+
+
+def sign(x: tf.Tensor, *threshold: tf.Tensor, training: Any) -> tf.Tensor:
+    """Return Larq's sign of ``x``, or of what it is above a threshold, in one pass over memory when training.
+
+    Larq's own, which converters look for, takes three passes, and the difference one more. NaN stays NaN in both.
     """
-    if training is True:
-        return _sign(x, *threshold)
-    return lq.math.sign(tf.subtract(x, *threshold) if threshold else x)
+    return fused_in_training(_sign, training, _larq_sign)(x, *threshold)
