@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 from results import paper_top1, results
+from svg import drawing
 
 from onebit import zoo
 
@@ -49,20 +47,10 @@ def points() -> list[Point]:
 
 
 def draw(path: Path, points: list[Point]) -> None:
-    """Write an SVG with the points' figures in its description, from which `drawn` reads them again."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    """Write the picture."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    settings = {
-        "svg.hashsalt": "onebit",
-        "svg.fonttype": "none",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "font.size": 9,
-    }
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
+    with drawing(path, (10, 4.2), "Accuracy over size", points) as figure:
         axes = figure.subplots(1, 2, sharey=True)
         heights = label_heights([point.top1 for point in points])
         for number, (point, height) in enumerate(zip(points, heights, strict=True)):
@@ -83,8 +71,6 @@ def draw(path: Path, points: list[Point]) -> None:
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.margins(x=0.3, y=0.15)
             axis.grid(alpha=0.3)
-        metadata = {"Date": None, "Title": "Accuracy over size", "Description": json.dumps(points)}
-        figure.savefig(path, format="svg", metadata=metadata)
 
 
 def label_heights(heights: list[float], apart: float = 0.045) -> list[float]:
@@ -95,9 +81,3 @@ def label_heights(heights: list[float], apart: float = 0.045) -> list[float]:
         moved[number] = max(heights[number], lowest)
         lowest = moved[number] + gap
     return list(moved.values())
-
-
-def drawn(path: Path) -> list[Point]:
-    """Return the points that are in a picture."""
-    found = re.search(r"<dc:description>(.*?)</dc:description>", path.read_text(encoding="utf-8"), re.DOTALL)
-    return [Point(*each) for each in json.loads(html.unescape(found[1]))] if found else []

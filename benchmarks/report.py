@@ -1,4 +1,4 @@
-"""Write what the documentation says in figures: the README's tables, the Pareto picture and the model cards.
+"""Write what the documentation says in figures: the README's tables, the pictures and the model cards.
 
 python benchmarks/report.py            # from the registry and the records of the runs
 python benchmarks/report.py --count    # count every model again before (zoo/data/models.json)
@@ -19,6 +19,7 @@ from typing import Any
 import ablations
 import model_cards
 import pareto
+import shapes
 from exports import recorded_exports
 from results import DATA, epochs_of, paper_epochs, paper_top1, record_of, results
 from rows import write_rows
@@ -29,7 +30,8 @@ from onebit.zoo.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 README, COUNTS, CARDS = ROOT / "README.md", DATA / "models.json", ROOT / "docs" / "models"
-PICTURE, ABLATIONS = ROOT / "docs" / "pareto.svg", ROOT / "docs" / "ablations.md"
+PICTURE, SHAPES = ROOT / "docs" / "pareto.svg", ROOT / "docs" / "quantizers.svg"
+ABLATIONS = ROOT / "docs" / "ablations.md"
 
 
 def count_all() -> dict[str, dict[str, int]]:
@@ -166,7 +168,7 @@ def insert(document: str, name: str, content: str) -> str:
 
 
 def documents() -> dict[Path, str]:
-    """Return all that is written here, except for the picture."""
+    """Return all that is written here, except for the pictures."""
     readme = README.read_text(encoding="utf-8")
     for name, table in (("models", models_table(zoo.recorded_counts())), ("results", results_table())):
         readme = insert(readme, name, table)
@@ -191,8 +193,9 @@ def main() -> None:
             temporary.write_text(text, encoding="utf-8")
     for old in set(CARDS.glob("*.md")) - set(written):
         old.unlink()
-    with replacing(PICTURE) as temporary:
-        pareto.draw(temporary, pareto.points())
+    for picture, draw, figures in ((PICTURE, pareto.draw, pareto.points()), (SHAPES, shapes.draw, shapes.curves())):
+        with replacing(picture) as temporary:
+            draw(temporary, figures)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import larq
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +31,20 @@ def test_documents_have_no_dead_links_and_no_broken_code(document: str):
         assert target.startswith("https://") or (path.parent / target).exists(), target
     for block in code(document):
         compile(block, document, "exec")
+
+
+def test_quantizers_in_a_network_of_one_s_own():
+    variables: dict = {}
+    for block in code("docs/quantizers.md"):
+        exec(block, variables)
+    profile = larq.models.ModelProfile(variables["model"])
+    assert profile.weight_count(1) == 3 * 3 * 32 * 64 and profile.op_count("mac", 1) == 3 * 3 * 32 * 64 * 32 * 32
+    assert variables["model"](np.ones((1, 32, 32, 3), np.float32)).shape == (1, 10)
+    layer = variables["layer"]
+    layer(np.ones((1, 5, 5, 3), np.float32))
+    with larq.context.quantized_scope(True):
+        (kernel,) = (weights for weights in layer.get_weights() if weights.ndim == 4)
+    assert set(np.unique(kernel)) == {-1, 1} and layer.kernel_quantizer.precision == 1
 
 
 @pytest.mark.slow

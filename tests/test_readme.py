@@ -7,9 +7,11 @@ import pytest
 import register
 import report
 import results
+import shapes
+import svg
 import train_shipped
 
-from onebit import recipes, zoo
+from onebit import quantizers, recipes, zoo
 
 REMEDY = "run python benchmarks/report.py"
 DOCUMENTS = report.documents()
@@ -28,8 +30,22 @@ def test_there_are_no_other_cards():
     assert set(report.CARDS.iterdir()) == {path for path in DOCUMENTS if path.parent == report.CARDS}, REMEDY
 
 
-def test_the_picture_is_up_to_date():
-    assert pareto.drawn(report.PICTURE) == pareto.points(), REMEDY
+def test_the_picture_of_results_is_up_to_date():
+    assert [pareto.Point(*each) for each in svg.drawn(report.PICTURE)] == pareto.points(), REMEDY
+
+
+def test_the_picture_of_quantizers_is_up_to_date():
+    for old, now in zip(svg.drawn(report.SHAPES), shapes.curves(), strict=True):
+        assert old[:2] == [now.title, now.kernel] and old[-1].keys() == now.slopes.keys(), REMEDY
+        for values, new in zip((*old[2:4], *old[4].values()), (now.x, now.y, *now.slopes.values()), strict=True):
+            assert values == pytest.approx(new, abs=2e-4), REMEDY
+
+
+def test_every_quantizer_is_in_the_picture():
+    """And every non-linearity."""
+    layers = [name for name in quantizers.__all__ if isinstance(getattr(quantizers, name), type)]
+    drawn = {title.split(",")[0] for title, *_ in svg.drawn(report.SHAPES)}
+    assert drawn == set(layers) - {"EDESchedule", "KernelQuantizer"}
 
 
 def test_labels_in_the_picture_keep_apart():
