@@ -31,24 +31,11 @@ def curves() -> list[Curve]:
     """Compute them all, in float32 rounded to 4 digits."""
     import numpy as np
 
-    from onebit.quantizers import (
-        EDE,
-        ApproxSign,
-        FPReLU,
-        LeakyClip,
-        LibraPB,
-        MagnitudeAwareSign,
-        McDonnellSign,
-        RPReLU,
-        RSign,
-        ScaledSign,
-        ShiftedReLU,
-        ede_schedule,
-    )
+    from onebit import quantizers as q
 
     def ede(share: float) -> Any:
-        k, t = ede_schedule(share, epochs=1, t_min=1e-1)
-        return EDE(k=k, t=t)
+        k, t = q.ede_schedule(share, epochs=1, t_min=1e-1)
+        return q.EDE(k=k, t=t)
 
     def with_weights(layer: Any, *values: float) -> Any:
         layer.build((None, 1))
@@ -56,17 +43,17 @@ def curves() -> list[Curve]:
         return layer
 
     return [
-        _curve("ApproxSign", {"": ApproxSign()}),
+        _curve("ApproxSign", {"": q.ApproxSign()}),
         _curve("EDE", {"at the start": ede(0.0), "half-way": ede(0.5), "at two thirds": ede(2 / 3)}),
-        _curve("RSign, threshold 0.5", {"": with_weights(RSign(), 0.5)}),
-        _curve("LeakyClip", {"": LeakyClip()}),
-        _curve("ScaledSign", {"": ScaledSign()}, kernel=True),
-        _curve("MagnitudeAwareSign", {"": MagnitudeAwareSign()}, kernel=True),
-        _curve("LibraPB, half-way", {"": LibraPB(k=1.0, t=1.0)}, kernel=True),
-        _curve("McDonnellSign", {"": McDonnellSign()}, kernel=True),
-        _curve("RPReLU, shifts 0.5 and -0.5", {"": with_weights(RPReLU(), 0.5, 0.25, -0.5)}),
-        _curve("FPReLU, slopes 1.2 and 0.25", {"": with_weights(FPReLU(), 1.2, 0.25)}),
-        _curve("ShiftedReLU", {"": ShiftedReLU()}),
+        _curve("RSign, threshold 0.5", {"": with_weights(q.RSign(), 0.5)}),
+        _curve("LeakyClip", {"": q.LeakyClip()}),
+        _curve("ScaledSign", {"": q.ScaledSign()}, kernel=True),
+        _curve("MagnitudeAwareSign", {"": q.MagnitudeAwareSign()}, kernel=True),
+        _curve("LibraPB, half-way", {"": q.LibraPB(k=1.0, t=1.0)}, kernel=True),
+        _curve("McDonnellSign", {"": q.McDonnellSign()}, kernel=True),
+        _curve("RPReLU, shifts 0.5 and -0.5", {"": with_weights(q.RPReLU(), 0.5, 0.25, -0.5)}),
+        _curve("FPReLU, slopes 1.2 and 0.25", {"": with_weights(q.FPReLU(), 1.2, 0.25)}),
+        _curve("ShiftedReLU", {"": q.ShiftedReLU()}),
     ]
 
 
