@@ -169,6 +169,8 @@ def insert(document: str, name: str, content: str) -> str:
 
 def documents() -> dict[Path, str]:
     """Return all that is written here, except for the pictures."""
+    if missing := set(zoo.list_models()) - zoo.recorded_counts().keys():
+        raise LookupError(f"{', '.join(sorted(missing))}: not counted yet. Run python benchmarks/report.py --count")
     readme = README.read_text(encoding="utf-8")
     for name, table in (("models", models_table(zoo.recorded_counts())), ("results", results_table())):
         readme = insert(readme, name, table)
