@@ -50,8 +50,8 @@ RUNS = {
     "irnet_resnet20": Run("irnet", 68, precision="mixed_bfloat16"),
     "irnet_resnet20_1w32a": Run("irnet", 68, {"model": "irnet_resnet20_1w32a"}, "mixed_bfloat16"),
     "birealnet20": Run("birealnet", 68, SMALL, "mixed_bfloat16"),
-    "ftbnn20": Run("ftbnn", 22, SMALL),
-    "ftbnn20_grouped": Run("ftbnn", 5, {"model": "ftbnn20_grouped", **SMALL}),
+    "ftbnn20": Run("ftbnn", 68, SMALL, "mixed_bfloat16"),
+    "ftbnn20_grouped": Run("ftbnn", 20, {"model": "ftbnn20_grouped", **SMALL}, "mixed_bfloat16"),
     "wide_resnet_20_1": Run("mcdonnell", 62, {"width": "1", "cutout": "false"}),
     "wide_resnet_20_2": Run("mcdonnell", 30, {"width": "2", "cutout": "false"}),
 }
