@@ -92,6 +92,7 @@ def test_the_saved_network_can_be_fine_tuned(tmp_path):
 def test_the_best_network_is_one_of_the_last_stage(finished):
     """The stages before may have other, real-valued and better ones."""
     output, record = finished
+    tf.keras.mixed_precision.set_global_policy(record["precision"])
     network = tiny_network(2, (32, 32, 3))
     network.load_weights(output / "best.weights.h5")
     accuracy = (network.predict(DATA[1][0].astype(np.float32), verbose=0).argmax(1) == DATA[1][1]).mean()
