@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from train_shipped import TEACHER
-
 Change = Callable[[Any], Any]
 """Returns the layer to use instead of a layer, or ``None`` to keep it."""
 
@@ -47,10 +45,10 @@ VARIANTS = [
     Variant(SIGN, "straight-through", "irnet", change="ste"),
     Variant(SIGN, "ApproxSign", "irnet", change="approx"),
     Variant(SIGN, "EDE", "irnet"),
-    Variant(REACT, "PReLU", "reactnet", BATCH, change="no_rsign_no_rprelu"),
-    Variant(REACT, "RSign and PReLU", "reactnet", BATCH, change="no_rprelu"),
-    Variant(REACT, "RSign and RPReLU", "reactnet", BATCH),
-    Variant(REACT, "and distillation", "reactnet", {"teacher": f"{TEACHER}:cifar10", **BATCH}),
+    Variant(REACT, "PReLU", "reactnet", {"teacher": "labels", **BATCH}, change="no_rsign_no_rprelu"),
+    Variant(REACT, "RSign and PReLU", "reactnet", {"teacher": "labels", **BATCH}, change="no_rprelu"),
+    Variant(REACT, "RSign and RPReLU", "reactnet", {"teacher": "labels", **BATCH}),
+    Variant(REACT, "and distillation", "reactnet", BATCH),
     *(Variant(FTBNN, name, "ftbnn", {"nonlinearity": name, **BATCH}) for name in ("none", "relu", "prelu", "fprelu")),
 ]
 

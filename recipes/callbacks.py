@@ -24,13 +24,14 @@ log = logging.getLogger(__name__)
 
 
 class DivergedError(ArithmeticError):
-    """The loss is no longer a finite number."""
+    """The loss or a weight is no longer a finite number."""
 
 
 class StopWhenDiverged(tf.keras.callbacks.Callback):
     """Ends the training with `DivergedError` at the first batch whose loss is not finite.
 
-    The checkpoint of the last completed epoch stays as it is.
+    So it does after an epoch that leaves weights, or a loss of the test images, that are not: comes after whatever
+    evaluates, and before whatever checkpoints. The checkpoint of the last completed epoch stays as it is.
     """
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -39,10 +40,18 @@ class StopWhenDiverged(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"The loss is {loss} at batch {batch + 1} of epoch {self._epoch + 1}. The last completed epoch "
-                "is kept; try a lower learning rate, in another folder."
-            )
+            self._stop(f"The loss is {loss} at batch {batch + 1} of epoch {self._epoch + 1}.")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = (logs or {}).get("val_loss", 0.0)
+        if not math.isfinite(loss):
+            self._stop(f"The loss of the test images is {loss} after epoch {epoch + 1}.")
+        for weight in student_of(self.model).weights:
+            if not np.isfinite(weight.numpy()).all():
+                self._stop(f"{weight.name} has values that are not finite after epoch {epoch + 1}.")
+
+    def _stop(self, what: str) -> None:
+        raise DivergedError(f"{what} The last completed epoch is kept; try a lower learning rate, in another folder.")
 
 
 class FlipRatio(tf.keras.callbacks.Callback):

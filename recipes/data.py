@@ -162,8 +162,10 @@ def as_images(data: Any, limit: int | None = None) -> Images:
     if isinstance(data, tf.data.Dataset):
         return _from_dataset(data, limit)
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        images, labels = (np.asarray(part)[:limit] for part in data)
-        return ArrayImages(images, labels)
+        images, labels = (np.asarray(part) for part in data)
+        whole = ArrayImages(images, labels)
+        # As many classes as all of them have.
+        return whole if limit is None else ArrayImages(images[:limit], labels[:limit], whole.num_classes)
     raise ValueError(f"data must be (images, labels) or a tf.data.Dataset of such, not {type(data).__name__}.")
 
 
@@ -180,13 +182,18 @@ def _from_dataset(dataset: tf.data.Dataset, limit: int | None) -> Images:
             "The images of a dataset must all have one known size, and its labels must be integers, but an element is "
             f"{dataset.element_spec}."
         )
-    largest = tf.constant(-1, tf.int64)
-    count, largest = dataset.reduce(
-        (tf.constant(0, tf.int64), largest),
-        lambda state, element: (state[0] + 1, tf.maximum(state[1], tf.cast(element[1], tf.int64))),
+    count, smallest, largest = dataset.reduce(
+        (tf.constant(0, tf.int64), tf.int64.max, tf.int64.min),
+        lambda state, element: (
+            state[0] + 1,
+            tf.minimum(state[1], tf.cast(element[1], tf.int64)),
+            tf.maximum(state[2], tf.cast(element[1], tf.int64)),
+        ),
     )
     if not count:
         raise ValueError("The dataset is empty.")
+    if smallest < 0:
+        raise ValueError(f"The labels of a dataset must be from 0 on, but one is {smallest}.")
     return StreamedImages(
         lambda order: dataset,
         lambda example, crop, seed: (example[0], tf.cast(example[1], tf.int64)),

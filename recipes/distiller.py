@@ -32,11 +32,8 @@ class Distiller(tf.keras.Model):
 
     def __init__(self, student: tf.keras.Model, teacher: tf.keras.Model | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if teacher is not None and student.output_shape[-1] != teacher.output_shape[-1]:
-            raise ValueError(
-                f"The student has {student.output_shape[-1]} classes and the teacher {teacher.output_shape[-1]}: "
-                "they must have the same."
-            )
+        if teacher is not None:
+            check_classes(student, teacher)
         self.student = student
         self._logits = logits_model(student)
         self._distillation = tf.keras.metrics.Mean("distillation")
@@ -80,6 +77,15 @@ class Distiller(tf.keras.Model):
     def save_weights(self, filepath: str, *args: Any, **kwargs: Any) -> None:
         """Save the student's weights, as ``tf.keras.Model.save_weights`` does."""
         self.student.save_weights(filepath, *args, **kwargs)
+
+
+def check_classes(student: tf.keras.Model, teacher: tf.keras.Model) -> None:
+    """Raise `ValueError` if student and teacher have different numbers of classes."""
+    if student.output_shape[-1] != teacher.output_shape[-1]:
+        raise ValueError(
+            f"The student has {student.output_shape[-1]} classes and the teacher {teacher.output_shape[-1]}: "
+            "give a teacher of the student's classes."
+        )
 
 
 def logits_model(model: tf.keras.Model) -> tf.keras.Model:

@@ -3,23 +3,24 @@
 Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, *ReActNet: Towards Precise Binary Neural Network with Generalized Activation
 Functions*, ECCV 2020, arXiv 2003.03488; official code: `liuzechun/ReActNet`.
 
-    onebit train reactnet --data-dir DATA --output RUN --set teacher=TEACHER
+    onebit train reactnet --data-dir DATA --output RUN
 
-trains the CIFAR form with the paper's settings: the authors published ImageNet results alone. Theirs is
+trains the CIFAR form with the settings of the official code: the authors published ImageNet results alone. Theirs is
 
-    onebit train reactnet --data-dir DATA --output RUN --set model=reactnet_a --set dataset=imagenet2012 \
-        --set teacher=TEACHER
+    onebit train reactnet --data-dir DATA --output RUN --set model=reactnet_a --set dataset=imagenet2012
 
-The authors' TEACHER is torchvision's ResNet-34 with its weights for ImageNet. The zoo has no such network: convert it
-to a Keras model that takes images normalised as torchvision's, and give the path of its ``.keras`` file. Registered
-weights of the zoo will do as well, but are not the paper's teacher.
+The teacher is the official code's, torchvision's ResNet-34 with its weights for ImageNet, and for CIFAR-10 *our
+choice*: IR-Net's ResNet-20 without quantizers.
 
-| what | ReActNet-A | ReAct-ResNet-18 |
-|---|---|---|
-| epochs in each step, rate | 128, 1.25e-3 (or 256, 5e-4) | 128, 2.5e-3 (or 256, 1e-3) |
-| batch | 256 | 512 |
-| weight decay | 1e-5 in step 1, 0 in step 2 | the same |
-| teacher | torchvision's ResNet-34 | the same |
+| what | code, ReActNet-A | code, ReAct-ResNet-18 | paper |
+|---|---|---|---|
+| epochs in each step, rate | 128, 1.25e-3 (or 256, 5e-4) | 128, 2.5e-3 (or 256, 1e-3) | 600,000 batches, 5e-4 |
+| batch | 256 | 512 | 256 |
+| weight decay | 1e-5 in step 1, 0 in step 2 | the same | the same |
+| an epoch's last, partial batch | trained on; here dropped | the same | - |
+| statistics of normalisations | each GPU's own; here the whole batch's | the same | - |
+
+The paper's column is from a summary and from what readers quote of it.
 
 The released code of ReActNet-A loads step 1 into step 2 with ``strict=False`` while the binary kernels have another
 name there, and so drops them without a word. Here they are handed over; ``released=true`` reproduces the released
@@ -44,6 +45,9 @@ from .schedules import LinearEpochs
 from .teachers import load_teacher
 
 PREPROCESSING = "imagenet"
+LABELS = "labels"
+TEACHERS = {"cifar10": "irnet_resnet20_real:cifar10", "imagenet2012": "resnet34:imagenet"}
+"""By dataset; the first is in the package, the second is downloaded once, and PyTorch is needed to read it."""
 
 
 class Official(NamedTuple):
@@ -61,7 +65,7 @@ def reactnet(
     *,
     model: str = "reactnet20",
     dataset: str = "cifar10",
-    teacher: str = "",
+    teacher: str | None = None,
     epochs: int = 128,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -76,7 +80,8 @@ def reactnet(
         dataset: What to train on.
         teacher: ``"MODEL:TAG"``, registered weights of the zoo; or the path of a packed file or of a whole Keras
             model, ``.keras``. It sees the student's images, normalised as its weights say (a Keras model: as the
-            student's). Empty trains on the labels instead, which the paper compares with.
+            student's), and has its classes. ``"labels"`` trains on the labels instead, which the paper compares with.
+            ``None`` is `TEACHERS`' for the dataset.
         epochs: Length of each step.
         batch_size: Partial batches are dropped. ``None``, as in the code, is 512 for ReAct-ResNet and 256 for the
             others.
@@ -87,7 +92,16 @@ def reactnet(
         cache_teacher: Run the teacher only once over the training set, whose order and augmentation then are the same
             in every epoch. Saves its time, and costs accuracy.
         released: Start the binary kernels of step 2 anew, as the released code of ReActNet-A does.
+
+    Raises:
+        ValueError: There is no teacher for the dataset, and none is given.
     """
+    master = resolved(teacher, TEACHERS.get(dataset))
+    if not master:
+        raise ValueError(
+            f"teacher must be given for {dataset!r}: MODEL:TAG, the path of a packed file or of a .keras file, or "
+            f"{LABELS!r}, to train on the labels. The zoo has teachers for {' and '.join(TEACHERS)}."
+        )
     official = RESNET if model.startswith("react_resnet") else MOBILENET
     batch, rate = resolved(batch_size, official.batch_size), resolved(lr, official.lr)
 
@@ -100,12 +114,12 @@ def reactnet(
                 LinearEpochs(steps, epochs, rate), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
             ),
             augment=usual_augmentation(dataset, imagenet=flip_and_light),
-            teacher=(lambda classes, shape: load_teacher(teacher, PREPROCESSING)) if teacher else None,
+            teacher=None if master == LABELS else lambda classes, shape: load_teacher(master, PREPROCESSING),
             repeats=cache_teacher,
             inherit=_inherit_but_kernels if released else inherit_all,
         )
 
-    settings = {"batch_size": batch, "lr": rate}
+    settings = {"teacher": master, "batch_size": batch, "lr": rate}
     return Recipe("reactnet", dataset, batch, PREPROCESSING, [step(1), step(2)], settings)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import tensorflow as tf
 
-from ..zoo.registry import suggest
+from ..zoo.registry import entry, suggest
 from .augmentation import Augmentation, Crop, random_area
 
 T = TypeVar("T")
@@ -89,6 +89,8 @@ def register(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
     @functools.wraps(function)
     def configured(**settings: Any) -> Recipe:
         chosen = {**_defaults(function), **_checked(function, settings)}
+        if "model" in chosen:
+            entry(chosen["model"])  # which says so if there is no such network, before anything is read
         recipe = function(**chosen)
         return dataclasses.replace(recipe, settings={**chosen, **recipe.settings})
 
@@ -114,8 +116,8 @@ def get_recipe(name: str, **settings: Any) -> Recipe:
         **settings: Any of its keyword arguments; strings are read as the annotated type.
 
     Raises:
-        ValueError: There is no such recipe or setting (the message suggests the nearest name), or a value does not
-            suit.
+        ValueError: There is no such recipe, setting, network or dataset (the message suggests the nearest name), or a
+            value does not suit.
     """
     if name not in _RECIPES:
         raise ValueError(f"There is no recipe {name!r}.{suggest(name, _RECIPES)}")

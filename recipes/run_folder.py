@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -33,37 +34,55 @@ def begun(output: Path) -> dict[str, Any]:
     return there
 
 
-def check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> dict[str, Any]:
-    """Check that a run's folder is this run's, empty or absent, and return the environment that it was begun in.
+def check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
+    """Check that a run's folder is this run's, empty or absent.
 
-    A run whose first epoch never ended counts as none. One whose checkpoints were deleted is still a run. The chief
-    warns if the run is to go on in another environment.
+    A run whose first epoch never ended counts as none. One whose checkpoints were deleted is still a run.
+
+    Raises:
+        ValueError: It is another run's, or nothing of a run, or the path is none that checkpoints can have.
     """
-    there, wanted, present = begun(output), json.loads(json.dumps(plan)), _environment()
-    environment = there.pop("environment", present)
-    trained = any((output / name).exists() for name in ("history.csv", "record.json"))
-    if there and there != wanted:
-        if trained or any(output.glob("checkpoints/*/*.index")):
-            found, asked = _flat(there), _flat(wanted)
-            different = [
-                f"{name} {found.get(name)!r} instead of {asked.get(name)!r}"
-                for name in {**asked, **found}
-                if found.get(name) != asked.get(name)
-            ]
-            raise ValueError(f"{output} holds another run, with {'; '.join(different)}. Choose another output folder.")
-        if chief:
-            shutil.rmtree(output / "tensorboard", ignore_errors=True)
+    if pattern := re.search(r"[*?\[\]]", str(output)):
+        raise ValueError(
+            f"output must be a path without {pattern[0]!r}, which TensorFlow takes for a pattern, not {str(output)!r}."
+        )
+    there, wanted = begun(output), json.loads(json.dumps(plan))
+    there.pop("environment", None)
+    if there and there != wanted and _trained(output):
+        found, asked = _flat(there), _flat(wanted)
+        different = [
+            f"{name} {found.get(name)!r} instead of {asked.get(name)!r}"
+            for name in {**asked, **found}
+            if found.get(name) != asked.get(name)
+        ]
+        raise ValueError(f"{output} holds another run, with {'; '.join(different)}. Choose another output folder.")
     # Not counting what `replacing` leaves behind when it is killed.
     if chief and not there and any(path.name[0] != "." for path in output.glob("*")):
         raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
-    if not trained:
-        return present
-    if chief and environment != present and not (output / "record.json").exists():
+
+
+def begin(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Begin a run in its `workplace`, or go on with it there: write its plan, and the environment it was begun in.
+
+    Warns if it is to go on in another environment.
+    """
+    present = _environment()
+    environment = begun(folder).get("environment", present) if _trained(folder) else present
+    if environment != present:
         log.warning(
             "%s was begun with %s and goes on with %s: rounding will part its weights from an uninterrupted run's.",
-            *(output, _listed(environment), _listed(present)),
+            *(folder, _listed(environment), _listed(present)),
         )
-    return environment
+    if not _trained(folder):
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    write_json(folder / "run.json", {**plan, "environment": environment})
+
+
+def _trained(output: Path) -> bool:
+    """Return whether an epoch of the run in a folder has ended."""
+    return any((output / name).exists() for name in ("history.csv", "record.json")) or any(
+        output.glob("checkpoints/*/*.index")
+    )
 
 
 def _environment() -> dict[str, Any]:
@@ -139,4 +158,4 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of a run in one step."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ def open_tfds(
 
     Args:
         dataset: A name that `tensorflow_datasets` knows, such as ``"imagenet2012"``.
-        split: The name of a split.
+        split: ``"train"``, ``"validation"`` or any TFDS split expression.
         size: (height, width) that images are cut and resized to.
         num_classes: The number of the dataset's classes.
         data_dir: Where the prepared dataset lies; TFDS' default if ``None``. Nothing is downloaded.
@@ -38,15 +38,21 @@ def open_tfds(
 
     builder = prepared(dataset, data_dir)
     info = builder.info.splits[split]
-    files = tf.constant([str(path) for path in info.filepaths])
+    parts = info.file_instructions  # of a split such as "validation[10:20]", a part of each file
+    files = tf.constant([str(part.filename) for part in parts])
+    bounds = tf.constant([(part.skip, part.take) for part in parts], tf.int64)
     skip = {"image": tfds.decode.SkipDecoding()}
+
+    def read(part: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(files[part]).skip(bounds[part, 0]).take(bounds[part, 1])
 
     def examples(order: tf.Tensor | None) -> tf.data.Dataset:
         # The first so many images are the first files': these then keep their order.
         shuffled = order is not None and limit is None
-        names = tf.random.experimental.stateless_shuffle(files, order) if shuffled else files
-        records = tf.data.Dataset.from_tensor_slices(names).interleave(
-            tf.data.TFRecordDataset, cycle_length=8, block_length=16, num_parallel_calls=2, deterministic=True
+        places = tf.range(len(parts))
+        places = tf.random.experimental.stateless_shuffle(places, order) if shuffled else places
+        records = tf.data.Dataset.from_tensor_slices(places).interleave(
+            read, cycle_length=8, block_length=16, num_parallel_calls=2, deterministic=True
         )
         return records.take(limit) if limit else records
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from .callbacks import EpochCheckpoint, FlipRatio, History, StopWhenDiverged, Te
 from .curves import plot_history
 from .data import Images, as_images, batches, normalised
 from .datasets import load_dataset
-from .distiller import Distiller, teacher_logits
+from .distiller import Distiller, check_classes, teacher_logits
 from .recipe import Recipe, Stage, get_recipe
-from .run_folder import begun, check_folder, read_json, workplace, write_json
+from .run_folder import begin, begun, check_folder, read_json, workplace, write_json
 from .strategies import get_strategy, is_chief, share, synchronise
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
@@ -39,6 +39,7 @@ def train(
     seed: int = 1,
     precision: str = "auto",
     strategy: str = "none",
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
     **settings: Any,
 ) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def train(
         precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``; ``"auto"`` is what a run
             was started with, and for a new one `fast_precision`.
         strategy: ``"none"``, ``"mirrored"`` or ``"multiworker"``, see `get_strategy`.
+        callbacks: More of them, for each stage: they see an epoch's figures, those of the test images included, before
+            its checkpoint is written. They are no part of what tells two runs apart.
         verbose: As in ``fit``.
         **settings: Settings of the recipe to change, such as ``epochs=30``.
 
@@ -72,7 +75,7 @@ def train(
         ValueError: There is no such recipe or setting, a value does not suit, or the folder holds another run or
             the damaged remains of this one.
         FileNotFoundError: The data is missing.
-        DivergedError: The loss became infinite or NaN.
+        DivergedError: The loss or a weight became infinite or NaN.
     """
     if isinstance(recipe, str):
         recipe = get_recipe(recipe, **settings)
@@ -104,7 +107,7 @@ def train(
         "precision": precision,
         "strategy": strategy,
     }
-    environment = check_folder(output, plan, chief)
+    check_folder(output, plan, chief)
     if (output / "record.json").exists():
         return read_json(output / "record.json")
     if verbose and chief:
@@ -113,12 +116,13 @@ def train(
     _check_lengths(recipe, training.count)
     before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
     with workplace(output, chief) as folder, scope:
-        write_json(folder / "run.json", {**plan, "environment": environment})
+        check_folder(output, plan, chief)  # again: until now another process may have begun a run there
+        begin(folder, plan)
         try:
             if precision == "float64":
                 tf.keras.backend.set_floatx("float64")
             tf.keras.mixed_precision.set_global_policy(precision)
-            run = _Run(recipe, folder, training, test, seed, verbose if chief else 0)
+            run = _Run(recipe, folder, training, test, seed, callbacks, verbose if chief else 0)
             model = run.train()
             return run.conclude(model, plan, time.perf_counter() - started)
         finally:
@@ -156,9 +160,16 @@ class _Run:
     """One run of a recipe in its folder."""
 
     def __init__(
-        self, recipe: Recipe, output: Path, training: Images, test: Images, seed: int, verbose: int | str
+        self,
+        recipe: Recipe,
+        output: Path,
+        training: Images,
+        test: Images,
+        seed: int,
+        callbacks: Sequence[tf.keras.callbacks.Callback],
+        verbose: int | str,
     ) -> None:
-        self.recipe, self.output, self.seed, self.verbose = recipe, output, seed, verbose
+        self.recipe, self.output, self.seed, self.callbacks, self.verbose = recipe, output, seed, callbacks, verbose
         self.training, self.test_images = training, test.count
         self.classes = max(training.num_classes, test.num_classes)
         self.shape = training.shape
@@ -201,12 +212,12 @@ class _Run:
         trained, training = model, self._batches(stage, done)
         if stage.teacher is not None:
             teacher = stage.teacher(self.classes, self.shape)
+            check_classes(model, teacher)
             if stage.repeats:
                 training = teacher_logits(teacher, self._batches(stage, 0, 1)).repeat()
             trained = Distiller(model, None if stage.repeats else teacher)
             synchronise(trained)
-        # An object, not "accuracy", which would make variables in the first batch and have all of it traced twice.
-        trained.compile(optimizer, stage.loss, metrics=[tf.keras.metrics.SparseCategoricalAccuracy("accuracy")])
+        trained.compile(optimizer, stage.loss, metrics=self._metrics())
         trained.fit(
             share(training, self.recipe.batch_size),
             epochs=stage.epochs,
@@ -215,15 +226,24 @@ class _Run:
             verbose=self.verbose,
             callbacks=[
                 *stage.callbacks(model),
-                StopWhenDiverged(),
                 FlipRatio(),
                 _Finish(stage, model, self),
                 TestAccuracy(self.test, stage.milestones),
+                StopWhenDiverged(),
+                *self.callbacks,
                 history,
                 checkpoint,
                 tf.keras.callbacks.TensorBoard(str(self.output / "tensorboard" / stage.name), write_graph=False),
             ],
         )
+
+    def _metrics(self) -> list[tf.keras.metrics.Metric]:
+        """Return what is reported besides the loss; the five best classes where there are more than CIFAR-10's ten."""
+        # An object, not "accuracy", which would make variables in the first batch and have all of it traced twice.
+        metrics = [tf.keras.metrics.SparseCategoricalAccuracy("accuracy")]
+        if self.classes > 10:
+            metrics.append(tf.keras.metrics.SparseTopKCategoricalAccuracy(5, "top5"))
+        return metrics
 
     def _batches(self, stage: Stage, first_epoch: int, epochs: int | None = None) -> tf.data.Dataset:
         return self.normalise(
@@ -244,13 +264,15 @@ class _Run:
         if not rows:
             raise ValueError(f"{self.output / 'history.csv'} is missing or empty. Choose another output folder.")
         if not {"val_loss", "val_accuracy"} <= rows[-1].keys():
-            model.compile(loss=self.recipe.stages[-1].loss, metrics=["accuracy"])
+            model.compile(loss=self.recipe.stages[-1].loss, metrics=self._metrics())
             figures = model.evaluate(self.test, verbose=0, return_dict=True)
             rows[-1] |= {f"val_{name}": value for name, value in figures.items()}
         last = rows[-1]
+        top5 = {"top5": 100 * last["val_top5"]} if "val_top5" in last else {}
+        test = {"top1": 100 * last["val_accuracy"], **top5, "loss": last["val_loss"], "images": self.test_images}
         record = {
             **plan,
-            "test": {"top1": 100 * last["val_accuracy"], "loss": last["val_loss"], "images": self.test_images},
+            "test": test,
             "parameters": model.count_params(),
             "training_images": self.training.count,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
@@ -267,12 +289,11 @@ class _Run:
         with replacing(self.output / "model.keras") as temporary:
             # Not compiled: the optimizer's rate has fallen to next to nothing.
             tf.keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
-        test = {"top1": record["test"]["top1"], "dataset": plan["data"]}
         save_packed(
             model,
             self.output / "model.onebit",
             source=f"onebit train {plan['recipe']}",
-            metrics=test,
+            metrics={"top1": test["top1"], **top5, "dataset": plan["data"]},
             preprocessing=self.recipe.preprocessing,
             class_names=class_names(plan["data"]),
         )

@@ -23,18 +23,23 @@ MADE_OF = [
 ]
 
 
+def recipe_of(variant: variants.Variant) -> recipes.Recipe:
+    return recipes.get_recipe(variant.recipe, **variant.settings)
+
+
 def test_every_study_has_its_variants():
     """Every change is used by a variant, and distillation is the first with a teacher."""
     studies = [variant.study for variant in variants.VARIANTS]
     assert [studies.count(study) for study in dict.fromkeys(studies)] == [4, 3, 4, 4]
     assert {variant.change for variant in variants.VARIANTS} - {None} == set(variants.changes())
-    assert [bool(variant.settings.get("teacher")) for variant in variants.VARIANTS].index(True) == 10
+    teachers = [stage.teacher for variant in variants.VARIANTS for stage in recipe_of(variant).stages[:1]]
+    assert [teacher is not None for teacher in teachers].index(True) == 10
 
 
 @pytest.mark.parametrize("number", range(len(MADE_OF)))
 def test_a_variant_differs_in_what_it_is_named_for(number: int):
     variant = variants.VARIANTS[number]
-    recipe = recipes.get_recipe(variant.recipe, **variant.settings)
+    recipe = recipe_of(variant)
     if variant.change:
         recipe = variants.changed(recipe, variant.change)
     model = recipe.stages[-1].build(10, (32, 32, 3))

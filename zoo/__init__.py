@@ -26,6 +26,7 @@ from .reactnet import (
     ReActResNet34,
 )
 from .registry import Entry, entry, list_models, load
+from .resnet34 import ResNet34
 from .samples import Sample, class_names, resized_sample, sample_images
 from .stages import stage_outputs
 from .tflite_converter import convert_to_tflite
@@ -63,6 +64,7 @@ __all__ = [
     "ReActNetC",
     "ReActResNet18",
     "ReActResNet34",
+    "ResNet34",
     "Sample",
     "TFLiteFile",
     "Weights",

@@ -34,9 +34,9 @@ from .resnet import (
     Layout,
     classify,
     convolve,
+    he_normal,
     normalise,
-    official_blocks,
-    official_shortcut,
+    official_blocks_of_two,
     official_stem_and_top,
     real_shortcut,
     stem,
@@ -183,10 +183,10 @@ def IRNetVGGSmall(
     if scaffold.include_top and None in scaffold.inputs.shape[1:]:
         shape = tuple(scaffold.inputs.shape[1:])
         raise ValueError(f"input_shape of IRNetVGGSmall with its top must have a known height and width, not {shape}.")
-    x = convolve(scaffold.inputs, 128, 3, "stem_conv", initializer=_he_normal("fan_out"))
+    x = convolve(scaffold.inputs, 128, 3, "stem_conv", initializer=he_normal("fan_out"))
     x = HardTanh(name="stem_hardtanh")(normalise(x, "stem_bn"))
     for name, channels, pools in _VGG_SMALL:
-        x = _convolve(x, channels, f"{name}_conv", scaffold.arguments, initializer=_he_normal("fan_out"))
+        x = _convolve(x, channels, f"{name}_conv", scaffold.arguments, initializer=he_normal("fan_out"))
         if pools:
             # An odd last row or column falls away, as officially.
             x = tf.keras.layers.MaxPooling2D(2, 2, name=f"{name}_pool")(x)
@@ -239,7 +239,7 @@ def _resnet(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
         x = normalise(x, f"{block.name}_bn2")
         x = tf.keras.layers.Add(name=f"{block.name}_add2")([x, shortcut])
         x = activate(x, f"{block.name}_2")
-    return classify(x, scaffold, name, head, _he_normal("fan_in") if layout is CIFAR_20 else None)
+    return classify(x, scaffold, name, head, he_normal("fan_in") if layout is CIFAR_20 else None)
 
 
 def _shortcut(x: tf.Tensor, block: Block, layout: Layout) -> tf.Tensor:
@@ -271,27 +271,17 @@ def _convolve(
     )
 
 
-def _he_normal(mode: Literal["fan_in", "fan_out"]) -> tf.keras.initializers.Initializer:
-    return tf.keras.initializers.VarianceScaling(2.0, mode, "untruncated_normal")
-
-
 def _start(layout: Layout) -> tf.keras.initializers.Initializer:
     """Return how the official code of a residual network starts its convolutions."""
     if layout is CIFAR_18:
         return torch_uniform()
-    return _he_normal("fan_in" if layout is CIFAR_20 else "fan_out")
+    return he_normal("fan_in" if layout is CIFAR_20 else "fan_out")
 
 
 def _official_names(layout: Layout) -> dict[str, Place]:
-    names = official_stem_and_top("fc" if layout.stem == "imagenet" else "linear") | norm("bn2", "logits_bn")
-    for official, block in official_blocks(layout, convolutions=2):
-        for i in (1, 2):
-            names |= conv(f"{official}.conv{i}.weight", f"{block.name}_conv{i}")
-            names |= norm(f"{official}.bn{i}", f"{block.name}_bn{i}")
-        if block.strides == 2 and layout is not CIFAR_20:
-            shortcut = "downsample" if layout.stem == "imagenet" else "shortcut"
-            names |= official_shortcut(f"{official}.{shortcut}", block, 0)
-    return names
+    top, shortcut = ("fc", "downsample") if layout.stem == "imagenet" else ("linear", "shortcut")
+    blocks = official_blocks_of_two(layout, None if layout is CIFAR_20 else shortcut)
+    return official_stem_and_top(top) | blocks | norm("bn2", "logits_bn")
 
 
 def _official_names_vgg_small() -> dict[str, Place]:

@@ -68,6 +68,18 @@ def official_stem_and_top(top: str) -> dict[str, Place]:
     return conv("conv1.weight", "stem_conv") | norm("bn1", "stem_bn") | dense(top, "logits")
 
 
+def official_blocks_of_two(layout: Layout, shortcut: str | None) -> dict[str, Place]:
+    """Return the places of blocks of two convolutions, and of their convolutional ``shortcut``s if they have any."""
+    names: dict[str, Place] = {}
+    for official, block in official_blocks(layout, convolutions=2):
+        for i in (1, 2):
+            names |= conv(f"{official}.conv{i}.weight", f"{block.name}_conv{i}")
+            names |= norm(f"{official}.bn{i}", f"{block.name}_bn{i}")
+        if block.strides == 2 and shortcut is not None:
+            names |= official_shortcut(f"{official}.{shortcut}", block, 0)
+    return names
+
+
 def official_shortcut(official: str, block: Block, index: int) -> dict[str, Place]:
     """Return the places of a downsampling shortcut's tensors; ``index`` is its convolution's in the official module."""
     name = f"{block.name}_shortcut"
@@ -109,6 +121,11 @@ def convolve(
 def torch_uniform() -> tf.keras.initializers.Initializer:
     """Return how PyTorch starts the kernels of its layers."""
     return tf.keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
+
+def he_normal(mode: Literal["fan_in", "fan_out"]) -> tf.keras.initializers.Initializer:
+    """Return PyTorch's ``kaiming_normal_``, which does not truncate."""
+    return tf.keras.initializers.VarianceScaling(2.0, mode, "untruncated_normal")
 
 
 def small_positive() -> tf.keras.initializers.Initializer:

@@ -96,6 +96,12 @@ def test_tensorflow_datasets_of_one_size_and_of_many(name: str, split: str, tmp_
     for images, labels in batches:
         np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), 20 * (labels % 10), atol=2)
     assert next(open_dataset(name, split=split, data_dir=str(tmp_path)).batches(known.image_shape[:2]))[0].any()
+    whole = np.concatenate([labels for _, labels in batches])
+    for begin, end in ((10, 20), (25, 33)):
+        part = open_dataset(name, split=f"{split}[{begin}:{end}]", data_dir=str(tmp_path))
+        assert part.count == end - begin
+        [(_, labels)] = part.batches(known.image_shape[:2])
+        np.testing.assert_array_equal(labels, whole[begin:end])
     for given, message in (
         ("tset", r"has no split 'tset'; it has"),
         ("tset[:10]", r"has no split 'tset\[:10\]'; it has"),

@@ -124,11 +124,18 @@ def test_in_order_and_limited(form):
         (tf.data.Dataset.range(3), "must be pairs"),
         (tf.data.Dataset.from_tensors((np.zeros((2, 2, 3)), 0.5)), "labels must be integers"),
         (tf.data.Dataset.from_tensors((np.zeros((2, 2, 3)), 1)).take(0), "is empty"),
+        (tf.data.Dataset.from_tensors((np.zeros((2, 2, 3)), -1)), "from 0 on, but one is -1"),
     ],
 )
 def test_data_that_is_none(data, message):
     with pytest.raises(ValueError, match=message):
         as_images(data)
+
+
+def test_a_limit_leaves_the_classes():
+    """Of images sorted by class, the first few are all of one."""
+    limited = as_images((np.zeros((9, 2, 2, 3)), np.repeat([0, 1, 2], 3)), limit=2)
+    assert (limited.count, limited.num_classes) == (2, 3)
 
 
 def test_a_cut_is_the_part_resized():

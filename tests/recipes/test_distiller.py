@@ -138,5 +138,5 @@ def test_a_softmax_within_the_last_layer_is_undone():
 
 
 def test_classes_must_be_the_same():
-    with pytest.raises(ValueError, match="student has 3 classes and the teacher 2"):
+    with pytest.raises(ValueError, match="student has 3 classes and the teacher 2: give a teacher of"):
         Distiller(tiny_network(3, (32, 32, 3)), teacher())

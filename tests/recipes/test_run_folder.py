@@ -39,6 +39,14 @@ def test_a_folder_whose_first_epoch_never_ended_is_free(tmp_path):
     assert record["settings"]["lr"] == 0.05
 
 
+@pytest.mark.parametrize("name", ["lr[0.1]", "what?", "*"])
+def test_a_folder_that_is_a_pattern_is_refused(name, tmp_path):
+    """TensorFlow would not find the checkpoints again."""
+    with pytest.raises(ValueError, match=r"output must be a path without '[*?\[]', .*pattern"):
+        recipes.train(recipe(), tmp_path / name, data=DATA, verbose=0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_without_checkpoints_is_still_a_run(finished, copy):
     """They may have been deleted to save space."""
     shutil.rmtree(copy / "checkpoints")
@@ -114,13 +122,21 @@ def test_a_damaged_list_of_checkpoints_is_named(content, copy):
         recipes.train(recipe(), copy, data=DATA, verbose=0)
 
 
-def test_two_runs_do_not_share_a_folder(finished, copy):
+def test_two_runs_do_not_share_a_folder(finished, copy, tmp_path):
     fcntl = pytest.importorskip("fcntl")
     (copy / "record.json").unlink()
     with (copy / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match="Another process trains in"):
             recipes.train(recipe(), copy, data=DATA, verbose=0)
+        begun = tmp_path / "begun"  # and no epoch has ended there
+        (begun / "tensorboard" / "step1").mkdir(parents=True)
+        shutil.copy(copy / "run.json", begun)
+        with (begun / ".lock").open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(ValueError, match="Another process trains in"):
+                recipes.train(recipe(lr=0.01), begun, data=DATA, verbose=0)
+        assert (begun / "tensorboard" / "step1").exists()
     assert recipes.train(recipe(), copy, data=DATA, verbose=0)["history"] == finished[1]["history"]
 
 

@@ -107,8 +107,56 @@ def test_lengths_are_checked(tmp_path):
         recipes.train(few, tmp_path / "run", data=DATA)
     with pytest.raises(ValueError, match=r"epochs must be at least 1, not 0 \(stage 'step1'\)"):
         recipes.train(recipe(epochs=0), tmp_path / "run", data=DATA)
+    with pytest.raises(ValueError, match="student has 2 classes and the teacher 10: give a teacher"):
+        recipes.train("reactnet", tmp_path / "run", data=DATA, batch_size=32, cache_teacher=True, verbose=0)
     with pytest.raises(ValueError, match=r"'reactnet' is not for this network: .*no argument 'step'"):
         recipes.train("reactnet", tmp_path / "run", data=DATA, model="irnet_resnet20", batch_size=32, verbose=0)
+
+
+def test_a_network_that_is_unknown_is_named_before_anything_is_read():
+    with pytest.raises(ValueError, match=r"no model 'irnet_resnet2'\. Did you mean .*'irnet_resnet20'"):
+        recipes.get_recipe("irnet", model="irnet_resnet2")
+
+
+def test_reactnet_has_a_teacher_or_is_told_that_it_has_none():
+    for dataset, teacher in (("cifar10", "irnet_resnet20_real:cifar10"), ("imagenet2012", "resnet34:imagenet")):
+        recipe = recipes.get_recipe("reactnet", dataset=dataset)
+        assert recipe.settings["teacher"] == teacher and all(stage.teacher for stage in recipe.stages)
+        name, tag = teacher.split(":")
+        assert zoo.get_weights(name, tag).dataset == dataset
+    with pytest.raises(ValueError, match=r"teacher must be given for 'svhn': .*'labels'"):
+        recipes.get_recipe("reactnet", dataset="svhn")
+    labels = recipes.get_recipe("reactnet", dataset="svhn", teacher="labels")
+    assert not any(stage.teacher for stage in labels.stages)
+
+
+class Seen(tf.keras.callbacks.Callback):
+    """Keeps what an epoch's figures are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.names.append(set(logs))
+
+
+def test_callbacks_of_one_s_own_and_the_five_best_of_many_classes(tmp_path):
+    seen, (images, labels) = Seen(), DATA[0]
+    data = (images, np.arange(len(labels)) % 12), (DATA[1][0], np.arange(64) % 12)
+    record = recipes.train(recipe(2, stages=1), tmp_path / "run", data=data, callbacks=[seen], verbose=0)
+    assert [names >= {"loss", "val_accuracy", "top5", "val_top5", "flip_ratio"} for names in seen.names] == [True, True]
+    last = record["history"][-1]
+    assert record["test"]["top5"] == 100 * last["val_top5"] > record["test"]["top1"] == 100 * last["val_accuracy"]
+
+
+def test_weights_that_are_no_numbers_stop_too(tmp_path):
+    """The last batch's: no loss tells of them."""
+    one_batch = DATA[0][0][:32], DATA[0][1][:32]
+    with pytest.raises(DivergedError, match=r"not finite after epoch 1|test images is nan after epoch 1"):
+        recipes.train(recipe(1, lr=1e38, stages=1), tmp_path / "run", data=(one_batch, DATA[1]), verbose=0)
+    assert not (tmp_path / "run" / "record.json").exists()
+    assert not list((tmp_path / "run").rglob("ckpt*"))
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path):

@@ -1,4 +1,4 @@
-"""What the networks of Bi-Real Net, ReActNet, IR-Net and FTBNN count, and where their stages end.
+"""What the networks of Bi-Real Net, ReActNet (with its teacher), IR-Net and FTBNN count, and where their stages end.
 
 What `larq.models.summary` counts: the thresholds of RSign and EDE's two state scalars for each quantizer are 32-bit
 parameters without operations; a batch normalisation is two parameters per channel, as after fusion; multiplications
@@ -61,9 +61,10 @@ ROWS = {
     "ftbnn18_grouped": Row(12_050_728, 10_985_472, 45.1, 1676, 119.0),
     "ftbnn20": Row(271_066, 267_264, 0.4, 40, 0.4),
     "ftbnn20_grouped": Row(541_658, 534_528, 0.8, 80, 0.4),
+    "resnet34": Row(21_797_672, 0, 697.5, 0, 3663.8),
 }
 FAST = {"birealnet18", "irnet_vgg_small"}
-FUNCTIONS = ("BiRealNet", "ReAct", "IRNet", "FTBNN")
+FUNCTIONS = ("BiRealNet", "ReAct", "IRNet", "FTBNN", "ResNet34")
 
 
 def test_every_model_has_a_row():

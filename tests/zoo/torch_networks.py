@@ -163,3 +163,19 @@ def irnet_vgg_small(state, x, training, k, t):
             x = F.max_pool2d(x, 2, 2)
         x = F.hardtanh(net.bn(x, f"bn{index}"))
     return net.linear(x.flatten(1), "fc")
+
+
+def resnet(state, x, training, blocks):
+    """torchvision's ResNets of two-convolution blocks."""
+    net = Net(state, training)
+    x = net.stem(x, True, F.relu)
+    for stage, count in enumerate(blocks, 1):
+        for block in range(count):
+            name = f"layer{stage}.{block}"
+            stride = 2 if stage > 1 and block == 0 else 1
+            shortcut = x
+            if stride == 2:
+                shortcut = net.bn(net.conv(x, f"{name}.downsample.0", 2), f"{name}.downsample.1")
+            y = F.relu(net.bn(net.conv(x, f"{name}.conv1", stride), f"{name}.bn1"))
+            x = F.relu(net.bn(net.conv(y, f"{name}.conv2"), f"{name}.bn2") + shortcut)
+    return net.linear(pooled(x), "fc")

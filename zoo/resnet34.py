@@ -1,0 +1,62 @@
+"""ResNet-34, real-valued: the teacher that ReActNet learns from on ImageNet.
+
+K. He, X. Zhang, S. Ren, J. Sun, *Deep Residual Learning for Image Recognition*, CVPR 2016, arXiv 1512.03385, in the
+form of `torchvision.models.resnet34`, whose weights the authors of ReActNet distil. Nothing in it is 1-bit.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from typing_extensions import Unpack
+
+from .architecture import architecture
+from .official import OFFICIAL, OfficialCode, Place
+from .options import ModelOptions
+from .registry import IMAGENET, Paper, register
+from .resnet import (
+    IMAGENET_34,
+    classify,
+    convolve,
+    he_normal,
+    normalise,
+    official_blocks_of_two,
+    official_stem_and_top,
+    real_shortcut,
+    stem,
+)
+from .scaffold import Scaffold
+
+PAPER = Paper(
+    "Deep Residual Learning for Image Recognition", "K. He, X. Zhang, S. Ren, J. Sun", "CVPR 2016", "1512.03385"
+)
+
+
+@register("resnet34", PAPER, note="Real-valued: ReActNet's teacher, not a network of the five papers.")
+@architecture(IMAGENET)
+def ResNet34(scaffold: Scaffold, **options: Unpack[ModelOptions]) -> tf.keras.Model:
+    """ResNet-34 for ImageNet: four stages of 3, 4, 6 and 3 blocks of two 3x3 convolutions, 64 to 512 channels.
+
+    Downsampling is a 1x1 convolution of stride 2 and a batch normalisation.
+    """
+    start = he_normal("fan_out")
+    x = stem(scaffold.inputs, IMAGENET_34, activate=_relu, initializer=start)
+    for block in IMAGENET_34.walk(convolutions=2):
+        shortcut = x
+        if block.channels != x.shape[-1]:
+            shortcut = real_shortcut(x, block, pool=False, initializer=start)
+        x = convolve(x, block.channels, 3, f"{block.name}_conv1", block.strides, start)
+        x = _relu(normalise(x, f"{block.name}_bn1"), f"{block.name}_1")
+        x = normalise(convolve(x, block.channels, 3, f"{block.name}_conv2", 1, start), f"{block.name}_bn2")
+        x = _relu(tf.keras.layers.Add(name=f"{block.name}_add")([x, shortcut]), f"{block.name}_2")
+    return classify(x, scaffold, "resnet34")
+
+
+def _relu(x: tf.Tensor, layer: str) -> tf.Tensor:
+    return tf.keras.layers.ReLU(name=f"{layer}_relu")(x)
+
+
+def _torchvision_names() -> dict[str, Place]:
+    return official_stem_and_top("fc") | official_blocks_of_two(IMAGENET_34, "downsample")
+
+
+OFFICIAL["ResNet34"] = OfficialCode(_torchvision_names)
