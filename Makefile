@@ -18,7 +18,7 @@ SUITABLE := -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info
 help:
 	@echo "make demo       a pretrained 1-bit network: summary, evaluation, fine-tuning, a picture (offline, under 3 minutes)"
 	@echo "make test       the tests"
-	@echo "make check      what continuous integration runs: lint, types, test-slow, test"
+	@echo "make check      lint, types, test-slow, test; after make convert, what continuous integration runs"
 	@echo "make convert    add PyTorch, which reads the papers' official checkpoints"
 	@echo "make dist       the sdist and the wheel, in dist/"
 	@echo "make clean      remove whatever these commands made, .venv included"

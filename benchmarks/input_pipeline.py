@@ -29,7 +29,7 @@ from onebit.recipes.tfds import cut, load_arrays
 
 ROUNDS = 3
 
-# Recipe, its settings, and the model's input.
+# A recipe and its settings.
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("irnet", {}),
     ("mcdonnell", {"width": 1.0}),

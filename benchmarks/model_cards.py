@@ -65,9 +65,10 @@ def _load(row: zoo.Weights) -> str:
         if row.shipped
         else "The file is downloaded once, checked and cached."
         if row.url
-        else f"Download [`{row.file}`]({row.page}) and give its path as `weights`; "
-        'reading it needs PyTorch, `pip install ".[convert]"`.'
+        else f"Download [`{row.file}`]({row.page}) and give its path as `weights`."
     )
+    if ".pth" in row.file:
+        where += ' Reading it needs PyTorch, `pip install ".[convert]"`.'
     weights = row.file if row.page and not row.url else row.tag
     return (
         f"{where}\n\n```python\nfrom onebit import zoo\n\n"

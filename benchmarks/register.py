@@ -59,7 +59,7 @@ def row(
         "metrics": {
             "top1": round(figures.top1, 2),
             "top5": figures.top5 and round(figures.top5, 2),
-            "split": "test",
+            "split": recipes.DATASETS[record["data"]].test,
             "images": figures.images,
             "command": measure,
         },
@@ -82,9 +82,11 @@ def main() -> None:
     record = json.loads((options.run / "record.json").read_text(encoding="utf-8"))
     if record["limit"] is not None:
         parser.error(f"{options.run} is a trial on {record['limit']} images.")
+    if record["data"] not in recipes.DATASETS:
+        parser.error(f"{options.run} was trained on images that only who gave them can measure it on.")
     packed = options.run / "model.onebit"
     model = zoo.load(options.model, weights=str(packed))
-    dataset = open_dataset(record["data"], split="test", data_dir=options.data_dir)
+    dataset = open_dataset(record["data"], data_dir=options.data_dir)
     preprocessing = recipes.get_recipe(record["recipe"], **record["settings"]).preprocessing
     *size, channels = model.input_shape[1:]
     batches = dataset.batches(tuple(size), preprocessing=preprocessing, batch_size=250, channels=channels)

@@ -150,7 +150,8 @@ _ABLATIONS = """# What each idea brings
 Comparisons from three of the papers, on CIFAR-10: IR-Net's Libra-PB and EDE, and EDE beside Bi-Real Net's ApproxSign as
 the activations' gradient; ReActNet's RSign, RPReLU and distillation; FTBNN's non-linearities. Not compared here:
 McDonnell's 1-bit and 32-bit weights, and his fixed and learned scales of batch normalisation; Bi-Real Net's shortcuts
-and magnitude-aware gradient; FTBNN with Bi-Real and ReAct networks under one recipe; ReActNet without non-linearity.
+and magnitude-aware gradient; FTBNN's order, shortcuts and groups, and FTBNN with Bi-Real and ReAct networks under one
+recipe; ReActNet without non-linearity.
 
 All have one short schedule (`epochs` of each stage; ReActNet's recipe has two) and everything else as in the recipe,
 except for batches of 128. Accuracy is the last epoch's, on the 10,000 test images. The papers train for dozens to

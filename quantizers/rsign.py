@@ -9,7 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 from .approx_sign import tent
-from .base import INPUT, BinaryQuantizer, ChannelParameters, sum_to_channels
+from .base import INPUT, BinaryQuantizer, ChannelParameters, get_initializer, sum_to_channels
 from .fused import fused
 from .sign import sign
 
@@ -38,8 +38,8 @@ class RSign(ChannelParameters, BinaryQuantizer):
 
     Args:
         axis: The channel axis of the input; not the batch axis, 0.
-        alpha_initializer, alpha_regularizer, alpha_constraint: For the threshold, a Keras object or name. The default
-            start is 0.
+        alpha_initializer, alpha_regularizer, alpha_constraint: For the threshold, a Keras object or name, the first
+            also a number. The default start is 0.
 
     Raises:
         ValueError: When a layer calls it: it is not the layer's `input_quantizer`, `axis` is not a channel axis of the
@@ -60,7 +60,7 @@ class RSign(ChannelParameters, BinaryQuantizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(axis=axis, **kwargs)
-        self.alpha_initializer = tf.keras.initializers.get(alpha_initializer)
+        self.alpha_initializer = get_initializer(alpha_initializer)
         self.alpha_regularizer = tf.keras.regularizers.get(alpha_regularizer)
         self.alpha_constraint = tf.keras.constraints.get(alpha_constraint)
 

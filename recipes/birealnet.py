@@ -5,11 +5,11 @@ Advanced Training Algorithm*, ECCV 2018, arXiv 1808.00278; official code: `liuze
 
     onebit train birealnet --data-dir DATA --output RUN --set model=birealnet20
 
-trains the CIFAR form with the paper's settings: the authors published ImageNet results alone. Theirs is
+trains the CIFAR form with the settings of the PyTorch code: the authors published ImageNet results alone. Theirs is
 
     onebit train birealnet --data-dir DATA --output RUN --set model=birealnet18 --set dataset=imagenet2012
 
-| what | paper, Caffe code | PyTorch code |
+| what | paper, README of the Caffe code | PyTorch code |
 |---|---|---|
 | recipe | ``birealnet_staged`` | ``birealnet`` |
 | stages | ReLU, leaky clip, clip, binary, ±1 weights | binary |
@@ -19,10 +19,14 @@ trains the CIFAR form with the paper's settings: the authors published ImageNet 
 | label smoothing | none | 0.1 |
 | gradient of binary weights | with their scale (paper); as it is (Caffe) | clipped (`ScaledSign`), as here in both |
 
+Partial batches are dropped here; the PyTorch code trains on them.
+
 ``birealnet_staged`` trains the zoo's networks, which are the PyTorch code's, and so differs from the Caffe code in
 
 | what | Caffe code | here |
 |---|---|---|
+| schedule, 18 layers | solver: drops after 10 and 14 of 18 epochs | the README's: 10 and 15 of 20 |
+| schedule, 34 layers | solver: rate 0.01, drops after 16 and 24 of 32 | the README's: rate 0.08, 20 and 30 of 40 |
 | initial weights | He normal (``msra``), classifier Xavier | stem, shortcuts, classifier: PyTorch's uniform |
 | rate of the classifier's bias | twice that of everything else | the same |
 | downsampling shortcuts | 1x1 convolution with bias, no batch normalisation | without bias, batch normalisation |
@@ -57,10 +61,10 @@ class Official(NamedTuple):
     lr: float
 
 
-PYTORCH, CAFFE = Official(256, 512, 1e-3), Official(20, 128, 0.01)
+PYTORCH, README = Official(256, 512, 1e-3), Official(20, 128, 0.01)
 PYTORCH_OTHERS = {"birealnet50": Official(256, 256, 5e-4)}
-CAFFE_OTHERS = {"birealnet34": Official(40, 1024, 0.08)}
-"""The PyTorch code's choices and those of the paper and the Caffe code: for 18 layers, and for other networks."""
+README_OTHERS = {"birealnet34": Official(40, 1024, 0.08)}
+"""The PyTorch code's choices and those of the README of the Caffe code: for 18 layers, and for other networks."""
 
 
 @register
@@ -142,7 +146,7 @@ def birealnet_staged(
         momentum: SGD momentum, without Nesterov.
         pretraining_weight_decay: L2 on the kernels in the real-valued stages.
     """
-    official = CAFFE_OTHERS.get(model, CAFFE)
+    official = README_OTHERS.get(model, README)
     binary, batch = resolved(epochs, official.epochs), resolved(batch_size, official.batch_size)
     rate = resolved(lr, official.lr)
     pretraining = resolved(pretraining_epochs, binary)

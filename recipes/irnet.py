@@ -16,6 +16,8 @@ is ResNet-18 on ImageNet (58.1 %), by the published configuration: its trainer w
 | T_min of EDE, ResNet-20 1w1a | 1e-1 | 1e-3 | ``t_min=1e-3`` |
 | T_min of EDE, 1w32a and VGG-Small | 1e-1 | 1e-1 | ``t_min=1e-1`` for them |
 | test images scored | all | 9,984 (the last batch is dropped) | all |
+| epoch that is reported | - | the best on the test images | the last |
+| statistics of normalisations, ImageNet | - | each GPU's own 64 images | the whole batch's |
 | VGG-Small | - | 300 epochs, rate 0.007 | ``epochs=300 lr=0.007`` for it |
 | ResNet-18 for CIFAR | those of `kuangliu/pytorch-cifar` | no trainer | ``epochs=200 weight_decay=5e-4`` for it |
 | a new rate, with momentum | - | for the whole velocity (PyTorch) | for new gradients: Keras' velocity holds the rate |

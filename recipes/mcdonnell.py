@@ -27,7 +27,7 @@ the multi-crop test of ImageNet (our figures are of the central crop), and the p
 |---|---|---|
 | schedule | one cycle of 300 epochs, 0.1 to 1e-5 | one cycle of ``epochs``, ``lr_min=1e-5`` |
 | temperature of the logits | 40 for CIFAR-10, 25 for CIFAR-100 | ``temperature``; 40 for all others |
-| pixels | training 0 to 1, test 0 to 255 | 0 to 255 |
+| pixels | training 0 to 1, test 0 to 255 (the 96.52 and 78.41 % that they report) | 0 to 255 |
 """
 
 from __future__ import annotations

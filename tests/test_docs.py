@@ -1,16 +1,19 @@
-"""The guides' code runs as it stands."""
+"""The guides: their links lead somewhere, their commands are understood, and most of their code runs."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import larq
 import numpy as np
 import pytest
 from PIL import Image
 
-from onebit import zoo
+from onebit import recipes, zoo
+from onebit.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "wide_resnet_20_2"
@@ -31,6 +34,43 @@ def test_documents_have_no_dead_links_and_no_broken_code(document: str):
         assert target.startswith("https://") or (path.parent / target).exists(), target
     for block in code(document):
         compile(block, document, "exec")
+
+
+def commands() -> list[str]:
+    """Return the lines of all documents that call ``onebit``."""
+    text = "\n".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
+    return sorted(set(re.findall(r"^ *(onebit .*)$", text, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_are_understood(line: str):
+    """Their arguments and options, and a recipe's settings. Files need not be there."""
+    name, *words = shlex.split(line, comments=True)[1:]
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            parameter.type.exists = False
+    given = command.make_context(name, words).params
+    if name == "train":
+        settings = dict(word.split("=", 1) for word in given["settings"])
+        recipes.get_recipe(given["recipe"], **settings)
+
+
+@pytest.mark.slow
+def test_the_readme_s_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In its order, but for the weights that would be fetched."""
+    pytest.importorskip("larq_compute_engine")
+    monkeypatch.chdir(tmp_path)
+    sample = zoo.sample_images()
+    variables = {"images": sample.images[::125].astype("float32"), "labels": np.arange(8) % 2}
+    for block in code("README.md"):
+        if "CIFAR10_allparams" not in block:
+            exec(block, variables)
+    assert variables["probabilities"].shape == (1000, 10)
+    assert variables["model"].output_shape == (None, 2)
+    assert variables["result"].binary_layers == variables["result"].binary_operations == 18
+    assert {path.name for path in tmp_path.iterdir()} == {"animals.onebit", "birealnet20.tflite"}
 
 
 def test_quantizers_in_a_network_of_one_s_own():

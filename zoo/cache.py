@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from .files import replacing
@@ -51,6 +54,22 @@ def fetch(url: str, filename: str, sha256: str, size: int | None) -> Path:
     with replacing(path) as temporary:  # pooch lets nobody else read the file
         shutil.copyfile(path, temporary)
     return path
+
+
+@contextlib.contextmanager
+def keras_fetching(what: str) -> Iterator[None]:
+    """Let Keras fetch what it keeps in a cache of its own, and say so on stderr: stdout is for results.
+
+    Raises:
+        ConnectionError: It cannot be fetched.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except Exception as error:
+        if str(error).startswith("URL fetch failure"):  # Keras has no class for it
+            raise ConnectionError(f"{what} cannot be fetched: {error}") from error
+        raise
 
 
 def verify(path: Path, sha256: str, size: int | None, remedy: str) -> None:

@@ -33,6 +33,11 @@ class Counts:
     binary_macs: int
     float_macs: int
 
+    @property
+    def ops(self) -> float:
+        """The cost by which the papers compare networks: real multiply-accumulates, and 1/64 of the 1-bit ones."""
+        return self.float_macs + self.binary_macs / 64
+
 
 def count(model: tf.keras.Model) -> Counts:
     """Count a model's parameters, memory and multiply-accumulates at the input shape it was built for.

@@ -23,7 +23,8 @@ class Agreement(NamedTuple):
         max_difference, mean_difference: Largest and mean absolute difference of the outputs.
         median_difference: The median image's largest difference. Where it is a rounding error and the maximum is not,
             a few images have a value so near a threshold that rounding decides its sign.
-        same_class: Share of the images whose largest output is the same, in percent.
+        same_class: Share of the images whose largest output is the same, in percent. Of a model of one output: which
+            is on the same side of 0.5 where Keras' are all from 0 to 1, otherwise of 0.
     """
 
     images: int
@@ -46,10 +47,15 @@ def compare(
         predict: Runs the file on one image, (1, height, width, channels).
         images: What to compare on, preprocessed, (n, height, width, channels).
         progress: Called with the number of images after each one.
+
+    Raises:
+        ValueError: Keras' own outputs are not all finite: there is nothing to compare with.
     """
     # Called directly: `predict` would first spend seconds on building a graph.
     batches = (images[start : start + 32] for start in range(0, len(images), 32))
     expected = np.concatenate([np.asarray(model(batch, training=False)) for batch in batches]).reshape(len(images), -1)
+    if not np.isfinite(expected).all():
+        raise ValueError(f"The model {model.name!r} returns NaN or infinity for some of the {len(images)} images.")
     actual = np.empty_like(expected)
     for index in range(len(images)):
         actual[index] = predict(images[index : index + 1]).reshape(-1)
@@ -61,8 +67,16 @@ def compare(
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         median_difference=float(np.median(difference.max(axis=1))),
-        same_class=float(100 * (actual.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        same_class=float(100 * (_decided(actual, expected) == _decided(expected, expected)).mean()),
     )
+
+
+def _decided(outputs: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return which class each image has by its outputs, (n, classes) or (n, 1)."""
+    if expected.shape[1] > 1:
+        return outputs.argmax(axis=1)
+    probabilities = expected.min() >= 0 and expected.max() <= 1
+    return outputs[:, 0] > (0.5 if probabilities else 0.0)
 
 
 def binary_layers(model: tf.keras.Model) -> list[tf.keras.layers.Layer]:

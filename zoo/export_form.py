@@ -79,6 +79,11 @@ def _check(model: tf.keras.Model) -> None:
         raise ValueError(
             f"model must be a functional or sequential Keras model that is built, not {type(model).__name__}."
         )
+    if nested := [layer.name for layer in model.layers if isinstance(layer, tf.keras.Model)]:
+        raise ValueError(
+            f"model must not have models among its layers, as {nested[0]!r} is. Chain their layers instead: "
+            "tf.keras.Model(body.input, classifier(body.output)) in place of tf.keras.Sequential([body, classifier])."
+        )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(f"model must have one input and one output, not {len(model.inputs)} and {len(model.outputs)}.")
     shape = model.inputs[0].shape[1:]

@@ -87,7 +87,5 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
         check_implied(info.function, info.arguments, checkpoint.arguments)
     checkpoint.load_into(model)
     if info and checkpoint.preprocessing is not None:
-        record_model(
-            model,
-            dataclasses.replace(info, preprocessing=checkpoint.preprocessing, class_names=checkpoint.class_names),
-        )
+        names = checkpoint.class_names if info.arguments["include_top"] else None
+        record_model(model, dataclasses.replace(info, preprocessing=checkpoint.preprocessing, class_names=names))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import tensorflow as tf
 
+from .arguments import to_python
+
 if TYPE_CHECKING:
     import PIL.Image
 
@@ -43,9 +45,15 @@ class Preprocessing:
         return (wide - mean) / std
 
     def constants(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and deviation of each channel; grey has the averages of the three colours'."""
+        """Return mean and deviation of each channel; grey has the averages of the three colours'.
+
+        Raises:
+            ValueError: There are neither 3 channels nor 1.
+        """
         if channels == 1:
             return (float(np.mean(self.mean)),), (float(np.mean(self.std)),)
+        if channels != 3:
+            raise ValueError(f"images must have 3 channels, or 1 in grey, as their last axis, not {channels}.")
         return self.mean, self.std
 
     def crop_for(self, size: tuple[int, int]) -> float:
@@ -63,7 +71,8 @@ PREPROCESSING = {
 """By the name that a row of registered weights gives.
 
 - ``"raw"``: pixels as they are, 0 to 255.
-- ``"cifar"``: mean and deviation of CIFAR-10's training images, as in most PyTorch code.
+- ``"cifar"``: the constants for CIFAR-10 of much PyTorch code: the mean of the training images, and the mean of the
+  deviations within each image (the deviation of all pixels is a fifth larger).
 - ``"imagenet"``: torchvision's constants for ImageNet.
 - ``"caffe"``: the mean colour of ImageNet, as in the Caffe code of Bi-Real Net.
 - ``"symmetric"``: from -1 to 1, as larq-zoo's models.
@@ -113,6 +122,7 @@ def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
 
 def check_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return the (height, width) to bring images to, or raise `ValueError`: a file may ask for any."""
+    size = to_python(tuple(size))
     if not all(isinstance(n, int) and 1 <= n <= LARGEST for n in size):
         raise ValueError(f"Images are brought to 1 to {LARGEST} pixels of height and width, not {tuple(size)}.")
     return size
@@ -129,7 +139,8 @@ def read_images(
     Args:
         paths: The files.
         size: (height, width) of the result, each 1 to 4096 pixels.
-        crop: Share of the largest central rectangle of that aspect ratio to keep.
+        crop: How much of the height and width of the largest central rectangle of that aspect ratio to keep: above 0,
+            at most 1.
         channels: 3, in colour, or 1, in grey.
 
     Returns:
@@ -137,10 +148,14 @@ def read_images(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A file is not an image, or is damaged; or the size or the channels are out of their range.
+        ValueError: A file is not an image, or is damaged; or another argument is out of its range.
     """
     from PIL import Image, ImageOps
 
+    if isinstance(paths, str | os.PathLike):
+        raise ValueError(f"paths must be a list of files, not one: [{os.fspath(paths)!r}].")
+    if not 0 < crop <= 1:
+        raise ValueError(f"crop must be above 0 and at most 1, not {crop!r}.")
     height, width = check_size(size)
     images = []
     for path in paths:
@@ -153,6 +168,7 @@ def read_images(
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
         scale = crop * min(image.width / width, image.height / height)
         left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-        box = (left, top, left + scale * width, top + scale * height)
+        # Rounding may put the box a little outside the image, which Pillow refuses.
+        box = (max(left, 0), max(top, 0), min(image.width - left, image.width), min(image.height - top, image.height))
         images.append(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box)))
     return with_channels(np.stack(images) if images else np.zeros((0, height, width, 3), np.uint8), channels)

@@ -61,6 +61,7 @@ PAPER = Paper(
         "irnet_resnet34_1w32a": 70.4,
     },
 )
+_NORMAL = "The paper's text has this structure, too; its code for 1 bit has a shortcut around each convolution instead."
 ActivationBits = Literal[1, 32]
 Structure = Literal["bireal", "normal"]
 
@@ -70,7 +71,7 @@ def _default_structure(arguments: Mapping[str, Any]) -> dict[str, Structure]:
 
 
 @register("irnet_resnet20", PAPER, activation_bits=1, structure="bireal")
-@register("irnet_resnet20_normal", PAPER, activation_bits=1, structure="normal")
+@register("irnet_resnet20_normal", PAPER, note=_NORMAL, activation_bits=1, structure="normal")
 @register("irnet_resnet20_1w32a", PAPER, activation_bits=32, structure="normal")
 @register("irnet_resnet20_real", PAPER, activation_bits=32, structure="normal", quantized=False)
 @architecture(CIFAR, dependent=_default_structure)

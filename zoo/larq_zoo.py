@@ -7,22 +7,22 @@ weights. They are listed apart, by ``zoo.list_models("larq/*")``; their function
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-import sys
 from collections.abc import Callable
 from typing import Any, cast
 
 import tensorflow as tf
 
-from .arguments import check_data_format, check_num_classes, is_input, to_python
+from .arguments import check_choice, check_data_format, is_input, to_python
 from .budget import building, limit
+from .cache import keras_fetching
 from .formats import open_checkpoint
 from .larq_zoo_file import PREPROCESSING
 from .model_info import ModelInfo, record_model
 from .naming import TOP, assign, named_variables
 from .registry import IMAGENET, Paper, register
+from .scaffold import has_new_top, report_new_top, resolve_classes, resolve_input
 
 _TASK = IMAGENET._replace(preprocessing=PREPROCESSING)
 _MODELS = {
@@ -54,41 +54,44 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     ) -> tf.keras.Model:
         import larq_zoo
 
-        num_classes, input_shape = to_python(num_classes), to_python(input_shape)
-        if num_classes is not None:
-            check_num_classes(num_classes)
-        checkpoint = open_checkpoint(weights, name) if weights is not None and os.path.isfile(weights) else None
-        if checkpoint is None and weights not in (None, "imagenet"):
+        make = functools.partial(_make, getattr(getattr(larq_zoo, module), function))
+        is_path = isinstance(weights, os.PathLike) or (isinstance(weights, str) and os.path.isfile(weights))
+        if not is_path and weights not in (None, "imagenet"):
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
-        implied = (checkpoint.num_classes, checkpoint.input_shape) if checkpoint else (None, None)
-        classes = num_classes or implied[0] or _TASK.classes
-        shape = input_shape or (input_tensor.shape[1:] if input_tensor is not None else implied[1]) or _TASK.input_shape
-        if checkpoint is not None:
-            fits = checkpoint.has_top and implied[0] in (None, classes)
-        else:
-            fits = weights is None or classes == _TASK.classes
-        new_top = include_top and not fits
+        checkpoint = open_checkpoint(cast(Any, weights), name) if is_path else None
+        check_choice("include_top", include_top, (True, False))
+        classes = resolve_classes(to_python(num_classes), include_top, _TASK, checkpoint)
+        inputs = resolve_input(name, input_tensor, to_python(input_shape), _TASK, checkpoint)
+        shape = tuple(inputs.shape[1:])
+        published = weights == "imagenet" and not is_path
+        new_top = has_new_top(checkpoint, include_top, classes) or (
+            published and include_top and classes != _TASK.classes
+        )
         check_data_format()
         with building():
             if checkpoint is not None and not new_top:
                 limit(checkpoint)
-            make = functools.partial(_make, getattr(getattr(larq_zoo, module), function), input_shape=tuple(shape))
-            theirs = weights if checkpoint is None and not new_top else None
-            network = make(weights=theirs, include_top=include_top, num_classes=classes)
-        model = _with_lasting_names(network, name, include_top)
+            theirs = "imagenet" if published and not new_top else None
+            network = make(weights=theirs, include_top=include_top, num_classes=classes, input_shape=shape)
+        model = _with_lasting_names(network, name, _body_layers(make.args[0]) if include_top else None)
         if checkpoint is not None:
+            if new_top:
+                report_new_top(checkpoint.source, checkpoint.num_classes, model.name, classes)
             checkpoint.load_into(model, new_top=new_top)
         elif new_top:
-            body = _with_lasting_names(make(weights=weights, include_top=False), name, False)
+            report_new_top(f"larq-zoo's {function}", _TASK.classes, model.name, classes)
+            body = _with_lasting_names(make(weights="imagenet", include_top=False, input_shape=shape), name, None)
             values = {name: variable.numpy() for name, variable in named_variables(body).items()}
             assign(model, values, f"larq-zoo's {function}", new_top=True)
         if input_tensor is not None:
-            inputs = tf.keras.utils.get_source_inputs(input_tensor)
-            model = tf.keras.Model(inputs, model.call(input_tensor), name=model.name)
+            sources = tf.keras.utils.get_source_inputs(input_tensor)
+            model = tf.keras.Model(sources, model.call(input_tensor), name=model.name)
         if not is_input(input_tensor):
             return model
-        arguments = {"input_shape": tuple(shape), "num_classes": classes, "include_top": include_top}
-        return record_model(model, ModelInfo(name, arguments, PREPROCESSING))
+        arguments = {"input_shape": shape, "num_classes": classes, "include_top": include_top}
+        expected = (checkpoint and checkpoint.preprocessing) or PREPROCESSING
+        names = checkpoint.class_names if checkpoint and include_top and not new_top else None
+        return record_model(model, ModelInfo(name, arguments, expected, names))
 
     build.__name__ = build.__qualname__ = name
     cast(Any, build).task = _TASK
@@ -97,29 +100,29 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
 
 
 def _make(function: Callable[..., tf.keras.Model], **arguments: Any) -> tf.keras.Model:
-    """Call one of larq-zoo's functions, which may fetch weights: Keras says so on stdout, which is for results here.
+    """Call one of larq-zoo's functions, which may fetch weights.
 
     Raises:
         ConnectionError: The weights cannot be fetched.
     """
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            return function(**arguments)
-    except Exception as error:
-        if str(error).startswith("URL fetch failure"):  # Keras has no class for it
-            raise ConnectionError(f"The weights of {function.__name__} cannot be fetched: {error}") from error
-        raise
+    with keras_fetching(f"The weights of {function.__name__}"):
+        return function(**arguments)
 
 
-def _with_lasting_names(model: tf.keras.Model, name: str, has_top: bool) -> tf.keras.Model:
+@functools.cache
+def _body_layers(function: Callable[..., tf.keras.Model]) -> int:
+    """Return how many layers a network has before its classifier: as many as without."""
+    return len(function(weights=None, include_top=False, input_shape=_TASK.input_shape).layers)
+
+
+def _with_lasting_names(model: tf.keras.Model, name: str, body: int | None) -> tf.keras.Model:
     """Return the model with layers that are numbered from 0, kind by kind, and not by what the session made before.
 
-    Files of weights name variables after their layers. Those of the classifier, from the last dense layer on, begin as
-    they do in all models of this zoo.
+    Files of weights name variables after their layers. Those of the classifier, behind the first ``body`` layers if
+    there is one, begin as they do in all models of this zoo.
     """
     count: dict[str, int] = {}
-    dense = [place for place, layer in enumerate(model.layers) if isinstance(layer, tf.keras.layers.Dense)]
-    top = {layer.name for layer in model.layers[dense[-1] :]} if has_top and dense else set()
+    top = {layer.name for layer in model.layers[body:]} if body is not None else set()
 
     def renamed(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
         kind = f"{TOP}_{type(layer).__name__.lower()}" if layer.name in top else type(layer).__name__.lower()

@@ -57,7 +57,7 @@ def named_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
     nested models have the nested model's name in front.
 
     Raises:
-        ValueError: Two variables of one layer have the same name.
+        ValueError: Two variables of one layer have the same name, or one belongs to no layer.
     """
     names: dict[str, tf.Variable] = {}
     for prefix, layer in _layers(model):
@@ -66,6 +66,11 @@ def named_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
             if name in names:
                 raise ValueError(f"The model {model.name!r} has two variables that would both be called {name!r}.")
             names[name] = variable
+    named = {id(variable) for variable in names.values()}
+    if left := [variable.name for variable in model.weights if id(variable) not in named]:
+        raise ValueError(
+            f"The model {model.name!r} has variables that belong to none of its layers: {', '.join(left[:8])}."
+        )
     return names
 
 

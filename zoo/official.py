@@ -60,18 +60,6 @@ class Place:
         value = value.reshape(channels)
         return -value if self.kind == "negated" else value
 
-    def from_keras(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the official tensor of ``shape`` that our variable's ``value`` holds; the inverse of `to_keras`."""
-        value = np.split(value, self.parts, axis=-1)[self.part]
-        if self.kind == "conv":
-            value = value.transpose(3, 2, 0, 1)
-        elif self.kind == "dense":
-            if self.flattened:
-                channels, height, width = self.flattened
-                value = value.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(value.shape)
-            value = value.T
-        return (-value if self.kind == "negated" else value).reshape(shape)
-
 
 class OfficialCode(NamedTuple):
     """The state dicts of an architecture's official code.

@@ -110,10 +110,12 @@ def save_packed(
         "class_names": list(map(str, names)) if names else None,
     }
     try:
-        metadata = {"onebit": json.dumps(header, allow_nan=False)}
+        json.dumps(metrics, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metrics must be what JSON can hold: {error}") from error
     try:
+        # An activation without a name becomes what the check refuses.
+        metadata = {"onebit": json.dumps(header, default=lambda value: {"object": repr(value)})}
         check_fields(json.loads(metadata["onebit"]))
     except ValueError as error:
         raise ValueError(f"{model.name} cannot be packed: {error}") from error

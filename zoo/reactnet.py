@@ -57,7 +57,7 @@ PAPER = Paper(
         "react_resnet18": 65.9,
     },
 )
-_DESCRIBED = "After the paper's text: its code for this network is not published."
+_DESCRIBED = "No official code: groups are as summaries of the paper have them; what the real convolutions see is ours."
 Step = Literal[1, 2]
 DownsampleInput = Literal["real", "sign"]
 
@@ -114,8 +114,10 @@ def ReActNetB(
 ) -> tf.keras.Model:
     """`ReActNetA` with real-valued 1x1 convolutions, of 4 groups, where the channels double.
 
-    There is no official code of B and C. The groups are what gives the paper's count of operations. *Our choices*:
-    these convolutions see real-valued activations, and each is one convolution of twice the filters, as in `ReActNetA`.
+    There is no official code of B and C. The groups are those of published summaries of the paper, and give its counts
+    of real and of 1-bit operations as they are remembered (0.44e8 and 4.69e9, hence 1.17e8 OPs; the OPs remembered,
+    1.63e8, do not follow from them). *Our choices*: these convolutions see real-valued activations, and each is one
+    convolution of twice the filters, as in `ReActNetA`.
 
     Args:
         downsample_input: What the real-valued 1x1 convolutions see: ``"real"`` (default) activations, or their

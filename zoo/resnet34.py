@@ -38,15 +38,15 @@ def ResNet34(scaffold: Scaffold, **options: Unpack[ModelOptions]) -> tf.keras.Mo
 
     Downsampling is a 1x1 convolution of stride 2 and a batch normalisation.
     """
-    start = he_normal("fan_out")
-    x = stem(scaffold.inputs, IMAGENET_34, activate=_relu, initializer=start)
+    x = stem(scaffold.inputs, IMAGENET_34, activate=_relu, initializer=he_normal("fan_out"))
     for block in IMAGENET_34.walk(convolutions=2):
         shortcut = x
         if block.channels != x.shape[-1]:
-            shortcut = real_shortcut(x, block, pool=False, initializer=start)
-        x = convolve(x, block.channels, 3, f"{block.name}_conv1", block.strides, start)
+            shortcut = real_shortcut(x, block, pool=False, initializer=he_normal("fan_out"))
+        x = convolve(x, block.channels, 3, f"{block.name}_conv1", block.strides, he_normal("fan_out"))
         x = _relu(normalise(x, f"{block.name}_bn1"), f"{block.name}_1")
-        x = normalise(convolve(x, block.channels, 3, f"{block.name}_conv2", 1, start), f"{block.name}_bn2")
+        x = convolve(x, block.channels, 3, f"{block.name}_conv2", initializer=he_normal("fan_out"))
+        x = normalise(x, f"{block.name}_bn2")
         x = _relu(tf.keras.layers.Add(name=f"{block.name}_add")([x, shortcut]), f"{block.name}_2")
     return classify(x, scaffold, "resnet34")
 

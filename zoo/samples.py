@@ -33,7 +33,7 @@ def sample_images() -> Sample:
     ``zoo/data/cifar10_sample.md``.
     """
     with np.load(DATA / "cifar10_sample.npz", allow_pickle=False) as file:
-        return Sample(file["images"], file["labels"].astype(np.int64), class_names("cifar10") or ())
+        return Sample(file["images"], file["labels"].astype(np.int64), _names()["cifar10"])
 
 
 def resized_sample(size: tuple[int, int], count: int, channels: int = 3) -> np.ndarray:
@@ -63,8 +63,11 @@ def resized_sample(size: tuple[int, int], count: int, channels: int = 3) -> np.n
     return with_channels(images, channels)
 
 
-@functools.cache
 def class_names(dataset: str) -> tuple[str, ...] | None:
     """Return the names of a TensorFlow dataset's classes, in the order of its labels; ``None`` where unknown."""
-    names = json.loads((DATA / "classes.json").read_text(encoding="utf-8")).get(dataset)
-    return tuple(names) if names else None
+    return _names().get(dataset)
+
+
+@functools.cache
+def _names() -> dict[str, tuple[str, ...]]:
+    return {name: tuple(names) for name, names in json.loads((DATA / "classes.json").read_text("utf-8")).items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .arguments import check_num_classes, is_input, is_keras_tensor, merge
+from .arguments import check_choice, check_num_classes, is_input, is_keras_tensor, merge
 from .budget import limit
 from .checkpoint import Checkpoint
 from .formats import open_checkpoint
@@ -55,31 +55,20 @@ class Scaffold:
         implied = self._checkpoint.arguments if self._checkpoint else {}
         self.arguments = merge(function, given, implied, defaults)
         self.include_top = self._options["include_top"]
-        if not isinstance(self.include_top, bool):
-            raise ValueError(f"include_top must be True or False, not {self.include_top!r}.")
+        check_choice("include_top", self.include_top, (True, False))
         if self._checkpoint:
             # How features were pooled does not matter to a new classifier.
             moot = {"pooling"} if self.include_top and not self._checkpoint.has_top else set()
             left_open = self._checkpoint.top_options.keys() - options.keys() - moot
             self._options.update((name, self._checkpoint.top_options[name]) for name in left_open)
-        self.num_classes = self._resolve_classes()
-        self._new_top = self._has_new_top()
+        self.num_classes = resolve_classes(self._options["num_classes"], self.include_top, task, self._checkpoint)
+        self._new_top = has_new_top(self._checkpoint, self.include_top, self.num_classes)
         if budget:
             budget.free_top = self._new_top
         self._check_pooling()
-        self.inputs = self._resolve_input()
-
-    def _resolve_classes(self) -> int:
-        classes = self._options["num_classes"]
-        if classes is None:
-            if self.include_top and self._checkpoint and not self._checkpoint.has_top:
-                raise ValueError(
-                    f"{self._checkpoint.source} holds no classifier: give num_classes for a new one, or "
-                    "include_top=False."
-                )
-            return (self._checkpoint.num_classes if self._checkpoint else None) or self._task.classes
-        check_num_classes(classes)
-        return classes
+        self.inputs = resolve_input(
+            function, self._options["input_tensor"], self._options["input_shape"], task, self._checkpoint
+        )
 
     def _check_pooling(self) -> None:
         pooling = self._options["pooling"]
@@ -87,28 +76,6 @@ class Scaffold:
             raise ValueError(f"pooling must be None, 'avg' or 'max', not {pooling!r}.")
         if pooling and self.include_top:
             raise ValueError(f"pooling={pooling!r} is for models without a top: give include_top=False, or no pooling.")
-
-    def _resolve_input(self) -> tf.Tensor:
-        tensor, shape = self._options["input_tensor"], self._options["input_shape"]
-        if tensor is not None:
-            if not is_keras_tensor(tensor):
-                raise ValueError(
-                    f"input_tensor must be a Keras tensor, such as tf.keras.Input returns, not {tensor!r}."
-                )
-            actual = tuple(tensor.shape[1:])
-            if shape is not None and tuple(shape) != actual:
-                raise ValueError(f"input_shape={tuple(shape)} and the shape of input_tensor, {actual}, differ.")
-            shape = actual
-        if shape is None:
-            shape = (self._checkpoint.input_shape if self._checkpoint else None) or self._task.input_shape
-        min_size = self._task.min_size
-        valid = isinstance(shape, tuple | list) and len(shape) == 3 and isinstance(shape[2], int) and shape[2] > 0
-        if not valid or any(n is not None and (not isinstance(n, int) or n < min_size) for n in shape[:2]):
-            raise ValueError(
-                f"input_shape of {self._function} must be (height, width, channels) with height and width of at least "
-                f"{min_size} or None, and at least one channel, not {shape!r}."
-            )
-        return tensor if tensor is not None else tf.keras.Input(tuple(shape), name="image")
 
     def finish(self, outputs: tf.Tensor, name: str) -> tf.keras.Model:
         """Return the model, with its weights loaded.
@@ -139,9 +106,7 @@ class Scaffold:
             "num_classes": self.num_classes,
             "include_top": self.include_top,
             "pooling": self._options["pooling"],
-            "classifier_activation": activation
-            if activation is None
-            else tf.keras.activations.serialize(tf.keras.activations.get(activation)),
+            "classifier_activation": _named(activation),
         }
         checkpoint = self._checkpoint
         return record_model(
@@ -154,25 +119,73 @@ class Scaffold:
             ),
         )
 
-    def _has_new_top(self) -> bool:
-        checkpoint = self._checkpoint
-        if checkpoint is None or not self.include_top:
-            return False
-        return not checkpoint.has_top or checkpoint.num_classes not in (None, self.num_classes)
-
     def _load_into(self, model: tf.keras.Model) -> None:
-        if self._checkpoint is None:
+        checkpoint = self._checkpoint
+        if checkpoint is None:
             return
         if self._new_top:
-            has = self._checkpoint.num_classes
-            log.warning(
-                "%s has %s, but %s has %d classes: the body is loaded, and the classifier starts anew.",
-                self._checkpoint.source,
-                f"{has} classes" if self._checkpoint.has_top else "no classifier",
-                model.name,
-                self.num_classes,
-            )
-        self._checkpoint.load_into(model, new_top=self._new_top)
+            has = checkpoint.num_classes if checkpoint.has_top else None
+            report_new_top(checkpoint.source, has, model.name, self.num_classes)
+        checkpoint.load_into(model, new_top=self._new_top)
+
+
+def resolve_classes(given: Any, include_top: bool, task: Task, checkpoint: Checkpoint | None) -> int:
+    """Return how many classes to build for: as given, else as the weights have, else as the task has."""
+    if given is not None:
+        check_num_classes(given)
+        return given
+    if include_top and checkpoint and not checkpoint.has_top:
+        raise ValueError(
+            f"{checkpoint.source} holds no classifier: give num_classes for a new one, or include_top=False."
+        )
+    return (checkpoint.num_classes if checkpoint else None) or task.classes
+
+
+def resolve_input(function: str, tensor: Any, shape: Any, task: Task, checkpoint: Checkpoint | None) -> tf.Tensor:
+    """Return the tensor to start from: as given, or an input of the shape given, else the weights', else the task's."""
+    if tensor is not None:
+        if not is_keras_tensor(tensor):
+            raise ValueError(f"input_tensor must be a Keras tensor, such as tf.keras.Input returns, not {tensor!r}.")
+        actual = tuple(tensor.shape[1:])
+        if shape is not None and tuple(shape) != actual:
+            raise ValueError(f"input_shape={tuple(shape)} and the shape of input_tensor, {actual}, differ.")
+        shape = actual
+    if shape is None:
+        shape = (checkpoint.input_shape if checkpoint else None) or task.input_shape
+    valid = isinstance(shape, tuple | list) and len(shape) == 3 and isinstance(shape[2], int) and shape[2] > 0
+    if not valid or any(n is not None and (not isinstance(n, int) or n < task.min_size) for n in shape[:2]):
+        raise ValueError(
+            f"input_shape of {function} must be (height, width, channels) with height and width of at least "
+            f"{task.min_size} or None, and at least one channel, not {shape!r}."
+        )
+    return tensor if tensor is not None else tf.keras.Input(tuple(shape), name="image")
+
+
+def has_new_top(checkpoint: Checkpoint | None, include_top: bool, num_classes: int) -> bool:
+    """Return whether a model's classifier is not the checkpoint's."""
+    if checkpoint is None or not include_top:
+        return False
+    return not checkpoint.has_top or checkpoint.num_classes not in (None, num_classes)
+
+
+def report_new_top(source: str, has: int | None, model: str, num_classes: int) -> None:
+    """Log that weights of so many classes, or of none, leave the classifier of a model as it is."""
+    there = "no classifier" if has is None else f"{has} classes"
+    log.warning(
+        "%s has %s, but %s has %d classes: the body is loaded, and the classifier starts anew.",
+        *(source, there, model, num_classes),
+    )
+
+
+def _named(activation: Any) -> Any:
+    """Return an activation's name in Keras, or, where it has none, the activation."""
+    if activation is None:
+        return None
+    try:
+        name = tf.keras.activations.serialize(tf.keras.activations.get(activation))
+    except TypeError:  # as for a functools.partial
+        return activation
+    return name if hasattr(tf.keras.activations, str(name)) else activation
 
 
 def _resolve_weights(

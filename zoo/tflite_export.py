@@ -6,6 +6,7 @@ Lite's standard converter, then runs the file and compares it with Keras before 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from .samples import resized_sample
 from .tflite_converter import Precision, checked_form, convert_form
 from .tflite_file import BINARY_CONVOLUTION, read_tflite
 
-SAME_CLASS = 95.0
+SAME_CLASS: Mapping[Precision, float] = {"binary": 95.0, "float32": 95.0, "float16": 80.0, "int8": 80.0}
 """Share of the images, in percent, whose predicted class must be Keras' own.
 
 It is not 100 because no two implementations round alike, and where the input of a sign is zero but for rounding, the
-sign may differ. With trained weights this changes single images; a layer that was converted wrongly changes most.
+sign may differ. With trained weights this changes single images; a layer that was converted wrongly changes most. In 16
+and 8 bits it is the real-valued weights that are rounded, and many more signs behind them change: the CIFAR-10
+networks of 1-bit activations that ship keep nine tenths of their predictions.
 """
 
 
@@ -161,11 +164,11 @@ def _insist(result: Exported) -> None:
             "convolution, which the export knows, or build the convolution with padding='same'. Without strict the "
             "file is written all the same."
         )
-    agreement = result.agreement
-    if not agreement.same_class >= SAME_CLASS:
+    agreement, least = result.agreement, SAME_CLASS[result.precision]
+    if not (agreement.same_class >= least and math.isfinite(agreement.max_difference)):
         raise ValueError(
             f"The file predicts Keras' class for {agreement.same_class:.1f} % of {agreement.images} images, and at "
-            f"least {SAME_CLASS:g} % are expected (largest difference {agreement.max_difference:.2g}). Networks that "
+            f"least {least:g} % are expected (largest difference {agreement.max_difference:.2g}). Networks that "
             "were never trained may differ so much: many inputs of their signs are zero but for rounding. Without "
             "strict the file is written all the same."
         )

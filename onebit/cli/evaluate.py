@@ -51,7 +51,8 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
     type=click.Choice(EVALUATION_PRECISIONS),
     default="auto",
     show_default=True,
-    help=f"What the layers compute in. {AUTO_PRECISION}, which the registered figures were measured in.",
+    help=f"What the layers compute in. {AUTO_PRECISION}, which the registered "
+    "figures were measured in and --all-cifar10 takes.",
 )
 @preprocessing_option
 @classes_option

@@ -37,7 +37,7 @@ def command(model: str, as_json: bool) -> None:
                 "input_shape": entry.native_shape,
                 "paper": {**dataclasses.asdict(entry.paper), "top1": entry.paper.top1.get(model)},
                 "note": entry.note or None,
-                "counts": counts,
+                "counts": {**dataclasses.asdict(counts), "ops": counts.ops},
                 "weights": [dataclasses.asdict(row) for row in rows],
             }
         )
@@ -52,7 +52,8 @@ def command(model: str, as_json: bool) -> None:
     total, binary = format_count(counts.parameters), format_count(counts.binary_parameters)
     facts.add_row("parameters", f"{total}, {binary} of them 1-bit")
     facts.add_row("memory", f"{format_bytes(counts.memory)}; all in float32: {format_bytes(counts.float32_memory)}")
-    facts.add_row("MACs", f"{format_count(counts.binary_macs)} 1-bit, {format_count(counts.float_macs)} others")
+    macs = f"{format_count(counts.binary_macs)} 1-bit, {format_count(counts.float_macs)} others"
+    facts.add_row("MACs", f"{macs}; by the papers' rule (others and 1/64 of the 1-bit) {format_count(counts.ops)} OPs")
     if entry.note:
         facts.add_row("note", entry.note)
     out.print(facts)

@@ -301,7 +301,7 @@ def test_json_is_strict(value: object, expected: object, capsys: pytest.CaptureF
 
 
 def test_choices_match_the_library():
-    assert list(choices.RECIPES) == recipes.list_recipes()
+    assert list(choices.RECIPES) == recipes.list_recipes(), "onebit/cli/choices.py"
     assert choices.TRAINING_PRECISIONS == PRECISIONS
     assert choices.STRATEGIES == STRATEGIES
     assert get_args(Precision) == choices.EXPORT_PRECISIONS

@@ -78,8 +78,18 @@ def golden_errors(
 
 
 def _official(values, places, state, official: str) -> np.ndarray:
+    """Return a tensor as the official code has it, the inverse of `Place.to_keras`."""
     place = places[official]
-    return place.from_keras(values[place.variable].numpy(), state[official].shape)
+    value, shape = values[place.variable].numpy(), state[official].shape
+    value = np.split(value, place.parts, axis=-1)[place.part]
+    if place.kind == "conv":
+        value = value.transpose(3, 2, 0, 1)
+    elif place.kind == "dense":
+        if place.flattened:
+            channels, height, width = place.flattened
+            value = value.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(value.shape)
+        value = value.T
+    return (-value if place.kind == "negated" else value).reshape(shape)
 
 
 def drawn_state(model: tf.keras.Model, places: Mapping[str, Place], reference: ModuleType, statistics: float = 1.0):

@@ -14,7 +14,7 @@ from exports import recorded_exports
 
 from onebit import zoo
 from onebit.zoo import tflite_export
-from onebit.zoo.export_check import float_fallbacks
+from onebit.zoo.export_check import compare, float_fallbacks
 from onebit.zoo.export_form import export_form
 from onebit.zoo.interpreter import open_interpreter
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
@@ -202,7 +202,35 @@ def test_real_activations_have_other_formats(tmp_path: Path):
     assert result.file_bytes < 1.2 * model.count_params() + 32 * 1024
 
 
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_binary_activations_in_other_formats(precision: str, tmp_path: Path):
+    """Rounding real-valued weights changes signs behind them, but not most of the predictions."""
+    model = zoo.load("birealnet20", weights="cifar10")
+    images = tflite_export.default_images(model, 60)
+    result = zoo.export(model, tmp_path / "model.tflite", precision=precision, images=images)
+    assert 80 <= result.agreement.same_class <= 100 and result.file_bytes > 0
+
+
+def test_agreement_of_one_output_and_of_none():
+    """Which of one output is the largest is no question."""
+    image = tf.keras.Input((8, 8, 3))
+    x = tf.keras.layers.Dense(1)(tf.keras.layers.Flatten()(image))
+    images = np.random.default_rng(0).standard_normal((40, 8, 8, 3)).astype(np.float32)
+    for activation, wrong in (("sigmoid", lambda p: 1 - p), ("linear", np.negative)):
+        model = tf.keras.Model(image, tf.keras.layers.Activation(activation)(x))
+        right = compare(model, lambda one, model=model: model(one).numpy(), images)
+        assert right.same_class == 100
+        assert compare(model, lambda one, model=model, wrong=wrong: wrong(model(one).numpy()), images).same_class == 0
+    nothing = tf.keras.Model(image, tf.keras.layers.Dense(2, kernel_initializer=NAN)(tf.keras.layers.Flatten()(image)))
+    with pytest.raises(ValueError, match="returns NaN or infinity for some of the 40 images"):
+        compare(nothing, lambda one: nothing(one).numpy(), images)
+
+
+NAN = tf.keras.initializers.Constant(np.nan)
+
+
 BAD_MODELS = {
+    "must not have models among its layers, as 'one' is": lambda: nested(),
     "fixed input shape": lambda: zoo.load("birealnet20", input_shape=(None, None, 3)),
     "one input and one output, not 2 and 1": lambda: two_inputs(),
     "image of 2 x 2 pixels": lambda: zoo.load("irnet_resnet20", input_shape=(8, 8, 3)),
@@ -227,6 +255,10 @@ class Unconfigured(tf.keras.layers.Layer):
 
     def call(self, inputs):
         return inputs
+
+
+def nested() -> tf.keras.Model:
+    return tf.keras.Sequential([convolution(), tf.keras.layers.Dense(2)])
 
 
 def two_inputs() -> tf.keras.Model:

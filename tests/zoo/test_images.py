@@ -96,6 +96,26 @@ def test_the_centre_is_cut_out(tmp_path: Path):
     np.testing.assert_array_equal(zoo.read_images([tmp_path / "a.png"], (8, 8), crop=0.8), 100)
 
 
+@pytest.mark.parametrize("crop", [1.0, 0.875])
+@pytest.mark.parametrize("target", [(224, 224), (28, 28), (299, 331)])
+def test_images_of_any_size(target: tuple[int, int], crop: float, tmp_path: Path):
+    """Sizes at which rounding would begin the cut a little outside the image."""
+    for size in [(225, 225), (450, 600), (500, 450), (253, 7), (1, 457), *((n, n) for n in range(232, 247, 7))]:
+        Image.new("RGB", size, (50, 100, 150)).save(tmp_path / "a.png")
+        images = zoo.read_images([tmp_path / "a.png"], np.array(target), crop)
+        np.testing.assert_array_equal(images, np.broadcast_to([50, 100, 150], (1, *target, 3)))
+
+
+def test_arguments_of_read_images(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"paths must be a list of files, not one: \['cat\.jpg'\]"):
+        zoo.read_images("cat.jpg", (8, 8))
+    for crop in (0, 2, -1):
+        with pytest.raises(ValueError, match=f"crop must be above 0 and at most 1, not {crop}"):
+            zoo.read_images([tmp_path / "a.png"], (8, 8), crop)
+    with pytest.raises(ValueError, match="3 channels, or 1 in grey, as their last axis, not 4"):
+        zoo.get_preprocessing("imagenet")(np.zeros((1, 2, 2, 4)))
+
+
 def test_rotated_and_grey_images_are_read(tmp_path: Path):
     image = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) * 16)
     exif = Image.Exif()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.zoo.naming import named_variables
+from tests.conftest import release_memory
 
 larq_zoo = pytest.importorskip("larq_zoo")
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
@@ -93,6 +95,46 @@ class TestDelegation:
         again = zoo.load_packed(path)
         np.testing.assert_array_equal(again.predict(IMAGES, verbose=0), model.predict(IMAGES, verbose=0))
         assert path.stat().st_size < zoo.count(model).memory * 1.05 + 65536
+
+    def test_a_packed_file_says_what_it_expects_and_names(self, tmp_path, caplog):
+        options = {"input_shape": (64, 64, 3)}
+        model = shaken(zoo.load("larq/quicknet_small", num_classes=3, **options))
+        path = zoo.save_packed(model, tmp_path / "three", preprocessing="imagenet", class_names=["a", "b", "c"])
+        again = zoo.model_info(zoo.load("larq/quicknet_small", weights=path))
+        assert (again.preprocessing, again.class_names) == ("imagenet", ("a", "b", "c"))
+        assert "starts anew" not in caplog.text
+        other = zoo.model_info(zoo.load("larq/quicknet_small", weights=path, num_classes=2))
+        assert (other.preprocessing, other.class_names) == ("imagenet", None)
+        assert "three has 3 classes, but larq_quicknet_small has 2 classes" in caplog.text
+        body = zoo.load("larq/quicknet_small", include_top=False, **options)
+        path = zoo.save_packed(body, tmp_path / "body")
+        with pytest.raises(ValueError, match=r"body holds no classifier: give num_classes"):
+            zoo.load("larq/quicknet_small", weights=path)
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"include_top": "no"}, ValueError, "include_top must be one of True, False, not 'no'"),
+            ({"input_shape": (64, 64)}, ValueError, r"input_shape of larq/quicknet_small must be \(height"),
+            ({"input_tensor": IMAGES}, ValueError, "input_tensor must be a Keras tensor"),
+            ({"weights": Path("nowhere.onebit")}, FileNotFoundError, "nowhere"),
+        ],
+    )
+    def test_arguments_are_checked_as_everywhere(self, options, error, message):
+        with pytest.raises(error, match=message):
+            zoo.load("larq/quicknet_small", **options)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", zoo.list_models("larq/*"))
+    def test_their_classifier_is_told_from_the_body(self, name):
+        """AlexNet, XNOR-Net and DoReFa-Net have more in it than one dense layer."""
+        shape = (128, 128, 3)
+        whole = zoo.load(name, num_classes=7, input_shape=shape)
+        body = zoo.load(name, include_top=False, input_shape=shape)
+        names = set(named_variables(whole))
+        assert {each for each in names if not each.startswith("logits")} == set(named_variables(body))
+        assert whole.output_shape == (None, 7) and any(each.startswith("logits") for each in names)
+        release_memory()
 
     def test_their_own_network_takes_their_file(self, theirs, their_file):
         model = zoo.load("larq/birealnet", weights=str(their_file), input_shape=(64, 64, 3))

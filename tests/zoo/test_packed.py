@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -382,12 +383,17 @@ def test_weights_bring_what_they_say_of_themselves(tmp_path):
     model = zoo.load_packed(tmp_path / "first.onebit")
     zoo.load_weights(model, tmp_path / "second.onebit")
     assert (zoo.preprocessing_of(model), zoo.model_info(model).class_names) == ("imagenet", ("ham", "eggs"))
+    body = zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg")
+    zoo.load_weights(body, tmp_path / "first.onebit")
+    assert (zoo.preprocessing_of(body), zoo.model_info(body).class_names) == ("cifar", None)
     model.save_weights(tmp_path / "silent.weights.h5")
     zoo.load_weights(model, tmp_path / "silent.weights.h5")
     assert zoo.model_info(model).class_names == ("ham", "eggs")
 
 
-@pytest.mark.parametrize("activation", [tf.nn.log_softmax, lambda logits: logits])
+@pytest.mark.parametrize(
+    "activation", [tf.nn.log_softmax, lambda logits: logits, functools.partial(tf.nn.softmax, axis=-1)]
+)
 def test_what_could_not_be_read_is_not_written(activation, tmp_path):
     model = zoo.WideResNet(depth=8, width=1, classifier_activation=activation)
     with pytest.raises(ValueError, match="cannot be packed: its header's arguments' classifier_activation must be a"):
@@ -401,6 +407,17 @@ def test_what_could_not_be_read_is_not_written(activation, tmp_path):
 def test_metrics_that_json_cannot_hold(tiny, tmp_path, metrics):
     with pytest.raises(ValueError, match="metrics must be what JSON can hold"):
         zoo.save_packed(tiny, tmp_path / "model.onebit", metrics=metrics)
+    assert not list(tmp_path.iterdir())
+
+
+def test_variables_of_no_layer(tmp_path):
+    class Scaled(tf.keras.Model):
+        def __init__(self, image):
+            super().__init__(image, tf.keras.layers.Dense(2)(image))
+            self.scale = self.add_weight("scale", (3,))
+
+    with pytest.raises(ValueError, match=r"variables that belong to none of its layers: .*scale"):
+        zoo.save_packed(Scaled(tf.keras.Input((4,))), tmp_path / "model.onebit")
     assert not list(tmp_path.iterdir())
 
 

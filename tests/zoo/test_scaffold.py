@@ -132,7 +132,7 @@ def test_open_sizes_cannot_be_counted():
 
 
 def test_include_top_is_a_truth_value():
-    with pytest.raises(ValueError, match="include_top must be True or False, not 'yes'"):
+    with pytest.raises(ValueError, match="include_top must be one of True, False, not 'yes'"):
         build(include_top="yes")
 
 
