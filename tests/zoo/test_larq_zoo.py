@@ -128,7 +128,7 @@ class TestDelegation:
     @pytest.mark.parametrize("name", zoo.list_models("larq/*"))
     def test_their_classifier_is_told_from_the_body(self, name):
         """AlexNet, XNOR-Net and DoReFa-Net have more in it than one dense layer."""
-        shape = (128, 128, 3)
+        shape = (224, 224, 3)
         whole = zoo.load(name, num_classes=7, input_shape=shape)
         body = zoo.load(name, include_top=False, input_shape=shape)
         names = set(named_variables(whole))
