@@ -46,7 +46,7 @@ class Run:
 SMALL = {"batch_size": "128"}  # the papers' batches are ImageNet's
 RUNS = {
     TEACHER: Run("irnet", 14, {"model": TEACHER}, "mixed_bfloat16"),
-    "reactnet20": Run("reactnet", 13, SMALL, "mixed_bfloat16"),
+    "reactnet20": Run("reactnet", 25, SMALL, "mixed_bfloat16"),
     "irnet_resnet20": Run("irnet", 68, precision="mixed_bfloat16"),
     "irnet_resnet20_1w32a": Run("irnet", 68, {"model": "irnet_resnet20_1w32a"}, "mixed_bfloat16"),
     "birealnet20": Run("birealnet", 68, SMALL, "mixed_bfloat16"),
