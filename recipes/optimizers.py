@@ -43,7 +43,8 @@ class _CoupledL2(tf.keras.optimizers.Optimizer):
 
     def build(self, var_list: Sequence[tf.Variable]) -> None:
         super().build(var_list)
-        if self._decaying is None:
+        # Places of another model's variables, as in the configuration of its optimizer, do not count where names tell.
+        if self._decaying is None or all("/" in variable.name for variable in var_list):
             self._decaying = frozenset(i for i, variable in enumerate(var_list) if self.decays(variable.name))
 
     def apply_gradients(

@@ -142,6 +142,15 @@ def test_saved_with_a_model(kind, decays, form, tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_an_optimizer_for_another_model():
+    """The places of what decays are not those of the model that it was built for before."""
+    first, second = L2SGD(0.1, l2=L2), [tf.Variable([1.0], name="bn/gamma"), tf.Variable([1.0], name="conv/kernel")]
+    first.build(network().trainable_variables)
+    again = L2SGD.from_config(first.get_config())
+    again.apply_gradients([(tf.constant([0.0]), variable) for variable in second])
+    np.testing.assert_allclose([variable.numpy()[0] for variable in second], [1, 1 - 0.1 * L2])
+
+
 def test_what_decays_must_be_registered():
     config = L2SGD(0.1, decays=lambda name: False).get_config()
     with pytest.raises(ValueError, match="decays='<lambda>' is not a registered function"):
