@@ -66,14 +66,14 @@ def begin(folder: Path, plan: Mapping[str, Any]) -> None:
 
     Warns if it is to go on in another environment.
     """
-    present = _environment()
-    environment = begun(folder).get("environment", present) if _trained(folder) else present
+    present, trained = _environment(), _trained(folder)
+    environment = begun(folder).get("environment", present) if trained else present
     if environment != present:
         log.warning(
             "%s was begun with %s and goes on with %s: rounding will part its weights from an uninterrupted run's.",
             *(folder, _listed(environment), _listed(present)),
         )
-    if not _trained(folder):
+    if not trained:
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
     write_json(folder / "run.json", {**plan, "environment": environment})
 

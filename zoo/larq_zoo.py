@@ -22,7 +22,7 @@ from .larq_zoo_file import PREPROCESSING
 from .model_info import ModelInfo, record_model
 from .naming import TOP, assign, named_variables
 from .registry import IMAGENET, Paper, register
-from .scaffold import has_new_top, report_new_top, resolve_classes, resolve_input
+from .scaffold import has_new_top, load_into, report_new_top, resolve_classes, resolve_input
 
 _TASK = IMAGENET._replace(preprocessing=PREPROCESSING)
 _MODELS = {
@@ -54,7 +54,8 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
     ) -> tf.keras.Model:
         import larq_zoo
 
-        make = functools.partial(_make, getattr(getattr(larq_zoo, module), function))
+        theirs = getattr(getattr(larq_zoo, module), function)
+        make = functools.partial(_make, theirs)
         is_path = isinstance(weights, os.PathLike) or (isinstance(weights, str) and os.path.isfile(weights))
         if not is_path and weights not in (None, "imagenet"):
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
@@ -71,13 +72,11 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
         with building():
             if checkpoint is not None and not new_top:
                 limit(checkpoint)
-            theirs = "imagenet" if published and not new_top else None
-            network = make(weights=theirs, include_top=include_top, num_classes=classes, input_shape=shape)
-        model = _with_lasting_names(network, name, _body_layers(make.args[0]) if include_top else None)
+            fetched = "imagenet" if published and not new_top else None
+            network = make(weights=fetched, include_top=include_top, num_classes=classes, input_shape=shape)
+        model = _with_lasting_names(network, name, _body_layers(theirs) if include_top else None)
         if checkpoint is not None:
-            if new_top:
-                report_new_top(checkpoint.source, checkpoint.num_classes, model.name, classes)
-            checkpoint.load_into(model, new_top=new_top)
+            load_into(model, checkpoint, classes, new_top)
         elif new_top:
             report_new_top(f"larq-zoo's {function}", _TASK.classes, model.name, classes)
             body = _with_lasting_names(make(weights="imagenet", include_top=False, input_shape=shape), name, None)

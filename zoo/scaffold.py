@@ -96,7 +96,8 @@ class Scaffold:
         tensor = self._options["input_tensor"]
         inputs = self.inputs if tensor is None else tf.keras.utils.get_source_inputs(tensor)
         model = tf.keras.Model(inputs, outputs, name=name)
-        self._load_into(model)
+        if self._checkpoint is not None:
+            load_into(model, self._checkpoint, self.num_classes, self._new_top)
         if not is_input(tensor):
             return model  # no arguments say how to build the layers before it
         activation = self._options["classifier_activation"]
@@ -118,15 +119,6 @@ class Scaffold:
                 checkpoint.class_names if checkpoint and self.include_top and not self._new_top else None,
             ),
         )
-
-    def _load_into(self, model: tf.keras.Model) -> None:
-        checkpoint = self._checkpoint
-        if checkpoint is None:
-            return
-        if self._new_top:
-            has = checkpoint.num_classes if checkpoint.has_top else None
-            report_new_top(checkpoint.source, has, model.name, self.num_classes)
-        checkpoint.load_into(model, new_top=self._new_top)
 
 
 def resolve_classes(given: Any, include_top: bool, task: Task, checkpoint: Checkpoint | None) -> int:
@@ -166,6 +158,14 @@ def has_new_top(checkpoint: Checkpoint | None, include_top: bool, num_classes: i
     if checkpoint is None or not include_top:
         return False
     return not checkpoint.has_top or checkpoint.num_classes not in (None, num_classes)
+
+
+def load_into(model: tf.keras.Model, checkpoint: Checkpoint, num_classes: int, new_top: bool) -> None:
+    """Set a model's variables from a checkpoint, all or all but the classifier's, which is then logged."""
+    if new_top:
+        has = checkpoint.num_classes if checkpoint.has_top else None
+        report_new_top(checkpoint.source, has, model.name, num_classes)
+    checkpoint.load_into(model, new_top=new_top)
 
 
 def report_new_top(source: str, has: int | None, model: str, num_classes: int) -> None:

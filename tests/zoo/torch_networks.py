@@ -78,23 +78,27 @@ def pooled(x):
     return x.mean((2, 3))
 
 
+def walk(blocks):
+    """Yield each block's name and stride."""
+    for stage, count in enumerate(blocks, 1):
+        for block in range(count):
+            yield f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+
+
 def birealnet(state, x, training, blocks, imagenet=True, react=False, real_weights=False):
     """Bi-Real Net of one-convolution blocks; with ``react`` ReActNet's ResNet."""
     net = Net(state, training)
     x = net.stem(x, imagenet)
-    for stage, count in enumerate(blocks, 1):
-        for block in range(count):
-            name = f"layer{stage}.{block}"
-            stride = 2 if stage > 1 and block == 0 else 1
-            shortcut = x
-            if stride == 2:
-                shortcut = net.bn(net.conv(F.avg_pool2d(x, 2, 2), f"{name}.downsample.1"), f"{name}.downsample.2")
-            y = approx_sign(net.shift(x, f"{name}.move0") if react else x)
-            y = net.conv(y, f"{name}.binary_conv", stride, None if real_weights else scaled_sign)
-            x = net.bn(y, f"{name}.bn1") + shortcut
-            if react:
-                x = F.prelu(net.shift(x, f"{name}.move1"), state[f"{name}.prelu.weight"])
-                x = net.shift(x, f"{name}.move2")
+    for name, stride in walk(blocks):
+        shortcut = x
+        if stride == 2:
+            shortcut = net.bn(net.conv(F.avg_pool2d(x, 2, 2), f"{name}.downsample.1"), f"{name}.downsample.2")
+        y = approx_sign(net.shift(x, f"{name}.move0") if react else x)
+        y = net.conv(y, f"{name}.binary_conv", stride, None if real_weights else scaled_sign)
+        x = net.bn(y, f"{name}.bn1") + shortcut
+        if react:
+            x = F.prelu(net.shift(x, f"{name}.move1"), state[f"{name}.prelu.weight"])
+            x = net.shift(x, f"{name}.move2")
     return net.linear(pooled(x), "fc")
 
 
@@ -134,20 +138,17 @@ def irnet_resnet(state, x, training, blocks, kind, bits, k, t, bireal=None):
 
     active = kind == "imagenet" or (kind == "cifar20" and bits == 1)
     x = net.stem(x, kind == "imagenet", act if active else lambda x: x)
-    for stage, count in enumerate(blocks, 1):
-        for block in range(count):
-            name = f"layer{stage}.{block}"
-            stride = 2 if stage > 1 and block == 0 else 1
-            shortcut = x
-            if stride == 2 and kind == "cifar20":
-                quarter = x.shape[1] // 2
-                shortcut = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
-            elif stride == 2:
-                down = f"{name}.{'downsample' if kind == 'imagenet' else 'shortcut'}"
-                shortcut = net.bn(net.conv(x, f"{down}.0", 2), f"{down}.1")
-            y = net.bn(conv(x, f"{name}.conv1", stride), f"{name}.bn1")
-            y = act(y + shortcut if bireal else y)
-            x = act(net.bn(conv(y, f"{name}.conv2"), f"{name}.bn2") + (y if bireal else shortcut))
+    for name, stride in walk(blocks):
+        shortcut = x
+        if stride == 2 and kind == "cifar20":
+            quarter = x.shape[1] // 2
+            shortcut = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+        elif stride == 2:
+            down = f"{name}.{'downsample' if kind == 'imagenet' else 'shortcut'}"
+            shortcut = net.bn(net.conv(x, f"{down}.0", 2), f"{down}.1")
+        y = net.bn(conv(x, f"{name}.conv1", stride), f"{name}.bn1")
+        y = act(y + shortcut if bireal else y)
+        x = act(net.bn(conv(y, f"{name}.conv2"), f"{name}.bn2") + (y if bireal else shortcut))
     x = net.bn(pooled(x), "bn2")
     if kind == "cifar20" and bits == 32:
         x = F.relu(x)
@@ -169,13 +170,10 @@ def resnet(state, x, training, blocks):
     """torchvision's ResNets of two-convolution blocks."""
     net = Net(state, training)
     x = net.stem(x, True, F.relu)
-    for stage, count in enumerate(blocks, 1):
-        for block in range(count):
-            name = f"layer{stage}.{block}"
-            stride = 2 if stage > 1 and block == 0 else 1
-            shortcut = x
-            if stride == 2:
-                shortcut = net.bn(net.conv(x, f"{name}.downsample.0", 2), f"{name}.downsample.1")
-            y = F.relu(net.bn(net.conv(x, f"{name}.conv1", stride), f"{name}.bn1"))
-            x = F.relu(net.bn(net.conv(y, f"{name}.conv2"), f"{name}.bn2") + shortcut)
+    for name, stride in walk(blocks):
+        shortcut = x
+        if stride == 2:
+            shortcut = net.bn(net.conv(x, f"{name}.downsample.0", 2), f"{name}.downsample.1")
+        y = F.relu(net.bn(net.conv(x, f"{name}.conv1", stride), f"{name}.bn1"))
+        x = F.relu(net.bn(net.conv(y, f"{name}.conv2"), f"{name}.bn2") + shortcut)
     return net.linear(pooled(x), "fc")
