@@ -30,7 +30,7 @@ class DivergedError(ArithmeticError):
 class StopWhenDiverged(tf.keras.callbacks.Callback):
     """Ends the training with `DivergedError` at the first batch whose loss is not finite.
 
-    So it does after an epoch that leaves weights, or a loss of the test images, that are not: comes after whatever
+    So it does after an epoch that leaves weights, or an evaluation's loss, that are not: comes after whatever
     evaluates, and before whatever checkpoints. The checkpoint of the last completed epoch stays as it is.
     """
 
@@ -45,7 +45,7 @@ class StopWhenDiverged(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         loss = (logs or {}).get("val_loss", 0.0)
         if not math.isfinite(loss):
-            self._stop(f"The loss of the test images is {loss} after epoch {epoch + 1}.")
+            self._stop(f"The evaluation's loss is {loss} after epoch {epoch + 1}.")
         for weight in student_of(self.model).weights:
             if not np.isfinite(weight.numpy()).all():
                 self._stop(f"{weight.name} has values that are not finite after epoch {epoch + 1}.")
@@ -86,15 +86,13 @@ class NegativeSlopes(tf.keras.callbacks.Callback):
             logs["negative_slopes"] = float(np.mean(np.concatenate(values) < 0))
 
 
-class TestAccuracy(tf.keras.callbacks.Callback):
-    """Evaluates the test set after chosen epochs, as ``val_loss`` and ``val_accuracy``.
+class Evaluation(tf.keras.callbacks.Callback):
+    """Evaluates validation or test images after chosen epochs, as ``val_loss`` and ``val_accuracy``.
 
     Args:
-        batches: The test set in batches (images, labels).
+        batches: The images in batches (images, labels).
         milestones: Epochs, counted from 1; ``None`` means all.
     """
-
-    __test__ = False  # not a test, whatever pytest may think of its name
 
     def __init__(self, batches: tf.data.Dataset, milestones: Sequence[int] | None) -> None:
         super().__init__()
@@ -174,7 +172,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 class EpochCheckpoint(tf.keras.callbacks.Callback):
-    """Checkpoints network, optimizer and epoch after each epoch, and apart the stage's best network by test accuracy.
+    """Checkpoints network, optimizer and epoch after each epoch, and apart the stage's best by ``val_accuracy``.
 
     A checkpoint counts from the moment that its last file is written, so that a run which is killed meanwhile goes on
     from the one before.

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..zoo.registry import suggest
 from .augmentation import Augmentation, flip, flip_and_shift, shift, unchanged
 from .data import ArrayImages, Images
-from .tfds import load_arrays, open_tfds
+from .tfds import load_arrays, open_tfds, prepared
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,19 @@ def usual_augmentation(dataset: str, imagenet: Augmentation = flip) -> Augmentat
     return flip if known.flips else unchanged
 
 
-def load_dataset(name: str, data_dir: str | Path | None = None, limit: int | None = None) -> tuple[Images, Images]:
-    """Return a dataset's training and test images.
+def load_dataset(
+    name: str, data_dir: str | Path | None = None, limit: int | None = None, validation: int = 0
+) -> tuple[Images, ...]:
+    """Return a dataset's training and test images, or its training, validation and test images.
 
     Args:
         name: A key of `DATASETS`.
         data_dir: Where TensorFlow Datasets finds it.
-        limit: The first so many images of either only.
+        limit: The first so many images of each only.
+        validation: How many images, the last of the training split, to take out of it for validation; 0 for none.
 
     Raises:
-        ValueError: No recipe knows it.
+        ValueError: No recipe knows it, or it has too few images.
         FileNotFoundError: It is not prepared in ``data_dir``; the message says how to get it.
     """
     known = get_dataset(name)
@@ -92,4 +95,14 @@ def load_dataset(name: str, data_dir: str | Path | None = None, limit: int | Non
             return open_tfds(known.tfds, split, known.image_shape[:2], known.num_classes, data_dir, limit)
         return ArrayImages(*load_arrays(known.tfds, split, data_dir, limit), known.num_classes)
 
-    return part(known.train), part(known.test)
+    if not validation:
+        return part(known.train), part(known.test)
+    first, plus, rest = known.train.partition("+")  # of SVHN's, whose extra images are easier ones
+    images = prepared(known.tfds, data_dir).info.splits[first].num_examples
+    if not 0 < validation < images:
+        raise ValueError(
+            f"validation must be from 0 to {images - 1:,}, fewer than the images of {name}'s {first!r}, not "
+            f"{validation:,}."
+        )
+    kept, held_out = f"{first}[:-{validation}]{plus}{rest}", f"{first}[-{validation}:]"
+    return part(kept), part(held_out), part(known.test)

@@ -17,7 +17,7 @@ from ..zoo import class_names, save_packed
 from ..zoo.files import replacing
 from ..zoo.images import get_preprocessing
 from ..zoo.precision import fast_precision
-from .callbacks import EpochCheckpoint, FlipRatio, History, StopWhenDiverged, TestAccuracy, read_history
+from .callbacks import EpochCheckpoint, Evaluation, FlipRatio, History, StopWhenDiverged, read_history
 from .curves import plot_history
 from .data import Images, as_images, batches, normalised
 from .datasets import load_dataset
@@ -33,8 +33,9 @@ def train(
     recipe: str | Recipe,
     output: str | Path,
     *,
-    data: tuple[Any, Any] | None = None,
+    data: Sequence[Any] | None = None,
     data_dir: str | Path | None = None,
+    validation: int = 0,
     limit: int | None = None,
     seed: int = 1,
     precision: str = "auto",
@@ -55,10 +56,13 @@ def train(
         output: The run's folder, new or that of the same run. It will hold ``run.json`` (what is run, and where it was
             begun), ``history.csv``, ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end,
             ``model.keras``, ``model.onebit``, ``curves.png`` and ``record.json``.
-        data: Training and test data instead of the recipe's dataset, each a pair of arrays, images (n, h, w, c) with
-            pixels from 0 to 255 and integer labels (n,), or a ``tf.data.Dataset`` of such, see `as_images`.
+        data: ``(training, test)`` or ``(training, validation, test)`` instead of the recipe's dataset, each a pair of
+            arrays, images (n, h, w, c) with pixels from 0 to 255 and integer labels (n,), or a ``tf.data.Dataset`` of
+            such, see `as_images`.
         data_dir: Where TensorFlow Datasets finds the dataset.
-        limit: Use only so many training images and as many test images, for a trial. Larger batches shrink to it.
+        validation: So many of the dataset's training images, the last ones, are not trained on. The network is
+            evaluated on them after each epoch, and on the test images only at the end. 0: on the test images each time.
+        limit: Use only so many training images, and as many of the others, for a trial. Larger batches shrink to it.
         seed: Decides initial weights, order and augmentation; from 0 to 2**31 - 1.
         precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``; ``"auto"`` is what a run
             was started with, and for a new one `fast_precision`.
@@ -85,6 +89,11 @@ def train(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
     if not isinstance(seed, int) or not 0 <= seed < 2**31:
         raise ValueError(f"seed must be an integer from 0 to {2**31 - 1}, not {seed!r}.")
+    if not isinstance(validation, int) or validation < 0 or (validation and data is not None):
+        raise ValueError(
+            f"validation must be a number of the dataset's training images, not {validation!r}. "
+            "Images of your own are given as data=(training, validation, test)."
+        )
     if limit is not None:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}.")
@@ -96,12 +105,13 @@ def train(
         precision = found if found in PRECISIONS else fast_precision()
     started = time.perf_counter()
     scope = get_strategy(strategy).scope()  # before any tensor is made
-    given = _open(recipe, data, None, limit) if data is not None else None
+    given = _open(data, limit) if data is not None else None
     plan = {
         "recipe": recipe.name,
         "settings": dict(recipe.settings),
         "data": "given" if given else recipe.dataset,
         **({"given": [images.describe() for images in given]} if given else {}),
+        **({"validation": validation} if validation else {}),
         "limit": limit,
         "seed": seed,
         "precision": precision,
@@ -112,8 +122,8 @@ def train(
         return read_json(output / "record.json")
     if verbose and chief:
         print(f"{recipe.name} on {plan['data']} in {precision}, to {output}", flush=True)
-    training, test = given or _open(recipe, None, data_dir, limit)
-    _check_lengths(recipe, training.count)
+    images = given or load_dataset(recipe.dataset, data_dir, limit, validation)
+    _check_lengths(recipe, images[0].count)
     before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
     with workplace(output, chief) as folder, scope:
         check_folder(output, plan, chief)  # again: until now another process may have begun a run there
@@ -122,7 +132,7 @@ def train(
             if precision == "float64":
                 tf.keras.backend.set_floatx("float64")
             tf.keras.mixed_precision.set_global_policy(precision)
-            run = _Run(recipe, folder, training, test, seed, callbacks, verbose if chief else 0)
+            run = _Run(recipe, folder, images, seed, callbacks, verbose if chief else 0)
             model = run.train()
             return run.conclude(model, plan, time.perf_counter() - started)
         finally:
@@ -130,20 +140,18 @@ def train(
             tf.keras.backend.set_floatx(before[1])
 
 
-def _open(
-    recipe: Recipe, data: tuple[Any, Any] | None, data_dir: str | Path | None, limit: int | None
-) -> tuple[Images, Images]:
-    """Return the training and the test images of a run."""
-    if data is None:
-        return load_dataset(recipe.dataset, data_dir, limit)
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
+def _open(data: Sequence[Any], limit: int | None) -> tuple[Images, ...]:
+    """Return the training, perhaps validation, and test images of a run that was given some."""
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise ValueError(
-            "data must be a pair, (training, test), of which each is (images, labels) or a tf.data.Dataset."
+            "data must be (training, test) or (training, validation, test), of which each is (images, labels) or a "
+            "tf.data.Dataset."
         )
-    training, test = (as_images(part, limit) for part in data)
-    if training.shape != test.shape:
-        raise ValueError(f"Training and test images must have the same shape, not {training.shape} and {test.shape}.")
-    return training, test
+    images = tuple(as_images(part, limit) for part in data)
+    if len({part.shape for part in images}) > 1:
+        shapes = " and ".join(str(part.shape) for part in images)
+        raise ValueError(f"Training and test images must have the same shape, not {shapes}.")
+    return images
 
 
 def _check_lengths(recipe: Recipe, images: int) -> None:
@@ -163,21 +171,22 @@ class _Run:
         self,
         recipe: Recipe,
         output: Path,
-        training: Images,
-        test: Images,
+        images: Sequence[Images],
         seed: int,
         callbacks: Sequence[tf.keras.callbacks.Callback],
         verbose: int | str,
     ) -> None:
         self.recipe, self.output, self.seed, self.callbacks, self.verbose = recipe, output, seed, callbacks, verbose
-        self.training, self.test_images = training, test.count
-        self.classes = max(training.num_classes, test.num_classes)
-        self.shape = training.shape
+        self.training, self.test_images = images[0], images[-1].count
+        self.classes = max(part.num_classes for part in images)
+        self.shape = self.training.shape
         preprocessing = get_preprocessing(recipe.preprocessing)
         self.normalise = lambda dataset: normalised(dataset, preprocessing)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        self.test = self.normalise(test.in_order(250)).prefetch(2).with_options(options)
+        measured = [self.normalise(part.in_order(250)).prefetch(2).with_options(options) for part in images[1:]]
+        # Every epoch is measured on the validation images, which without any of their own are the test images.
+        self.validation, self.test = measured[0], measured[-1]
 
     def train(self) -> tf.keras.Model:
         """Run the stages that are not complete, and return the last one's network."""
@@ -228,7 +237,7 @@ class _Run:
                 *stage.callbacks(model),
                 FlipRatio(),
                 _Finish(stage, model, self),
-                TestAccuracy(self.test, stage.milestones),
+                Evaluation(self.validation, stage.milestones),
                 StopWhenDiverged(),
                 *self.callbacks,
                 history,
@@ -263,13 +272,16 @@ class _Run:
         rows = read_history(self.output / "history.csv")
         if not rows:
             raise ValueError(f"{self.output / 'history.csv'} is missing or empty. Choose another output folder.")
+        model.compile(loss=self.recipe.stages[-1].loss, metrics=self._metrics())
         if not {"val_loss", "val_accuracy"} <= rows[-1].keys():
-            model.compile(loss=self.recipe.stages[-1].loss, metrics=self._metrics())
-            figures = model.evaluate(self.test, verbose=0, return_dict=True)
+            figures = model.evaluate(self.validation, verbose=0, return_dict=True)
             rows[-1] |= {f"val_{name}": value for name, value in figures.items()}
-        last = rows[-1]
-        top5 = {"top5": 100 * last["val_top5"]} if "val_top5" in last else {}
-        test = {"top1": 100 * last["val_accuracy"], **top5, "loss": last["val_loss"], "images": self.test_images}
+        if self.validation is self.test:
+            last = {name.removeprefix("val_"): value for name, value in rows[-1].items() if name.startswith("val_")}
+        else:
+            last = model.evaluate(self.test, verbose=0, return_dict=True)
+        top5 = {"top5": 100 * last["top5"]} if "top5" in last else {}
+        test = {"top1": 100 * last["accuracy"], **top5, "loss": last["loss"], "images": self.test_images}
         record = {
             **plan,
             "test": test,

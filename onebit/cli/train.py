@@ -40,6 +40,14 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another setting of the recipe; repeatable."
 )
 @click.option("--show-settings", is_flag=True, help="Print the recipe's settings, which --set changes, and exit.")
+@click.option(
+    "--validation",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Keep the last N training images to measure each epoch on, and the test images for the end. "
+    "Default: measure each epoch on the test images.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Use only this many images, for a trial.")
 @click.option(
     "--seed",
@@ -70,6 +78,7 @@ def command(
     epochs: int | None,
     settings: tuple[str, ...],
     show_settings: bool,
+    validation: int,
     limit: int | None,
     seed: int,
     precision: str,
@@ -98,6 +107,7 @@ def command(
         chosen,
         output,
         data_dir=data_dir,
+        validation=validation,
         limit=limit,
         seed=seed,
         precision=precision,
@@ -109,6 +119,8 @@ def command(
         print_json(record)
         return
     result = table("", "", title=f"{recipe}, in {output}")
+    if validation:
+        result.add_row("validation accuracy", f"{100 * record['history'][-1]['val_accuracy']:.2f} %")
     result.add_row("test accuracy", f"{record['test']['top1']:.2f} % of {record['test']['images']:,} images")
     result.add_row("training", f"{record['seconds'] / 60:.1f} minutes, {len(record['history'])} epochs")
     result.add_row("precision", record["precision"])

@@ -84,6 +84,10 @@ def test_a_recipe_runs(tmp_path, kept):
     assert (record["seed"], record["precision"], record["limit"]) == (7, "float64", 32)
     assert record["test"]["images"] == 32 and len(record["history"]) == 1
     assert kept, "freed memory is kept for the next step"
+    assert "validation" not in record
+    run("train", "mcdonnell", "-o", tmp_path / "kept", *options, "--validation", 8)
+    kept_out = run_json("train", "mcdonnell", "-o", tmp_path / "kept", *options, "--validation", 8)
+    assert kept_out["validation"] == 8
     assert "holds another run, with seed 7 instead of 8" in run(
         "train", "mcdonnell", "-o", tmp_path / "run", *options, "--seed", 8, "--precision", "float64", code=1
     ).output.replace("\n", " ")

@@ -185,6 +185,28 @@ def test_every_dataset(name, tmp_path):
     assert len(list(batches(limited, batch_size=5, epochs=1))) == 2
 
 
+def labels_of(images):
+    return np.concatenate([labels for _, labels in images.in_order(16)])
+
+
+@pytest.mark.parametrize("name", ["cifar100", "imagenet32", "svhn"])
+def test_validation_images_are_the_last_of_the_training_images(name, tmp_path):
+    """In memory, streamed, and with a second split, of which none are taken."""
+    prepare(get_dataset(name), tmp_path)
+    _, test = load_dataset(name, tmp_path)
+    training, validation, same_test = load_dataset(name, tmp_path, validation=7)
+    first, *extra = (
+        load_arrays(get_dataset(name).tfds, split, tmp_path)[1] for split in get_dataset(name).train.split("+")
+    )
+    np.testing.assert_array_equal(labels_of(validation), first[-7:])
+    np.testing.assert_array_equal(np.sort(labels_of(training)), np.sort(np.concatenate([first[:-7], *extra])))
+    np.testing.assert_array_equal(labels_of(same_test), labels_of(test))
+    trained = np.concatenate([labels for _, labels in batches(training, batch_size=training.count, epochs=1)])
+    np.testing.assert_array_equal(np.sort(trained), np.sort(labels_of(training)))
+    with pytest.raises(ValueError, match=f"validation must be from 0 to 39, .* of {name}'s 'train', not 40"):
+        load_dataset(name, tmp_path, validation=40)
+
+
 def test_normalised():
     images = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3)).astype(np.uint8)
     dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(4))).batch(2)

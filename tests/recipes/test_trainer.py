@@ -150,10 +150,28 @@ def test_callbacks_of_one_s_own_and_the_five_best_of_many_classes(tmp_path):
     assert record["test"]["top5"] == 100 * last["val_top5"] > record["test"]["top1"] == 100 * last["val_accuracy"]
 
 
+def test_epochs_are_measured_on_validation_images_and_the_end_on_the_test_images(tmp_path):
+    wrong = DATA[1][0], 1 - DATA[1][1]  # as test images, so that the two accuracies add up to 1
+    data = DATA[0], DATA[1], tuple(part[:32] for part in wrong)
+    record = recipes.train(recipe(2, stages=1), tmp_path / "run", data=data, precision="float32", verbose=0)
+    model = tf.keras.models.load_model(tmp_path / "run" / "model.keras")
+    right = model.predict(DATA[1][0].astype(np.float32), verbose=0).argmax(1) == DATA[1][1]
+    assert record["history"][-1]["val_accuracy"] == pytest.approx(right.mean())
+    assert record["test"]["top1"] == pytest.approx(100 * (1 - right[:32].mean()))
+    assert record["test"]["images"] == 32
+    assert len(record["given"]) == 3
+
+
+@pytest.mark.parametrize("validation", [-1, 0.1, 5])
+def test_validation_is_a_number_of_the_dataset_s_images(validation, tmp_path):
+    with pytest.raises(ValueError, match=rf"validation must be a number .*, not {validation}\. .*data=\(training, val"):
+        recipes.train(recipe(), tmp_path / "run", data=DATA, validation=validation)
+
+
 def test_weights_that_are_no_numbers_stop_too(tmp_path):
     """The last batch's: no loss tells of them."""
     one_batch = DATA[0][0][:32], DATA[0][1][:32]
-    with pytest.raises(DivergedError, match=r"not finite after epoch 1|test images is nan after epoch 1"):
+    with pytest.raises(DivergedError, match=r"not finite after epoch 1|evaluation's loss is nan after epoch 1"):
         recipes.train(recipe(1, lr=1e38, stages=1), tmp_path / "run", data=(one_batch, DATA[1]), verbose=0)
     assert not (tmp_path / "run" / "record.json").exists()
     assert not list((tmp_path / "run").rglob("ckpt*"))
