@@ -29,6 +29,8 @@ def command(record: dict[str, Any]) -> str:
     settings = chosen(record)
     words = ["onebit", "train", record["recipe"], "--data-dir", "DATA", "--output", "RUN"]
     words += ["--precision", record["precision"], "--seed", str(record["seed"])]
+    if "validation" in record:
+        words += ["--validation", str(record["validation"])]
     for name, value in settings.items():
         words += ["--set", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
     return shlex.join(words)

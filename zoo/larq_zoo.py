@@ -19,10 +19,10 @@ from .budget import building, limit
 from .cache import keras_fetching
 from .formats import open_checkpoint
 from .larq_zoo_file import PREPROCESSING
-from .model_info import ModelInfo, record_model
+from .model_info import record_model
 from .naming import TOP, assign, named_variables
 from .registry import IMAGENET, Paper, register
-from .scaffold import has_new_top, load_into, report_new_top, resolve_classes, resolve_input
+from .scaffold import has_new_top, info_of, load_into, report_new_top, resolve_classes, resolve_input
 
 _TASK = IMAGENET._replace(preprocessing=PREPROCESSING)
 _MODELS = {
@@ -88,9 +88,7 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
         if not is_input(input_tensor):
             return model
         arguments = {"input_shape": shape, "num_classes": classes, "include_top": include_top}
-        expected = (checkpoint and checkpoint.preprocessing) or PREPROCESSING
-        names = checkpoint.class_names if checkpoint and include_top and not new_top else None
-        return record_model(model, ModelInfo(name, arguments, expected, names))
+        return record_model(model, info_of(name, arguments, _TASK, checkpoint, include_top and not new_top))
 
     build.__name__ = build.__qualname__ = name
     cast(Any, build).task = _TASK

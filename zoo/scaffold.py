@@ -109,16 +109,8 @@ class Scaffold:
             "pooling": self._options["pooling"],
             "classifier_activation": _named(activation),
         }
-        checkpoint = self._checkpoint
-        return record_model(
-            model,
-            ModelInfo(
-                self._function,
-                arguments,
-                (checkpoint and checkpoint.preprocessing) or self._task.preprocessing,
-                checkpoint.class_names if checkpoint and self.include_top and not self._new_top else None,
-            ),
-        )
+        own_top = self.include_top and not self._new_top
+        return record_model(model, info_of(self._function, arguments, self._task, self._checkpoint, own_top))
 
 
 def resolve_classes(given: Any, include_top: bool, task: Task, checkpoint: Checkpoint | None) -> int:
@@ -166,6 +158,14 @@ def load_into(model: tf.keras.Model, checkpoint: Checkpoint, num_classes: int, n
         has = checkpoint.num_classes if checkpoint.has_top else None
         report_new_top(checkpoint.source, has, model.name, num_classes)
     checkpoint.load_into(model, new_top=new_top)
+
+
+def info_of(
+    function: str, arguments: Mapping[str, Any], task: Task, checkpoint: Checkpoint | None, own_top: bool
+) -> ModelInfo:
+    """Return how a model was made, with what its weights say of images and, if the classifier is theirs, of classes."""
+    preprocessing = (checkpoint and checkpoint.preprocessing) or task.preprocessing
+    return ModelInfo(function, arguments, preprocessing, checkpoint.class_names if checkpoint and own_top else None)
 
 
 def report_new_top(source: str, has: int | None, model: str, num_classes: int) -> None:
