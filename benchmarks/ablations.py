@@ -24,14 +24,15 @@ from rows import write_rows
 from variants import VARIANTS, Variant, changed
 
 FILE = Path(__file__).with_suffix(".json")
-PRECISION = "float32"  # of all, wherever they are trained
+PRECISION = "mixed_bfloat16"  # of all, wherever they are trained
 
 
 def train(variant: Variant, folder: Path, data_dir: str | None, epochs: int, seed: int, limit: int | None) -> None:
-    """Run one variant to its end."""
+    """Run one variant to its end. The stages of a recipe share the epochs."""
     from onebit import recipes
 
-    recipe = recipes.get_recipe(variant.recipe, epochs=epochs, **variant.settings)
+    stages = len(recipes.get_recipe(variant.recipe, **variant.settings).stages)
+    recipe = recipes.get_recipe(variant.recipe, epochs=epochs // stages, **variant.settings)
     if variant.change:
         recipe = changed(recipe, variant.change)
     recipes.train(recipe, folder, data_dir=data_dir, seed=seed, limit=limit, precision=PRECISION)
@@ -82,7 +83,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where TensorFlow Datasets finds CIFAR-10")
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--epochs", type=int, help="of each stage (default: as in the figures there, else 20)")
+    parser.add_argument(
+        "--epochs", type=int, help="of each run, an even number (default: as in the figures there, else 20)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="(default: 1)")
     parser.add_argument("--only", default="", help="variants with this in 'study: variant'")
     parser.add_argument("--limit", type=int, help="use only this many images, for a trial; records nothing")
@@ -90,7 +93,10 @@ def main() -> None:
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     lengths = {row["epochs"] for row in recorded()}
-    options.epochs = options.epochs or max(lengths, default=20)
+    if options.epochs is None:
+        options.epochs = max(lengths, default=20)
+    if options.epochs < 2 or options.epochs % 2:
+        parser.error(f"--epochs must be even, for recipes of two stages, not {options.epochs}.")
     if options.limit is None and lengths - {options.epochs}:
         parser.error(f"{FILE} has figures of {max(lengths)} epochs: move it away to record some of {options.epochs}.")
     if options.run is not None:

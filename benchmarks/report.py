@@ -20,6 +20,7 @@ import ablations
 import model_cards
 import pareto
 import shapes
+import speed
 from exports import recorded_exports
 from results import DATA, epochs_of, paper_epochs, paper_top1, record_of, results
 from rows import write_rows
@@ -117,6 +118,15 @@ def results_table() -> str:
     return "".join(lines)
 
 
+def speed_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of measured speeds in Markdown, and where and how often they were measured."""
+    (machine,), (rounds,) = ({row[name] for row in rows} for name in ("machine", "rounds"))
+    lines = [_line(*speed.HEADINGS), f"|---|---|---|---|{'--:|' * (len(speed.HEADINGS) - 4)}\n"]
+    lines += [_line(f"`{name}`", *rest) for name, *rest in map(speed.cells, rows)]
+    where = f"Measured on {machine}: medians of {rounds} rounds, in brackets the lowest and the highest.\n\n"
+    return where + "".join(lines)
+
+
 def ablations_page(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the page of the studies: for each variant the mean accuracy of its seeds, and the range of several."""
     runs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -153,10 +163,10 @@ McDonnell's 1-bit and 32-bit weights, and his fixed and learned scales of batch 
 and magnitude-aware gradient; FTBNN's order, shortcuts and groups, and FTBNN with Bi-Real and ReAct networks under one
 recipe; ReActNet without non-linearity.
 
-All have one short schedule (`epochs` of each stage; ReActNet's recipe has two) and everything else as in the recipe,
-except for batches of 128. Accuracy is the last epoch's, on the 10,000 test images. The papers train for dozens to
-hundreds of times as long, and some of them other networks on other images: these tables show what helps a short
-training run of a small network, and do not contradict the papers where they differ.
+All have one short schedule (`epochs`, of which each of ReActNet's two stages has half) and everything else as in the
+recipe, except for batches of 128, and compute in bfloat16. Accuracy is the last epoch's, on the 10,000 test images. The
+papers train for dozens of times as long, and some of them other networks on other images: these tables show what helps
+a short training run of a small network, and do not contradict the papers where they differ.
 `python benchmarks/ablations.py` trains the networks, `python benchmarks/report.py` writes this page.
 """
 
@@ -173,7 +183,9 @@ def documents() -> dict[Path, str]:
     if missing := set(zoo.list_models()) - zoo.recorded_counts().keys():
         raise LookupError(f"{', '.join(sorted(missing))}: not counted yet. Run python benchmarks/report.py --count")
     readme = README.read_text(encoding="utf-8")
-    for name, table in (("models", models_table(zoo.recorded_counts())), ("results", results_table())):
+    measured = json.loads(speed.FILE.read_text(encoding="utf-8"))
+    tables = {"models": models_table(zoo.recorded_counts()), "results": results_table(), "speed": speed_table(measured)}
+    for name, table in tables.items():
         readme = insert(readme, name, table)
     cards = {model_cards.path(row, CARDS): model_cards.card(row) for row in zoo.list_weights()}
     pages = {}

@@ -1,12 +1,13 @@
 """How fast the networks train and predict, against the same in other libraries and in other precisions.
 
-    python benchmarks/speed.py [--seconds 4] [--rounds 5] [--all] [--only TEXT] [--json | --markdown]
+    python benchmarks/speed.py [--seconds 4] [--rounds 5] [--all] [--only TEXT] [--json | --record MACHINE]
 
 Each row compares two processes that work in turns, so that both meet the same machine: after a warm-up, the medians of
 their images per second, and median, lowest and highest of the ratios of the rounds. Both processes have all processors.
 The rows with PyTorch need the extra ``convert``. Those in mixed_bfloat16 are left out, unless ``--all`` is given,
 where the machine has no instructions for it (see ``zoo.fast_precision``) and imitates it. larq-zoo runs as its users
-have it, with TensorFlow's own choice of kernels.
+have it, with TensorFlow's own choice of kernels. ``--record`` keeps the rows beside this file, for `report.py`, which
+writes them into the README.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rows import write_rows
 
+FILE = Path(__file__).with_suffix(".json")
 WORKER = Path(__file__).with_name("speed_worker.py")
 # Taken before onebit is imported, which adds to it.
 ENVIRONMENT = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -64,10 +67,10 @@ ROWS: list[tuple[Case, Case, str]] = [
     (case(IRNET, BF16), case(IRNET), "float32"),
     (case(REACT), case(REACT, source="torch"), "PyTorch eager, float32"),
     (case(REACT, BF16), case(REACT, source="torch"), "PyTorch eager, float32"),
-    (case(BIREAL), case("BiRealNet", source="larq_zoo"), "larq-zoo, float32"),
-    (case(BIREAL, BF16), case("BiRealNet", source="larq_zoo"), "larq-zoo, float32"),
-    (case(BIREAL, task="predict"), case("BiRealNet", source="larq_zoo", task="predict"), "larq-zoo, float32"),
-    (case(BIREAL, BF16, task="predict"), case("BiRealNet", source="larq_zoo", task="predict"), "larq-zoo, float32"),
+    (case(BIREAL), case("BiRealNet", source="larq_zoo"), "larq-zoo's, float32"),
+    (case(BIREAL, BF16), case("BiRealNet", source="larq_zoo"), "larq-zoo's, float32"),
+    (case(BIREAL, task="predict"), case("BiRealNet", source="larq_zoo", task="predict"), "larq-zoo's, float32"),
+    (case(BIREAL, BF16, task="predict"), case("BiRealNet", source="larq_zoo", task="predict"), "larq-zoo's, float32"),
     (case(WIDE, BF16, task="predict"), case(WIDE, task="predict"), "float32"),
 ]
 
@@ -126,6 +129,7 @@ def measure(ours: Case, other: Case, name: str, rounds: int, seconds: float) -> 
         "ratio": round(statistics.median(ratios), 2),
         "ratio_lowest": round(min(ratios), 2),
         "ratio_highest": round(max(ratios), 2),
+        "rounds": rounds,
         "peak_memory": max(pair[0]["peak_memory"] for pair in turns),
         "against_peak_memory": max(pair[1]["peak_memory"] for pair in turns),
     }
@@ -158,7 +162,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="measure the rows that contain this text")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    form.add_argument("--record", metavar="MACHINE", help="write the rows to speed.json: measured on this machine")
     options = parser.parse_args()
     rows = [row for row in ROWS if options.only in f"{row[0]['model']} {row[0]['task']} {row[0]['precision']} {row[2]}"]
     from onebit import zoo
@@ -171,11 +175,10 @@ def main() -> None:
         print("Without PyTorch: its rows are left out.", file=sys.stderr)
     bar = track(rows, "Measuring", console=Console(stderr=True), transient=True)
     results = [measure(*row, options.rounds, options.seconds) for row in bar]
+    if options.record:
+        write_rows(FILE, [{**row, "machine": options.record} for row in results])
     if options.json:
         print(json.dumps(results, indent=2))
-    elif options.markdown:
-        print("| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS), sep="\n")
-        print(*("| " + " | ".join(cells(row)) + " |" for row in results), sep="\n")
     else:
         table = Table(*HEADINGS)
         for row in results:

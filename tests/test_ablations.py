@@ -67,15 +67,15 @@ def test_goes_on_where_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ablations, "FILE", tmp_path / "ablations.json")
     monkeypatch.setattr(ablations, "run_all", run_two)
-    monkeypatch.setattr(sys, "argv", ["ablations.py", "--output", str(tmp_path), "--epochs", "3", "--only", "IR-Net"])
+    monkeypatch.setattr(sys, "argv", ["ablations.py", "--output", str(tmp_path), "--epochs", "4", "--only", "IR-Net"])
     with pytest.raises(SystemExit, match="1 runs failed"):
         ablations.main()
     rows = json.loads(ablations.FILE.read_text())
-    assert [(row["variant"], row["top1"], row["epochs"]) for row in rows] == [("neither", 51.0, 3)]
+    assert [(row["variant"], row["top1"], row["epochs"]) for row in rows] == [("neither", 51.0, 4)]
     with pytest.raises(SystemExit) as ended:
         ablations.main()
     assert not ended.value.code
-    names = [f"irnet-{change}-3x-seed1" for change in ("ste_ste", "libra_ste", "libra_ste", "ede_ede")]
+    names = [f"irnet-{change}-4x-seed1" for change in ("ste_ste", "libra_ste", "libra_ste", "ede_ede")]
     assert started == names
     assert [row["top1"] for row in json.loads(ablations.FILE.read_text())] == [51.0, 53.0, 54.0]
     before = ablations.FILE.read_text()
@@ -83,10 +83,20 @@ def test_goes_on_where_it_was(tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         ablations.main()
     assert ablations.FILE.read_text() == before, "of the length that is there"
-    monkeypatch.setattr(sys, "argv", ["ablations.py", "--output", str(tmp_path), "--epochs", "20"])
-    with pytest.raises(SystemExit, match="2"):
-        ablations.main()
+    for epochs in ("20", "3", "0"):
+        monkeypatch.setattr(sys, "argv", ["ablations.py", "--output", str(tmp_path), "--epochs", epochs])
+        with pytest.raises(SystemExit, match="2"):
+            ablations.main()
     assert ablations.FILE.read_text() == before
+
+
+def test_the_stages_of_a_run_share_its_epochs(tmp_path, monkeypatch):
+    trained: list[recipes.Recipe] = []
+    monkeypatch.setattr(recipes, "train", lambda recipe, *_, **__: trained.append(recipe))
+    for variant in variants.VARIANTS:
+        ablations.train(variant, tmp_path, None, 4, 1, None)
+    assert [sum(stage.epochs for stage in recipe.stages) for recipe in trained] == [4] * len(variants.VARIANTS)
+    assert {len(recipe.stages) for recipe in trained} == {1, 2}
 
 
 def test_what_two_studies_share_is_trained_once(tmp_path):
