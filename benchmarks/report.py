@@ -150,9 +150,13 @@ def _noise(runs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     if not seeds:
         return "\n**Noise**: each variant was trained once; how much accuracy varies across seeds was not measured.\n"
     widest = max(max(top1) - min(top1) for top1 in seeds)
-    single = ", and most variants have one seed only" if 2 * len(seeds) < len(runs) else ""
-    varied = f"across seeds alone, accuracy varied by up to {widest:.1f} points{single}"
-    return f"\n**Noise**: {varied}.\nSmaller differences are not meaningful.\n"
+    varied = (
+        f"{len(seeds)} of {len(runs)} variants have several seeds, across which accuracy varied by up to {widest:.1f}"
+    )
+    return f"""
+**Noise**: {varied} points.
+Few seeds show less of it than there is: differences that are little larger may be noise as well.
+"""
 
 
 _ABLATIONS = """# What each idea brings
