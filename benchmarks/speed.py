@@ -164,6 +164,8 @@ def main() -> None:
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--record", metavar="MACHINE", help="write the rows to speed.json: measured on this machine")
     options = parser.parse_args()
+    if options.record and options.only:
+        parser.error("--record keeps all rows, which --only would leave out.")
     rows = [row for row in ROWS if options.only in f"{row[0]['model']} {row[0]['task']} {row[0]['precision']} {row[2]}"]
     from onebit import zoo
 

@@ -267,19 +267,21 @@ class _Run:
             )
         )
 
+    def _measured(self, model: tf.keras.Model, images: tf.data.Dataset) -> dict[str, float]:
+        model.compile(loss=self.recipe.stages[-1].loss, metrics=self._metrics())
+        return model.evaluate(images, verbose=0, return_dict=True)
+
     def conclude(self, model: tf.keras.Model, plan: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Save the trained network, and write the record."""
         rows = read_history(self.output / "history.csv")
         if not rows:
             raise ValueError(f"{self.output / 'history.csv'} is missing or empty. Choose another output folder.")
-        model.compile(loss=self.recipe.stages[-1].loss, metrics=self._metrics())
         if not {"val_loss", "val_accuracy"} <= rows[-1].keys():
-            figures = model.evaluate(self.validation, verbose=0, return_dict=True)
-            rows[-1] |= {f"val_{name}": value for name, value in figures.items()}
+            rows[-1] |= {f"val_{name}": value for name, value in self._measured(model, self.validation).items()}
         if self.validation is self.test:
             last = {name.removeprefix("val_"): value for name, value in rows[-1].items() if name.startswith("val_")}
         else:
-            last = model.evaluate(self.test, verbose=0, return_dict=True)
+            last = self._measured(model, self.test)
         top5 = {"top5": 100 * last["top5"]} if "top5" in last else {}
         test = {"top1": 100 * last["accuracy"], **top5, "loss": last["loss"], "images": self.test_images}
         record = {
