@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from onebit import recipes, zoo  # before TensorFlow: it selects Keras 2
+from onebit import recipes, zoo
 
 # isort: split
 import numpy as np
@@ -24,8 +24,8 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from onebit.recipes.data import ArrayImages, Images, StreamedImages, batches
-from onebit.recipes.tfds import cut, load_arrays
+from onebit.recipes.data.images import ArrayImages, Images, StreamedImages, batches
+from onebit.recipes.data.tfds import cut, load_arrays
 
 ROUNDS = 3
 

@@ -12,7 +12,7 @@ import argparse
 import json
 from collections import Counter
 
-from onebit import zoo  # before TensorFlow: it selects Keras 2
+from onebit import zoo
 
 # isort: split
 import tensorflow as tf

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from onebit import zoo  # before TensorFlow: it selects Keras 2
+from onebit import zoo
 
 # isort: split
 import tensorflow as tf

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from onebit import zoo  # before TensorFlow: it selects Keras 2
+from onebit import zoo
 
 # isort: split
 import tensorflow as tf

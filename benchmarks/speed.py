@@ -26,7 +26,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from rows import write_rows
 
 FILE = Path(__file__).with_suffix(".json")
 WORKER = Path(__file__).with_name("speed_worker.py")
@@ -178,7 +177,9 @@ def main() -> None:
     bar = track(rows, "Measuring", console=Console(stderr=True), transient=True)
     results = [measure(*row, options.rounds, options.seconds) for row in bar]
     if options.record:
-        write_rows(FILE, [{**row, "machine": options.record} for row in results])
+        FILE.write_text(
+            json.dumps([{**row, "machine": options.record} for row in results], indent=1) + "\n", encoding="utf-8"
+        )
     if options.json:
         print(json.dumps(results, indent=2))
     else:

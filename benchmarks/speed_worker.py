@@ -42,8 +42,8 @@ def keras_step(case: dict[str, Any]) -> Step:
         # As its users have it: without what importing onebit selects besides Keras 2.
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
     else:
-        from onebit import zoo  # before TensorFlow: it selects Keras 2
-        from onebit.malloc import keep_freed_memory
+        from onebit import zoo
+        from onebit.util.malloc import keep_freed_memory
 
         if case["source"] == "onebit" and case["task"] == "train":
             keep_freed_memory()  # as `onebit train` does

@@ -1,17 +1,17 @@
 """How the papers' networks are trained: one recipe per paper, and what runs it."""
 
 from . import birealnet, ftbnn, irnet, mcdonnell, reactnet  # noqa: F401  (each registers its recipes)
-from .callbacks import DivergedError, FlipRatio, NegativeSlopes
-from .data import as_images
-from .datasets import DATASETS, load_dataset
-from .distiller import Distiller, logits_model, teacher_logits
-from .losses import SmoothedCrossentropy, distribution_loss
-from .moments import average_batch_moments
-from .optimizers import L2SGD, L2Adam
+from .data.datasets import DATASETS, load_dataset
+from .data.images import as_images
 from .recipe import Recipe, Stage, get_recipe, list_recipes
-from .schedules import CosineEpochs, LinearEpochs, StepEpochs, WarmRestarts, WarmupSteps
-from .strategies import get_strategy
 from .trainer import train
+from .training.callbacks import DivergedError, FlipRatio, NegativeSlopes
+from .training.distiller import Distiller, logits_model, teacher_logits
+from .training.losses import SmoothedCrossentropy, distribution_loss
+from .training.moments import average_batch_moments
+from .training.optimizers import L2SGD, L2Adam
+from .training.schedules import CosineEpochs, LinearEpochs, StepEpochs, WarmRestarts, WarmupSteps
+from .training.strategies import get_strategy
 
 __all__ = [
     "DATASETS",

@@ -43,14 +43,14 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ..zoo import load
-from .augmentation import flip, flip_and_light, random_place
-from .datasets import usual_augmentation
+from .data.augmentation import flip, flip_and_light, random_place
+from .data.datasets import usual_augmentation
 from .inherit import inherit_all, inherit_signs
-from .losses import SmoothedCrossentropy
-from .moments import average_batch_moments
-from .optimizers import L2SGD, L2Adam
 from .recipe import Recipe, Stage, register, resolved
-from .schedules import LinearEpochs, StepEpochs
+from .training.losses import SmoothedCrossentropy
+from .training.moments import average_batch_moments
+from .training.optimizers import L2SGD, L2Adam
+from .training.schedules import LinearEpochs, StepEpochs
 
 
 class Official(NamedTuple):

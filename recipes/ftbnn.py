@@ -18,12 +18,12 @@ import larq as lq
 import tensorflow as tf
 
 from ..zoo import load
-from .callbacks import NegativeSlopes
-from .datasets import usual_augmentation
-from .losses import SmoothedCrossentropy
-from .optimizers import L2Adam
+from .data.datasets import usual_augmentation
 from .recipe import Recipe, Stage, register
-from .schedules import LinearEpochs
+from .training.callbacks import NegativeSlopes
+from .training.losses import SmoothedCrossentropy
+from .training.optimizers import L2Adam
+from .training.schedules import LinearEpochs
 
 
 @register

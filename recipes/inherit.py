@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from ..zoo.naming import assign, binary_kernels, named_variables
+from ..zoo.checkpoints.variables import assign, binary_kernels, named_variables
 
 
 def inherit_all(before: tf.keras.Model, network: tf.keras.Model) -> None:

@@ -41,11 +41,11 @@ import tensorflow as tf
 from ..quantizers import EDESchedule
 from ..quantizers.ede import ede_quantizers
 from ..zoo import load
-from .augmentation import flip_and_jitter
-from .datasets import usual_augmentation
-from .optimizers import L2SGD, every
+from .data.augmentation import flip_and_jitter
+from .data.datasets import usual_augmentation
 from .recipe import Recipe, Stage, register, resolved
-from .schedules import CosineEpochs, WarmupSteps
+from .training.optimizers import L2SGD, every
+from .training.schedules import CosineEpochs, WarmupSteps
 
 
 class Official(NamedTuple):

@@ -37,13 +37,13 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ..zoo import WideResNet, WideResNetImageNet
-from .augmentation import cutout as cut_out
-from .augmentation import random_crop, random_flip, random_scale
-from .datasets import get_dataset
-from .moments import average_batch_moments
-from .optimizers import L2SGD
+from .data.augmentation import cutout as cut_out
+from .data.augmentation import random_crop, random_flip, random_scale
+from .data.datasets import get_dataset
 from .recipe import Recipe, Stage, register, resolved
-from .schedules import WarmRestarts, cycle_ends
+from .training.moments import average_batch_moments
+from .training.optimizers import L2SGD
+from .training.schedules import WarmRestarts, cycle_ends
 
 EPOCHS = {"cifar10": 254, "cifar100": 254, "svhn": 30, "mnist": 14, "imagenet32": 30, "imagenet2012": 62}
 """Lengths of the paper's trainings with batch normalisation, each of which ends with a cycle."""

@@ -35,14 +35,14 @@ import larq as lq
 import tensorflow as tf
 
 from ..zoo import load
-from ..zoo.naming import binary_kernels
-from .augmentation import flip_and_light
-from .datasets import usual_augmentation
+from ..zoo.checkpoints.variables import binary_kernels
+from .data.augmentation import flip_and_light
+from .data.datasets import usual_augmentation
 from .inherit import inherit_all
-from .optimizers import L2Adam
 from .recipe import Recipe, Stage, register, resolved
-from .schedules import LinearEpochs
-from .teachers import load_teacher
+from .training.optimizers import L2Adam
+from .training.schedules import LinearEpochs
+from .training.teachers import load_teacher
 
 PREPROCESSING = "imagenet"
 LABELS = "labels"

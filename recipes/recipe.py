@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import tensorflow as tf
 
 from ..zoo.registry import entry, suggest
-from .augmentation import Augmentation, Crop, random_area
+from .data.augmentation import Augmentation, Crop, random_area
 
 T = TypeVar("T")
 Build = Callable[[int, tuple[int, ...]], tf.keras.Model]

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..zoo.files import replacing
+from ..util.files import replacing
 
 log = logging.getLogger(__name__)
 

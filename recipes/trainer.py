@@ -13,18 +13,18 @@ import numpy as np
 import tensorflow as tf
 
 from .. import __version__
+from ..util.files import replacing
+from ..util.precision import fast_precision
 from ..zoo import class_names, save_packed
-from ..zoo.files import replacing
-from ..zoo.images import get_preprocessing
-from ..zoo.precision import fast_precision
-from .callbacks import EpochCheckpoint, Evaluation, FlipRatio, History, StopWhenDiverged, read_history
-from .curves import plot_history
-from .data import Images, as_images, batches, normalised
-from .datasets import load_dataset
-from .distiller import Distiller, check_classes, teacher_logits
+from ..zoo.images.images import get_preprocessing
+from .data.datasets import load_dataset
+from .data.images import Images, as_images, batches, normalised
 from .recipe import Recipe, Stage, get_recipe
 from .run_folder import begin, begun, check_folder, read_json, workplace, write_json
-from .strategies import get_strategy, is_chief, share, synchronise
+from .training.callbacks import EpochCheckpoint, Evaluation, FlipRatio, History, StopWhenDiverged, read_history
+from .training.curves import plot_history
+from .training.distiller import Distiller, check_classes, teacher_logits
+from .training.strategies import get_strategy, is_chief, share, synchronise
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 

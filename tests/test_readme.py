@@ -13,7 +13,7 @@ import train_shipped
 
 from onebit import quantizers, recipes, zoo
 
-REMEDY = "run python benchmarks/report.py"
+REMEDY = "run python tools/report.py"
 DOCUMENTS = report.documents()
 
 
@@ -64,17 +64,6 @@ def test_every_result_has_a_row_and_a_point():
 def test_insert_replaces_what_is_between_the_marks():
     document = "before\n<!-- a:begin -->\nold\n<!-- a:end -->\nafter\n"
     assert report.insert(document, "a", "new\n") == "before\n<!-- a:begin -->\nnew\n<!-- a:end -->\nafter\n"
-
-
-def test_ablations_page():
-    row = {"study": "S", "variant": "a", "epochs": 5, "seconds": 1.0}
-    once = report.ablations_page([row | {"seed": 1, "top1": 50.0}])
-    assert "## S\n" in once and "| a | 50.00 % |  | 1 | 5 |" in once and "across seeds was not measured" in once
-    seeds = [row | {"seed": 1, "top1": 50.0}, row | {"seed": 2, "top1": 52.0}]
-    others = [row | {"variant": name, "seed": 1, "top1": 55.0} for name in "bc"]
-    page = report.ablations_page(seeds + others)
-    assert page.count("## S\n") == 1 and "| a | 51.00 % | 50.00 to 52.00 % | 2 | 5 |" in page
-    assert "1 of 3 variants have several seeds, across which accuracy varied by up to 2.0 points" in page
 
 
 def test_everything_we_trained_can_be_trained_again():

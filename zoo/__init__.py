@@ -1,38 +1,30 @@
 """The architectures of the papers, the registry that names them, and their weights."""
 
+from ..util.download import cache_dir
+from ..util.precision import fast_precision
 from . import larq_zoo as _larq_zoo  # noqa: F401  (registers larq-zoo's models)
 from .birealnet import BiRealNet18, BiRealNet18CIFAR, BiRealNet20, BiRealNet34, BiRealNet50
-from .cache import cache_dir
+from .build.layers import BinaryConv2D
+from .checkpoints.formats import load_weights
+from .checkpoints.packed import convert, load_packed, save_packed
+from .checkpoints.weights import Weights, get_weights, list_weights
 from .counts import Counts, count, recorded_counts
 from .evaluation import Evaluation, evaluate
-from .export_check import Agreement
-from .formats import load_weights
+from .export.convert import convert_to_tflite
+from .export.export import Exported, export
+from .export.interpreter import latency
+from .export.tflite_file import TFLiteFile, read_tflite
+from .export.verify import Agreement
 from .ftbnn import FTBNN18, FTBNN20
-from .imagenet import decode_predictions
-from .images import PREPROCESSING, Preprocessing, get_preprocessing, read_images
-from .interpreter import latency
+from .images.imagenet import decode_predictions
+from .images.images import PREPROCESSING, Preprocessing, get_preprocessing, read_images
+from .images.samples import Sample, class_names, resized_sample, sample_images
 from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
-from .layers import BinaryConv2D
 from .model_info import ModelInfo, model_info, preprocessing_of
-from .packed import convert, load_packed, save_packed
-from .precision import fast_precision
-from .reactnet import (
-    ReActNet18CIFAR,
-    ReActNet20,
-    ReActNetA,
-    ReActNetB,
-    ReActNetC,
-    ReActResNet18,
-    ReActResNet34,
-)
+from .reactnet import ReActNet18CIFAR, ReActNet20, ReActNetA, ReActNetB, ReActNetC, ReActResNet18, ReActResNet34
 from .registry import Entry, entry, list_models, load
 from .resnet34 import ResNet34
-from .samples import Sample, class_names, resized_sample, sample_images
 from .stages import stage_outputs
-from .tflite_converter import convert_to_tflite
-from .tflite_export import Exported, export
-from .tflite_file import TFLiteFile, read_tflite
-from .weights import Weights, get_weights, list_weights
 from .wide_resnet import WideResNet, WideResNetImageNet
 
 __all__ = [

@@ -21,13 +21,12 @@ from larq.quantizers import MagnitudeAwareSign
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, LeakyClip, ScaledSign
-from .architecture import architecture
-from .arguments import check_choice
-from .layers import Padding, binary_conv
-from .official import IGNORED, OFFICIAL, OfficialCode, Place, conv, norm
-from .options import ModelOptions
-from .registry import CIFAR, IMAGENET, Paper, register
-from .resnet import (
+from ..util.arguments import check_choice
+from .build.architecture import architecture
+from .build.builder import Scaffold
+from .build.layers import Padding, binary_conv
+from .build.options import ModelOptions
+from .build.resnet import (
     ADAPTED,
     CIFAR_18,
     CIFAR_20,
@@ -46,7 +45,8 @@ from .resnet import (
     small_positive,
     stem,
 )
-from .scaffold import Scaffold
+from .checkpoints.state_dicts import IGNORED, OFFICIAL, OfficialCode, Place, conv, norm
+from .registry import CIFAR, IMAGENET, Paper, register
 
 PAPER = Paper(
     "Bi-Real Net: Enhancing the Performance of 1-bit CNNs With Improved Representational Capability and Advanced "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from .files import DATA
+from .data import DATA
 
 _FILE = DATA / "models.json"
 
@@ -68,6 +68,6 @@ def count(model: tf.keras.Model) -> Counts:
 def recorded_counts() -> dict[str, Counts]:
     """Return the counts of the registered models at their native shape, by name, without building them.
 
-    The file is written by ``benchmarks/report.py --count``; a model too new for it is absent.
+    The file is written by ``tools/report.py --count``; a model too new for it is absent.
     """
     return {name: Counts(**row) for name, row in json.loads(_FILE.read_text(encoding="utf-8")).items()}

@@ -20,12 +20,12 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, FPReLU, ScaledSign
-from .architecture import architecture
-from .arguments import check_choice
-from .layers import DuplicateChannels, PadChannels, Padding, ShuffleChannels, binary_conv
-from .options import ModelOptions
-from .registry import CIFAR, IMAGENET, Paper, register
-from .resnet import (
+from ..util.arguments import check_choice
+from .build.architecture import architecture
+from .build.builder import Scaffold
+from .build.layers import DuplicateChannels, PadChannels, Padding, ShuffleChannels, binary_conv
+from .build.options import ModelOptions
+from .build.resnet import (
     CIFAR_20,
     IMAGENET_18,
     Block,
@@ -38,7 +38,7 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import Scaffold
+from .registry import CIFAR, IMAGENET, Paper, register
 
 PAPER = Paper(
     "FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going Beyond",

@@ -19,13 +19,12 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import EDE, LibraPB
-from .architecture import architecture
-from .arguments import check_choice
-from .layers import PadChannels, Padding, binary_conv
-from .official import IGNORED, OFFICIAL, OfficialCode, Place, conv, dense, norm
-from .options import ModelOptions
-from .registry import CIFAR, IMAGENET, Paper, register
-from .resnet import (
+from ..util.arguments import check_choice
+from .build.architecture import architecture
+from .build.builder import Scaffold
+from .build.layers import PadChannels, Padding, binary_conv
+from .build.options import ModelOptions
+from .build.resnet import (
     CIFAR_18,
     CIFAR_20,
     IMAGENET_18,
@@ -42,8 +41,9 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import Scaffold
-from .torch_layers import HardTanh
+from .build.torch_layers import HardTanh
+from .checkpoints.state_dicts import IGNORED, OFFICIAL, OfficialCode, Place, conv, dense, norm
+from .registry import CIFAR, IMAGENET, Paper, register
 
 PAPER = Paper(
     "Forward and Backward Information Retention for Accurate Binary Neural Networks",

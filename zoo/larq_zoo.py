@@ -14,15 +14,15 @@ from typing import Any, cast
 
 import tensorflow as tf
 
-from .arguments import check_choice, check_data_format, is_input, to_python
-from .budget import building, limit
-from .cache import keras_fetching
-from .formats import open_checkpoint
-from .larq_zoo_file import PREPROCESSING
+from ..util.arguments import check_choice, check_data_format, is_input, to_python
+from ..util.download import keras_fetching
+from .build.budget import building, limit
+from .build.builder import has_new_top, info_of, load_into, report_new_top, resolve_classes, resolve_input
+from .checkpoints.formats import open_checkpoint
+from .checkpoints.larq_zoo_file import PREPROCESSING
+from .checkpoints.variables import TOP, assign, named_variables
 from .model_info import record_model
-from .naming import TOP, assign, named_variables
 from .registry import IMAGENET, Paper, register
-from .scaffold import has_new_top, info_of, load_into, report_new_top, resolve_classes, resolve_input
 
 _TASK = IMAGENET._replace(preprocessing=PREPROCESSING)
 _MODELS = {

@@ -18,13 +18,12 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import RPReLU, RSign, ScaledSign
-from .architecture import architecture
-from .arguments import check_choice
-from .layers import DuplicateChannels, Padding, binary_conv
-from .official import OFFICIAL, OfficialCode, Place, conv, dense, norm, rprelu, rsign
-from .options import ModelOptions
-from .registry import CIFAR, IMAGENET, Paper, register
-from .resnet import (
+from ..util.arguments import check_choice
+from .build.architecture import architecture
+from .build.builder import Scaffold
+from .build.layers import DuplicateChannels, Padding, binary_conv
+from .build.options import ModelOptions
+from .build.resnet import (
     ADAPTED,
     CIFAR_18,
     CIFAR_20,
@@ -44,7 +43,8 @@ from .resnet import (
     stem,
     torch_uniform,
 )
-from .scaffold import Scaffold
+from .checkpoints.state_dicts import OFFICIAL, OfficialCode, Place, conv, dense, norm, rprelu, rsign
+from .registry import CIFAR, IMAGENET, Paper, register
 
 PAPER = Paper(
     "ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions",

@@ -9,11 +9,10 @@ from __future__ import annotations
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from .architecture import architecture
-from .official import OFFICIAL, OfficialCode, Place
-from .options import ModelOptions
-from .registry import IMAGENET, Paper, register
-from .resnet import (
+from .build.architecture import architecture
+from .build.builder import Scaffold
+from .build.options import ModelOptions
+from .build.resnet import (
     IMAGENET_34,
     classify,
     convolve,
@@ -24,7 +23,8 @@ from .resnet import (
     real_shortcut,
     stem,
 )
-from .scaffold import Scaffold
+from .checkpoints.state_dicts import OFFICIAL, OfficialCode, Place
+from .registry import IMAGENET, Paper, register
 
 PAPER = Paper(
     "Deep Residual Learning for Image Recognition", "K. He, X. Zhang, S. Ren, J. Sun", "CVPR 2016", "1512.03385"

@@ -29,14 +29,14 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import McDonnellSign, ShiftedReLU
-from .architecture import architecture
-from .arguments import check_choice
-from .layers import PadChannels, Padding, Temperature, binary_conv
-from .mcdonnell_mat import EPSILON
-from .options import ModelOptions
+from ..util.arguments import check_choice
+from .build.architecture import architecture
+from .build.builder import Scaffold
+from .build.layers import PadChannels, Padding, Temperature, binary_conv
+from .build.options import ModelOptions
+from .build.torch_layers import ExactBatchNormalization, SymmetricMaxPool2D
+from .checkpoints.mcdonnell_mat import EPSILON
 from .registry import CIFAR, IMAGENET, Paper, register
-from .scaffold import Scaffold
-from .torch_layers import ExactBatchNormalization, SymmetricMaxPool2D
 
 PAPER = Paper(
     "Training wide residual networks for deployment using a single bit for each weight",

@@ -94,7 +94,7 @@ def refuse(reason: str, *options: str) -> None:
 
 def check_data_options(source: str) -> None:
     """Raise a usage error where options for TensorFlow datasets were given with another ``--data``."""
-    from ..sources import is_tfds_name
+    from .sources import is_tfds_name
 
     if not is_tfds_name(source):
         refuse(f"on --data {source}, which is not a TensorFlow dataset", "split", "data_dir")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..formatting import format_bytes
+from ..util.formatting import format_bytes
 from .arguments import ModelName, json_option
 from .loading import import_tensorflow
 from .output import console, print_json, progress, table
 
 if TYPE_CHECKING:
-    from ..zoo.tflite_converter import Precision
+    from ..zoo.export.convert import Precision
 
 _CAVEAT = (
     "One thread of this {machine} machine. The Larq Compute Engine's fast kernels are for 64-bit Arm: elsewhere binary "
@@ -66,7 +66,7 @@ def _figures(name: str, content: bytes, runs: int, advance: Any) -> dict[str, An
     import statistics
 
     from .. import zoo
-    from ..zoo.tflite_file import BINARY_CONVOLUTION
+    from ..zoo.export.tflite_file import BINARY_CONVOLUTION
 
     try:
         seconds = zoo.latency(content, runs=runs, progress=advance)

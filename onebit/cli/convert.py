@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..formatting import format_bytes
+from ..util.formatting import format_bytes
 from .arguments import ModelName, Shape, classes_option, json_option, preprocessing_option
 from .loading import import_tensorflow, read_class_names
 from .output import console, print_json

@@ -27,7 +27,7 @@ from .output import console, print_json
 def command(output: Path, images: int, epochs: int, weights: str | None, as_json: bool) -> None:
     """Load a 1-bit network, evaluate and fine-tune it, save it packed, draw a picture; needs no internet connection."""
     import_tensorflow()
-    from .. import demo
+    from . import demo_run as demo
 
     say = (lambda text: None) if as_json else console().print
     result = demo.run(

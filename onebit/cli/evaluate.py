@@ -24,9 +24,9 @@ from .loading import import_tensorflow, load
 from .output import console, print_json, progress, table
 
 if TYPE_CHECKING:
-    from ..sources import LabelledImages
     from ..zoo import Evaluation, Weights
     from .loading import Loaded
+    from .sources import LabelledImages
 
 TOLERANCE = 0.01  # percentage points, one image of 10,000
 
@@ -89,7 +89,7 @@ def command(
     import tensorflow as tf
 
     from .. import zoo
-    from ..sources import open_dataset
+    from .sources import open_dataset
 
     if precision == "auto":
         precision = "float32" if everything else zoo.fast_precision()
@@ -145,7 +145,7 @@ def _measure(
 
 def _reproduce(data_dir: str | None, batch_size: int, limit: int | None, as_json: bool) -> None:
     """Measure all weights of the package for CIFAR-10, and fail where a figure is not the registered one."""
-    from ..sources import open_dataset
+    from .sources import open_dataset
 
     dataset = open_dataset("cifar10", data_dir=data_dir)
     results = []

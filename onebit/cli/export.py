@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..formatting import format_bytes
+from ..util.formatting import format_bytes
 from .arguments import (
     check_data_options,
     data_dir_option,
@@ -24,7 +24,7 @@ from .output import console, print_json, progress, table
 
 if TYPE_CHECKING:
     from ..zoo import Exported
-    from ..zoo.tflite_converter import Precision
+    from ..zoo.export.convert import Precision
 
 
 @click.command("export", short_help="Write a file for phones and boards, and verify it.")
@@ -78,7 +78,7 @@ def command(
     import numpy as np
 
     from .. import zoo
-    from ..sources import open_dataset
+    from .sources import open_dataset
 
     check_data_options(data)
     loaded = load(model, weights, preprocessing)

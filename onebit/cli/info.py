@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ..formatting import format_bytes, format_count
+from ..util.formatting import format_bytes, format_count
 from .arguments import json_option, model_argument
 from .loading import no_weights_message
 from .output import console, print_json, table

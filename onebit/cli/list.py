@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..formatting import format_bytes, format_count, natural_key
+from ..util.formatting import format_bytes, format_count, natural_key
 from .arguments import WHERE_MODELS_ARE, json_option
 from .loading import import_tensorflow, no_weights_message
 from .output import console, print_json, table

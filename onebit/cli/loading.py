@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..stderr import captured_stderr
+from ..util.stderr import captured_stderr
 
 if TYPE_CHECKING:
     import tensorflow as tf

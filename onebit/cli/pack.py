@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..formatting import format_bytes
+from ..util.formatting import format_bytes
 from .arguments import json_option, model_argument, weights_option
 from .loading import load
 from .output import console, print_json, table

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..malloc import keep_freed_memory
+from ..util.malloc import keep_freed_memory
 from .arguments import AUTO_PRECISION, json_option
 from .choices import RECIPES, STRATEGIES, TRAINING_PRECISIONS
 from .loading import import_tensorflow

@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from onebit import __version__, recipes, sources, zoo
-from onebit.cli import COMMANDS, choices
+from onebit import __version__, recipes, zoo
+from onebit.cli import COMMANDS, choices, sources
 from onebit.cli.output import print_json
-from onebit.recipes.strategies import STRATEGIES
 from onebit.recipes.trainer import PRECISIONS
-from onebit.zoo.tflite_converter import Precision
+from onebit.recipes.training.strategies import STRATEGIES
+from onebit.zoo.export.convert import Precision
 from tests.conftest import shared
 from tests.onebit.commands import run, run_json
 

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from onebit import demo, zoo
+from onebit import zoo
+from onebit.cli import demo_run as demo
 from onebit.cli import main
 
 

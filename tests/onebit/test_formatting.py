@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onebit.formatting import format_bytes, format_count, natural_key
+from onebit.util.formatting import format_bytes, format_count, natural_key
 
 
 @pytest.mark.parametrize(

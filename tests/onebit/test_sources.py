@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from onebit import zoo
-from onebit.recipes.datasets import get_dataset
-from onebit.sources import is_tfds_name, open_dataset
+from onebit.cli.sources import is_tfds_name, open_dataset
+from onebit.recipes.data.datasets import get_dataset
 from tests.recipes.prepared import prepare
 
 
@@ -115,7 +115,7 @@ def test_tensorflow_datasets_of_one_size_and_of_many(name: str, split: str, tmp_
 def test_tensorflow_datasets_whose_labels_are_no_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     features = tfds.features.FeaturesDict({"image": tfds.features.Image(), "label": tfds.features.Text()})
     builder = SimpleNamespace(info=SimpleNamespace(features=features))
-    monkeypatch.setattr("onebit.recipes.tfds.prepared", lambda name, data_dir: builder)
+    monkeypatch.setattr("onebit.recipes.data.tfds.prepared", lambda name, data_dir: builder)
     with pytest.raises(ValueError, match=r"'lfw' is not one of images labelled with classes: .*label \(Text\)"):
         open_dataset("lfw", data_dir=str(tmp_path))
 

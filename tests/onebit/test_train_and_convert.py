@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onebit import recipes, zoo
-from onebit.recipes.datasets import DATASETS
+from onebit.recipes.data.datasets import DATASETS
 from tests.onebit.commands import run, run_json
 from tests.recipes.prepared import prepare
 

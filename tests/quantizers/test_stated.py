@@ -4,25 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit.quantizers import (
-    EDE,
-    ApproxSign,
-    FPReLU,
-    LeakyClip,
-    LibraPB,
-    RPReLU,
-    RSign,
-    ScaledSign,
-    ShiftedReLU,
-)
-from onebit.zoo.layers import (
-    BinaryConv2D,
-    DuplicateChannels,
-    PadChannels,
-    ShuffleChannels,
-    Temperature,
-)
-from onebit.zoo.torch_layers import (
+from onebit.quantizers import EDE, ApproxSign, FPReLU, LeakyClip, LibraPB, RPReLU, RSign, ScaledSign, ShiftedReLU
+from onebit.zoo.build.layers import BinaryConv2D, DuplicateChannels, PadChannels, ShuffleChannels, Temperature
+from onebit.zoo.build.torch_layers import (
     ExactBatchNormalization,
     HardTanh,
     SymmetricMaxPool2D,

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from onebit.quantizers import EDE, EDESchedule, LibraPB
 from onebit.recipes import L2SGD, CosineEpochs, Recipe, Stage
-from onebit.recipes.augmentation import flip_and_shift
+from onebit.recipes.data.augmentation import flip_and_shift
 from onebit.recipes.inherit import inherit_all
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from onebit.recipes.datasets import DatasetSpec
+from onebit.recipes.data.datasets import DatasetSpec
 
 
 def prepare(dataset: DatasetSpec, data_dir: Path, count: int = 40) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit.recipes.augmentation import (
+from onebit.recipes.data.augmentation import (
     centre,
     colour_jitter,
     cutout,

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from onebit.recipes.augmentation import random_area
-from onebit.recipes.data import as_images, batches, normalised
-from onebit.recipes.datasets import DATASETS, get_dataset, load_dataset, usual_augmentation
-from onebit.recipes.tfds import cut, load_arrays
+from onebit.recipes.data.augmentation import random_area
+from onebit.recipes.data.datasets import DATASETS, get_dataset, load_dataset, usual_augmentation
+from onebit.recipes.data.images import as_images, batches, normalised
+from onebit.recipes.data.tfds import cut, load_arrays
 from onebit.zoo import Preprocessing
 from tests.conftest import shared
 from tests.recipes.prepared import prepare

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from onebit.quantizers import McDonnellSign
 from onebit.recipes.ftbnn import is_real_kernel
-from onebit.recipes.optimizers import L2SGD, L2Adam, every, is_kernel
 from onebit.recipes.reactnet import is_convolution
-from onebit.recipes.schedules import CosineEpochs
+from onebit.recipes.training.optimizers import L2SGD, L2Adam, every, is_kernel
+from onebit.recipes.training.schedules import CosineEpochs
 
 L2 = 0.3
 

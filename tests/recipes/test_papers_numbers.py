@@ -16,7 +16,7 @@ import tensorflow as tf
 from onebit import recipes, zoo
 from onebit.quantizers import EDESchedule
 from onebit.quantizers.ede import ede_quantizers
-from onebit.recipes.augmentation import (
+from onebit.recipes.data.augmentation import (
     flip,
     flip_and_jitter,
     flip_and_light,
@@ -26,7 +26,7 @@ from onebit.recipes.augmentation import (
     random_place,
     random_scale,
 )
-from onebit.recipes.optimizers import L2SGD, L2Adam
+from onebit.recipes.training.optimizers import L2SGD, L2Adam
 from tests.recipes.models import tiny_network
 
 SHAPE = (32, 32, 3)

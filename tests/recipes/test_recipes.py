@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from onebit import recipes, zoo
 from onebit.recipes.inherit import inherit_all, inherit_signs
-from onebit.zoo.naming import binary_kernels, named_variables
+from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 
 SHAPE = (32, 32, 3)

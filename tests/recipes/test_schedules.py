@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit.recipes.schedules import CosineEpochs, LinearEpochs, StepEpochs, WarmRestarts, cycle_ends
+from onebit.recipes.training.schedules import CosineEpochs, LinearEpochs, StepEpochs, WarmRestarts, cycle_ends
 from tests.conftest import assert_golden
 
 

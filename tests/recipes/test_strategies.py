@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from onebit import recipes
-from onebit.recipes.strategies import is_chief, share, synchronise
-from onebit.zoo.torch_layers import ExactBatchNormalization, UnbiasedBatchNormalization
+from onebit.recipes.training.strategies import is_chief, share, synchronise
+from onebit.zoo.build.torch_layers import ExactBatchNormalization, UnbiasedBatchNormalization
 from tests.conftest import start_python
 from tests.recipes.models import DATA, recipe
 

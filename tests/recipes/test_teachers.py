@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
-from onebit.recipes.teachers import load_teacher
+from onebit.recipes.training.teachers import load_teacher
 
 SHAPE = (8, 8, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype(np.float32)
@@ -136,7 +136,9 @@ def evil_layers(touched):
         "a builtin under another name": activation(
             import_it, module="builtins", class_name="function", config="relu6", registered_name="eval"
         ),
-        "something of ours": activation(touched, module="onebit.recipes.teachers", class_name="Path", config={}),
+        "something of ours": activation(
+            touched, module="onebit.recipes.training.teachers", class_name="Path", config={}
+        ),
         "something that Keras' layers import": activation(
             touched, module="keras.layers", class_name="nothing", config={}, registered_name="deserialize"
         ),

@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 from onebit.zoo import birealnet, ftbnn, irnet, reactnet
-from onebit.zoo.official import OFFICIAL
-from onebit.zoo.resnet import Layout
+from onebit.zoo.build.resnet import Layout
+from onebit.zoo.checkpoints.state_dicts import OFFICIAL
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from onebit.zoo.naming import named_variables
+from onebit.zoo.checkpoints.variables import named_variables
 
 
 def assign_exact_weights(model: tf.keras.Model, seed: int = 0) -> None:

@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 import tensorflow as tf
 
-from onebit.zoo.naming import assign, named_variables
-from onebit.zoo.official import IGNORED, UNMATCHED, Place
+from onebit.zoo.checkpoints.state_dicts import IGNORED, UNMATCHED, Place
+from onebit.zoo.checkpoints.variables import assign, named_variables
 
 SEED = 1
 

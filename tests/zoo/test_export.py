@@ -13,10 +13,10 @@ import tensorflow as tf
 from exports import recorded_exports
 
 from onebit import zoo
-from onebit.zoo import tflite_export
-from onebit.zoo.export_check import compare, float_fallbacks
-from onebit.zoo.export_form import export_form
-from onebit.zoo.interpreter import open_interpreter
+from onebit.zoo.export import export as tflite_export
+from onebit.zoo.export.interpreter import open_interpreter
+from onebit.zoo.export.lowering import export_form
+from onebit.zoo.export.verify import compare, float_fallbacks
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
 
 SIZE = (16, 16, 3)
@@ -328,7 +328,7 @@ def test_without_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_the_recorded_files_are_within_the_limit():
     rows = recorded_exports()
     binary = {name for name, count in zoo.recorded_counts().items() if count.binary_macs}
-    assert rows.keys() == binary, "run python benchmarks/exports.py"
+    assert rows.keys() == binary, "run python tools/exports.py"
     for name, row in rows.items():
         assert row.binary_operations >= row.binary_layers > 0, name
         assert row.file_bytes <= 1.1 * zoo.recorded_counts()[name].memory + 32 * 1024, name
@@ -337,7 +337,7 @@ def test_the_recorded_files_are_within_the_limit():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in recorded_exports() if zoo.entry(name).native_shape[0] == 32])
 def test_the_recorded_files_are_what_export_writes(name: str, tmp_path: Path):
-    """Those for ImageNet take minutes: `benchmarks/exports.py` does them."""
+    """Those for ImageNet take minutes: `tools/exports.py` does them."""
     model = zoo.load(name, classifier_activation=None)
     assign_exact_weights(model)
     result = zoo.export(model, tmp_path / "model.tflite", strict=False)

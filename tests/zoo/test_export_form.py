@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import EDE, FPReLU, LibraPB, RPReLU, RSign, ScaledSign
-from onebit.zoo.export_form import binary_kernel, export_form, sign_threshold
-from onebit.zoo.export_layers import BinaryConvolution
-from onebit.zoo.layers import ShuffleChannels
+from onebit.zoo.build.layers import ShuffleChannels
+from onebit.zoo.export.layers import BinaryConvolution
+from onebit.zoo.export.lowering import binary_kernel, export_form, sign_threshold
 
 
 def network(size, filters=8, kernel_size=3, **options) -> tf.keras.Model:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import FPReLU
-from onebit.zoo.naming import binary_kernels, named_variables
+from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import assert_golden
 
 ORDERS = {

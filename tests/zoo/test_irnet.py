@@ -9,9 +9,9 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.quantizers import EDE, LibraPB
 from onebit.zoo import irnet
-from onebit.zoo.naming import binary_kernels, named_variables
-from onebit.zoo.official import OFFICIAL
-from onebit.zoo.resnet import CIFAR_20, Block
+from onebit.zoo.build.resnet import CIFAR_20, Block
+from onebit.zoo.checkpoints.state_dicts import OFFICIAL
+from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import assert_golden, value_and_gradients
 from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
-from onebit.zoo.naming import named_variables
+from onebit.zoo.checkpoints.variables import named_variables
 from tests.conftest import release_memory
 
 larq_zoo = pytest.importorskip("larq_zoo")

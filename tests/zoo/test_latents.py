@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from onebit.quantizers import LibraPB, MagnitudeAwareSign, McDonnellSign, ScaledSign
 from onebit.quantizers.kernel import KernelQuantizer
-from onebit.zoo import latents
+from onebit.zoo.checkpoints import latents
 
 SIZES = [1, 2, 3, 4, 5, 7, 9, 10, 16, 27, 64, 100, 144, 147, 255, 256, 257, 576, 1000, 1152, 2304, 4608, 5000]
 FILTERS = 200

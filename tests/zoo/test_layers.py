@@ -8,8 +8,13 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import ApproxSign, ScaledSign
-from onebit.zoo.layers import BinaryConv2D, DuplicateChannels, PadChannels, ShuffleChannels
-from onebit.zoo.torch_layers import ExactBatchNormalization, HardTanh, SymmetricMaxPool2D, UnbiasedBatchNormalization
+from onebit.zoo.build.layers import BinaryConv2D, DuplicateChannels, PadChannels, ShuffleChannels
+from onebit.zoo.build.torch_layers import (
+    ExactBatchNormalization,
+    HardTanh,
+    SymmetricMaxPool2D,
+    UnbiasedBatchNormalization,
+)
 from tests.conftest import assert_golden, value_and_gradients
 
 

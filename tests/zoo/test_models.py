@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
-from onebit.zoo.naming import binary_kernels, named_variables
+from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import release_memory
 
 

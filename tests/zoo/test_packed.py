@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from onebit import zoo
 from onebit.quantizers import EDE, ApproxSign, LibraPB, MagnitudeAwareSign, McDonnellSign, RSign, ScaledSign
-from onebit.zoo.naming import binary_kernels, named_variables
+from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 
 KERNEL_QUANTIZERS = [
     ApproxSign,

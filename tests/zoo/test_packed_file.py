@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from onebit import zoo
 from onebit.quantizers import ScaledSign
-from onebit.zoo.packed_file import PackedFile
+from onebit.zoo.checkpoints.packed_file import PackedFile
 
 
 @pytest.fixture(scope="module")

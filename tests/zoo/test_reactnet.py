@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.zoo import reactnet
-from onebit.zoo.naming import binary_kernels, named_variables
-from onebit.zoo.official import OFFICIAL
+from onebit.zoo.checkpoints.state_dicts import OFFICIAL
+from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import assert_golden
 from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
 

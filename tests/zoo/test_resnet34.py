@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onebit import zoo
-from onebit.zoo.official import OFFICIAL
+from onebit.zoo.checkpoints.state_dicts import OFFICIAL
 from tests.zoo.official_check import drawn_state, torch_errors
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from onebit import zoo
-from onebit.zoo import cache
-from onebit.zoo.cache import fetch
+from onebit.util import download as cache
+from onebit.util.download import fetch
 from tests.conftest import shared
 
 CONTENT = b"weights " * 1000

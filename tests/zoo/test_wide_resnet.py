@@ -10,9 +10,9 @@ import tensorflow as tf
 from scipy.io import loadmat, savemat
 
 from onebit import zoo
-from onebit.recipes.tfds import load_arrays
-from onebit.zoo.mcdonnell_mat import conv_names, norm_names
-from onebit.zoo.naming import binary_kernels, named_variables
+from onebit.recipes.data.tfds import load_arrays
+from onebit.zoo.checkpoints.mcdonnell_mat import conv_names, norm_names
+from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import assert_golden, shared
 
 MAT = {

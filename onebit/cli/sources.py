@@ -1,0 +1,232 @@
+"""Labelled images to evaluate on, wherever they are."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..util.formatting import first_line
+from ..zoo import get_preprocessing, read_images, sample_images
+
+_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_TFDS_NAME = re.compile(r"\w+(/[\w-]+)?(:[\d.*]+)?")  # name/configuration:version
+
+Shape = tuple[int, int, int]
+"""(height, width, channels) of an image."""
+
+Batches = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Images (batch, height, width, channels) and labels (batch,)."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with labels, to be read in batches.
+
+    Attributes:
+        name: What to call it.
+        count: Number of images.
+        read: Returns batches of uint8 and int64, given the `Shape` and the crop to bring images of any size to, the
+            batch's size and the number of images to read.
+        num_classes: Number of classes, where known.
+        note: What a user should know about the labels.
+    """
+
+    name: str
+    count: int
+    read: Callable[[Shape, float, int, int], Batches]
+    num_classes: int | None = None
+    note: str | None = None
+
+    def batches(
+        self,
+        size: tuple[int, int],
+        *,
+        preprocessing: str = "raw",
+        batch_size: int = 100,
+        limit: int | None = None,
+        channels: int = 3,
+    ) -> Batches:
+        """Yield preprocessed images and their labels.
+
+        Args:
+            size: (height, width) that the network takes.
+            preprocessing: A name of ``zoo.PREPROCESSING``.
+            batch_size: Images in a batch; the last may have fewer.
+            limit: Stop after this many images.
+            channels: Number of channels that the network takes; for 1, files are read in grey.
+
+        Raises:
+            ValueError: The images are arrays of another shape, or a file is damaged.
+        """
+        prepare = get_preprocessing(preprocessing)
+        shape, count = (*size, channels), min(self.count, limit or self.count)
+        for images, labels in self.read(shape, prepare.crop_for(size), batch_size, count):
+            if images.shape[1:] != shape:
+                raise ValueError(
+                    f"The images of {self.name} are {' x '.join(map(str, images.shape[1:]))} (height x width x "
+                    f"channels), but the model takes {' x '.join(map(str, shape))}."
+                )
+            yield prepare(images), labels
+
+
+def open_dataset(
+    source: str, *, split: str | None = None, data_dir: str | None = None, class_names: Sequence[str] | None = None
+) -> LabelledImages:
+    """Open labelled images.
+
+    Args:
+        source: ``"sample"``, the 1,000 images that ship with the package; a folder with a sub-folder of image files for
+            each class; an ``.npz`` file with ``images`` (n, height, width, channels), uint8, in colour or grey, and
+            ``labels`` (n,); or the name of a TensorFlow dataset, as `onebit.recipes.DATASETS` or TFDS have it.
+        split: Split of a TensorFlow dataset; ``None`` is the one to test on.
+        data_dir: Folder of prepared TensorFlow datasets; TFDS' default if ``None``.
+        class_names: The model's, if known. Sub-folders that are all named like classes get their labels. If none
+            is, there must be one for each class; they are labelled 0, 1, ... in the order of their names, which the
+            dataset's note says.
+
+    Raises:
+        FileNotFoundError: There is no such file, folder or prepared dataset.
+        ValueError: The file, folder or split is not as described.
+    """
+    path = Path(source)
+    if is_tfds_name(source):
+        return _tfds(source, split, data_dir)
+    if source == "sample":
+        sample = sample_images()
+        return _in_memory("the sample", sample.images, sample.labels, len(sample.class_names))
+    if path.is_dir():
+        return _folder(path, class_names)
+    if path.is_file():
+        return _npz(path)
+    raise FileNotFoundError(f"There is no file or folder {source}.")
+
+
+def is_tfds_name(source: str) -> bool:
+    """Return whether a source would be looked for among the TensorFlow datasets: it is nothing else, and named so."""
+    return source != "sample" and not Path(source).exists() and _TFDS_NAME.fullmatch(source) is not None
+
+
+def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImages:
+    from ..recipes.data.augmentation import centre
+    from ..recipes.data.datasets import DATASETS
+    from ..recipes.data.tfds import load_arrays, open_tfds, prepared
+
+    name = DATASETS[source].tfds if source in DATASETS else source
+    try:
+        info = prepared(name, data_dir).info
+    except ValueError as error:  # TFDS has no such dataset
+        raise ValueError(f"There is no file or folder {source}. {error}") from error
+    if split is None:
+        # ImageNet's images of the split "test" have no labels.
+        known = {dataset.tfds: dataset.test for dataset in DATASETS.values()}
+        split = known.get(name.partition(":")[0], "test")
+    features = dict(info.features)
+    classes = getattr(features.get("label"), "num_classes", None)
+    if "image" not in features or classes is None:
+        found = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
+        raise ValueError(f"The dataset {name!r} is not one of images labelled with classes: it has {found}.")
+    try:
+        count = info.splits[split].num_examples
+    except (ValueError, LookupError) as error:
+        raise ValueError(
+            f"The dataset {name!r} has no split {split!r}; it has {', '.join(sorted(info.splits))}, and parts of them "
+            f"such as 'train[:100]'. {first_line(error)}"
+        ) from error
+    if count < 1:  # TFDS counts what is between an end and a later begin as negative
+        raise ValueError(f"The split {split!r} of the dataset {name!r} has no images.")
+    if features["image"].shape[0] is not None:
+        return _in_memory(f"{name}, {split}", *load_arrays(name, split, data_dir), classes)
+
+    def read(shape: Shape, crop: float, batch_size: int, count: int) -> Batches:
+        images = open_tfds(name, split, shape[:2], classes, data_dir, count)
+        return images.in_order(batch_size, functools.partial(centre, share=crop)).as_numpy_iterator()
+
+    return LabelledImages(f"{name}, {split}", count, read, classes)
+
+
+def _in_memory(name: str, images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> LabelledImages:
+    return _sliced(name, labels, lambda part, shape, crop: images[part], num_classes)
+
+
+def _sliced(
+    name: str,
+    labels: np.ndarray,
+    images: Callable[[slice, Shape, float], np.ndarray],
+    num_classes: int | None = None,
+    note: str | None = None,
+) -> LabelledImages:
+    """Return a dataset of which any part can be read."""
+    labels = labels.astype(np.int64)
+
+    def read(shape: Shape, crop: float, batch_size: int, count: int) -> Batches:
+        for start in range(0, count, batch_size):
+            part = slice(start, min(start + batch_size, count))
+            yield images(part, shape, crop), labels[part]
+
+    return LabelledImages(name, len(labels), read, num_classes, note)
+
+
+def _npz(path: Path) -> LabelledImages:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = file["images"], file["labels"]
+    except Exception as error:  # whatever a damaged file leads the libraries to
+        raise ValueError(
+            f"{path} is not an .npz file with arrays 'images' and 'labels', or damaged: {error}"
+        ) from error
+    if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
+        raise ValueError(
+            f"images in {path} must be uint8 of shape (n, height, width, channels), at least one, of 3 channels or 1, "
+            f"not {images.dtype} {images.shape}."
+        )
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels in {path} must be integers of shape ({len(images)},), not {labels.dtype} {labels.shape}."
+        )
+    return _in_memory(str(path), images, labels)
+
+
+def _folder(path: Path, names: Sequence[str] | None) -> LabelledImages:
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = [folder.name for folder in folders]
+    index = {name: label for label, name in enumerate(names or ())}
+    strangers, note = [name for name in found if name not in index], None
+    if names and strangers and len(strangers) < len(found):
+        raise ValueError(
+            f"Some sub-folders of {path} are named like classes of the model, but not {_listed(strangers)}. "
+            f"The classes are {_listed(names)}."
+        )
+    if strangers:
+        if names and len(found) != len(names):
+            raise ValueError(
+                f"{path} has {len(found)} sub-folders, none of them named like one of the model's {len(names)} "
+                f"classes: {_listed(names)}."
+            )
+        index = {name: label for label, name in enumerate(found)}
+        classes = names or [f"class {label}" for label in index.values()]
+        pairs = [f"{name} is {class_name}" for name, class_name in zip(found, classes, strict=True)]
+        note = f"The sub-folders of {path} are labelled in the order of their names: {_listed(pairs)}."
+    files = [
+        (file, index[folder.name])
+        for folder in folders
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in _SUFFIXES
+    ]
+    if not files:
+        raise ValueError(f"{path} has no sub-folders with image files; each class needs one.")
+    paths = [file for file, _ in files]
+    labels = np.array([label for _, label in files])
+
+    def images(part: slice, shape: Shape, crop: float) -> np.ndarray:
+        return read_images(paths[part], shape[:2], crop, shape[2])
+
+    return _sliced(str(path), labels, images, len(names or index), note)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join([*words[:10], *(["..."] if len(words) > 10 else [])])

@@ -1,0 +1,250 @@
+"""Training data: labelled images in memory or streamed from files, in batches.
+
+What a batch holds depends on nothing but the data, the run's seed and the batch's number. So a run is deterministic,
+and one that is continued at an epoch sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...zoo.images.images import Preprocessing
+from .augmentation import Augmentation, Crop, centre, random_area
+
+BUFFER, BUFFER_BYTES = 4096, 2**28
+"""Streamed images are shuffled in blocks of at most this many images, and, where they are decoded already, of at most
+this many bytes: 440 images of 224 pixels in float32."""
+
+
+class Images(ABC):
+    """Labelled images of one size.
+
+    Attributes:
+        count: The number of images.
+        shape: (height, width, channels) of what the network gets.
+        num_classes: Labels are integers from 0 to this - 1.
+    """
+
+    def describe(self) -> dict[str, Any]:
+        """Return what tells these images from others, as JSON can hold it."""
+        return {"count": self.count, "shape": list(self.shape), "num_classes": self.num_classes}
+
+    def __init__(self, count: int, shape: tuple[int, ...], num_classes: int) -> None:
+        self.count, self.shape, self.num_classes = count, shape, num_classes
+
+    @abstractmethod
+    def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
+        """Return an epoch's whole batches (images, labels) in an order of its own; a partial one is left out."""
+
+    @abstractmethod
+    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
+        """Return all images in batches (images, labels), as for a test."""
+
+
+class ArrayImages(Images):
+    """Images in memory.
+
+    Args:
+        images: (n, height, width, channels), pixels from 0 to 255.
+        labels: (n,), integers.
+        num_classes: One more than the largest label by default.
+
+    Raises:
+        ValueError: The arrays are not as described.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> None:
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.ndim != 4 or images.dtype.kind not in "uif":
+            raise ValueError(
+                f"images must be numbers of shape (n, height, width, channels), not {images.dtype} {images.shape}."
+            )
+        if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui":
+            raise ValueError(
+                f"labels must be integers of shape ({len(images)},), one for each image, not {labels.dtype} "
+                f"{labels.shape}."
+            )
+        if not len(labels) or labels.min() < 0:
+            raise ValueError("labels must be at least one, and from 0 on.")
+        super().__init__(len(images), images.shape[1:], num_classes or int(labels.max()) + 1)
+        self._images, self._labels = tf.constant(images), tf.constant(labels.astype(np.int64))
+
+    def describe(self) -> dict[str, Any]:
+        """See `Images`; also the digest of what they hold."""
+        digest = hashlib.sha256(self._images.numpy())
+        digest.update(self._labels.numpy())
+        return {**super().describe(), "sha256": digest.hexdigest()}
+
+    def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
+        steps = self.count // batch_size
+        order = tf.random.experimental.stateless_shuffle(tf.range(self.count), seed=[seed, epoch])
+        order = tf.reshape(order[: steps * batch_size], [steps, batch_size])
+        return tf.data.Dataset.from_tensor_slices(order).map(
+            lambda chosen: (tf.gather(self._images, chosen), tf.gather(self._labels, chosen))
+        )
+
+    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((self._images, self._labels)).batch(batch_size)
+
+
+class StreamedImages(Images):
+    """Images that are read as they are needed.
+
+    Args:
+        examples: Called with the seed (2,) of an epoch's order, or with ``None`` for the files' own; returns examples,
+            which are shuffled further here. Without randomness but the seed's.
+        decode: Maps an example, a `Crop` and a seed (2,) to its (image, label).
+        count, shape, num_classes: See `Images`.
+        example_bytes: How large an example is, if that is known.
+    """
+
+    def __init__(
+        self,
+        examples: Callable[[tf.Tensor | None], tf.data.Dataset],
+        decode: Callable[[Any, Crop, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        count: int,
+        shape: tuple[int, ...],
+        num_classes: int,
+        example_bytes: int = 1,
+    ) -> None:
+        super().__init__(count, shape, num_classes)
+        self._examples, self._decode = examples, decode
+        self._block = max(1, min(BUFFER, BUFFER_BYTES // example_bytes))
+
+    def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
+        order = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+
+        def mixed(number: tf.Tensor, block: Any) -> tf.data.Dataset:
+            length = tf.shape(tf.nest.flatten(block)[0])[0]
+            places = tf.random.experimental.stateless_shuffle(tf.range(length), order + tf.stack([1 + number, 0]))
+            gathered = tf.nest.map_structure(lambda part: tf.gather(part, places), block)
+            return tf.data.Dataset.from_tensor_slices(gathered)
+
+        # Dataset.shuffle would mix TensorFlow's global seed in.
+        examples = self._examples(order).batch(self._block).enumerate().flat_map(mixed)
+
+        def decode(place: tf.Tensor, example: Any) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._decode(example, crop, order + tf.stack([tf.zeros_like(place), (1 + place) * 2**32]))
+
+        decoded = examples.enumerate().map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return decoded.batch(batch_size, drop_remainder=True)
+
+    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
+        seed = tf.constant([0, 0], tf.int64)
+        examples = self._examples(None).map(
+            lambda *example: self._decode(example if len(example) > 1 else example[0], crop, seed),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return examples.batch(batch_size)
+
+
+def as_images(data: Any, limit: int | None = None) -> Images:
+    """Return a pair of arrays (images, labels), or a ``tf.data.Dataset`` of such pairs or batches of them, as `Images`.
+
+    A dataset is read once to count it, and then once an epoch. It must give the same images in the same order whenever
+    it is read: without a shuffle of its own.
+
+    Args:
+        data: Pixels from 0 to 255 and integer labels.
+        limit: The first so many images only.
+
+    Raises:
+        ValueError: It is neither, or holds no labelled images of one size.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return _from_dataset(data, limit)
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        images, labels = (np.asarray(part) for part in data)
+        whole = ArrayImages(images, labels)
+        # As many classes as all of them have.
+        return whole if limit is None else ArrayImages(images[:limit], labels[:limit], whole.num_classes)
+    raise ValueError(f"data must be (images, labels) or a tf.data.Dataset of such, not {type(data).__name__}.")
+
+
+def _from_dataset(dataset: tf.data.Dataset, limit: int | None) -> Images:
+    spec = dataset.element_spec
+    if not (isinstance(spec, tuple) and len(spec) == 2 and spec[0].shape.rank in (3, 4)):
+        raise ValueError(f"The elements of a dataset must be pairs (image, label), or batches of such, not {spec}.")
+    if spec[0].shape.rank == 4:
+        dataset = dataset.unbatch()
+    dataset = dataset.take(limit or -1)
+    shape = tuple(dataset.element_spec[0].shape)
+    if None in shape or dataset.element_spec[1].shape.rank != 0 or not dataset.element_spec[1].dtype.is_integer:
+        raise ValueError(
+            "The images of a dataset must all have one known size, and its labels must be integers, but an element is "
+            f"{dataset.element_spec}."
+        )
+    count, smallest, largest = dataset.reduce(
+        (tf.constant(0, tf.int64), tf.int64.max, tf.int64.min),
+        lambda state, element: (
+            state[0] + 1,
+            tf.minimum(state[1], tf.cast(element[1], tf.int64)),
+            tf.maximum(state[2], tf.cast(element[1], tf.int64)),
+        ),
+    )
+    if not count:
+        raise ValueError("The dataset is empty.")
+    if smallest < 0:
+        raise ValueError(f"The labels of a dataset must be from 0 on, but one is {smallest}.")
+    return StreamedImages(
+        lambda order: dataset,
+        lambda example, crop, seed: (example[0], tf.cast(example[1], tf.int64)),
+        int(count),
+        shape,
+        int(largest) + 1,
+        math.prod(shape) * dataset.element_spec[0].dtype.size,
+    )
+
+
+def batches(
+    images: Images,
+    *,
+    batch_size: int,
+    epochs: int,
+    initial_epoch: int = 0,
+    seed: int = 0,
+    augment: Augmentation | None = None,
+    crop: Crop = random_area,
+) -> tf.data.Dataset:
+    """Return augmented training batches of the epochs ``initial_epoch`` to ``epochs``, shuffled anew in each.
+
+    Args:
+        images: What to train on.
+        batch_size: Images in a batch; a partial batch at an epoch's end is dropped.
+        epochs, initial_epoch: The range of epochs, counted from 0.
+        seed: Decides the order and every augmentation.
+        augment: Called with a batch and its seed; returns the batch to train on.
+        crop: What to show of images that differ in size.
+
+    Returns:
+        Batches (float32 images, labels), ``images.count // batch_size`` for each epoch.
+    """
+    steps = images.count // batch_size
+    if not steps:
+        raise ValueError(f"batch_size={batch_size} is larger than the training set of {images.count} images.")
+
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        return images.shuffled(batch_size, seed, epoch, crop).enumerate(epoch * steps)
+
+    def augmented(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels, labels = batch
+        if augment is not None:
+            # The shuffle's seeds are (seed, epoch); the negative keeps the two families of seeds apart.
+            pixels = augment(pixels, tf.stack([tf.cast(seed, tf.int64), -1 - number]))
+        return tf.cast(pixels, tf.float32), labels
+
+    numbers = tf.data.Dataset.range(initial_epoch, epochs).flat_map(of_epoch)
+    return numbers.map(augmented, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def normalised(dataset: tf.data.Dataset, preprocessing: Preprocessing) -> tf.data.Dataset:
+    """Map the images of a dataset of (images, labels) to float32, as a preprocessing says."""
+    return dataset.map(lambda images, labels: (preprocessing(images), labels), num_parallel_calls=2, deterministic=True)

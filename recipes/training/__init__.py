@@ -1,0 +1,1 @@
+"""What a recipe's stages are made of besides data and networks."""

@@ -1,0 +1,115 @@
+"""Put the network of a finished run among the weights that ship with the package.
+
+    python tools/register.py RUN MODEL --data-dir DATA [--tag cifar10] [--note TEXT]
+
+Measures the run's packed file on all test images, in float32, then writes into ``zoo/data``: the packed file, the run's
+record (settings, seed, versions, wall time) and history, and its row in ``weights.json``. Afterwards
+``tools/report.py`` renews the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from results import DATA, WHICH, default_recipe
+
+from onebit import recipes, zoo
+from onebit.cli.sources import open_dataset
+from onebit.util.files import replacing
+
+
+def command(record: dict[str, Any]) -> str:
+    """Return the command that repeats a run."""
+    settings = chosen(record)
+    words = ["onebit", "train", record["recipe"], "--data-dir", "DATA", "--output", "RUN"]
+    words += ["--precision", record["precision"], "--seed", str(record["seed"])]
+    if "validation" in record:
+        words += ["--validation", str(record["validation"])]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={json.dumps(value) if isinstance(value, bool) else value}"]
+    return shlex.join(words)
+
+
+def chosen(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run that differ from its recipe's defaults for that network and dataset."""
+    general, specific = recipes.get_recipe(record["recipe"]).settings, default_recipe(record).settings
+    return {n: value for n, value in record["settings"].items() if value != (general if n in WHICH else specific)[n]}
+
+
+def row(
+    record: dict[str, Any], name: str, tag: str, classes: int, content: bytes, figures: zoo.Evaluation
+) -> dict[str, Any]:
+    """Return the row of ``weights.json``."""
+    recipe = recipes.get_recipe(record["recipe"], **record["settings"])
+    measure = f"onebit evaluate {name} --weights {tag} --data {record['data']} --data-dir DATA --precision float32"
+    return {
+        "model": name,
+        "tag": tag,
+        "file": f"{name}_{tag}.onebit",
+        "url": None,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "dataset": record["data"],
+        "num_classes": classes,
+        "preprocessing": recipe.preprocessing,
+        "metrics": {
+            "top1": round(figures.top1, 2),
+            "top5": figures.top5 and round(figures.top5, 2),
+            "split": recipes.DATASETS[record["data"]].test,
+            "images": figures.images,
+            "command": measure,
+        },
+        "published": {},
+        "licence": "Apache-2.0",
+        "source": "onebit",
+        "recipe": command(record),
+    }
+
+
+def main() -> None:
+    """Measure and register."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the output folder of onebit train")
+    parser.add_argument("model", help="name of the registered model that it trained")
+    parser.add_argument("--data-dir", help="where TensorFlow Datasets finds the data")
+    parser.add_argument("--tag", default="cifar10", help="(default: cifar10)")
+    parser.add_argument("--note", help="what else a user should know")
+    options = parser.parse_args()
+    record = json.loads((options.run / "record.json").read_text(encoding="utf-8"))
+    if record["limit"] is not None:
+        parser.error(f"{options.run} is a trial on {record['limit']} images.")
+    if record["data"] not in recipes.DATASETS:
+        parser.error(f"{options.run} was trained on images that only who gave them can measure it on.")
+    packed = options.run / "model.onebit"
+    model = zoo.load(options.model, weights=str(packed))
+    dataset = open_dataset(record["data"], data_dir=options.data_dir)
+    preprocessing = recipes.get_recipe(record["recipe"], **record["settings"]).preprocessing
+    *size, channels = model.input_shape[1:]
+    batches = dataset.batches(tuple(size), preprocessing=preprocessing, batch_size=250, channels=channels)
+    figures = zoo.evaluate(model, batches)
+    new = row(record, options.model, options.tag, model.output_shape[-1], packed.read_bytes(), figures)
+    if options.note:
+        new["note"] = options.note
+    stem = f"{options.model}_{options.tag}"
+    with replacing(DATA / new["file"]) as temporary:
+        shutil.copyfile(packed, temporary)
+    with replacing(DATA / f"{stem}.csv") as temporary:
+        shutil.copyfile(options.run / "history.csv", temporary)
+    with replacing(DATA / f"{stem}.json") as temporary:
+        del record["history"]
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    rows = json.loads((DATA / "weights.json").read_text(encoding="utf-8"))
+    others = [old for old in rows if (old["model"], old["tag"]) != (options.model, options.tag)]
+    with replacing(DATA / "weights.json") as temporary:
+        temporary.write_text(json.dumps([new, *others], indent=2) + "\n", encoding="utf-8")
+    print(f"{options.model}: {figures.top1:.2f} % top-1 of {figures.images:,} images, {new['size']:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

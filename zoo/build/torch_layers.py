@@ -1,0 +1,119 @@
+"""Layers that compute what PyTorch's do, where Keras' differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from ...quantizers.fused import fused, fused_in_training
+from ...quantizers.stated import Stated
+
+
+@lq.utils.register_keras_custom_object
+class ExactBatchNormalization(Stated, tf.keras.layers.BatchNormalization):
+    """Keras' batch normalisation over the last axis, whose moving statistics are as exact as its dtype.
+
+    Where TensorFlow's fused kernel does not serve (vectors, float64), Keras rounds 1 - momentum to float32.
+    """
+
+    _unbiased = False
+
+    @property
+    def _remembers_unbiased(self) -> bool:
+        # As the fused kernel does, which one replica of several would have used were it alone.
+        return self._unbiased or (self.synchronized and self.input_spec.ndim == 4 and self.dtype == "float32")
+
+    def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
+        training = self._get_training_value(training)
+        if self.fused or tf.get_static_value(training) is False:
+            return super().call(inputs, training=training, mask=mask)
+        x = tf.cast(inputs, self.moving_mean.dtype)
+        mean, variance, count = self._moments(x)
+        remembered = variance * count / tf.maximum(count - 1, 1) if self._remembers_unbiased else variance
+        # Keras builds its graphs with a symbolic `training`.
+        training = tf.cast(training, tf.bool)
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, remembered)):
+            moving.assign(tf.where(training, moving * self.momentum + value * (1 - self.momentum), moving))
+        mean = tf.where(training, mean, self.moving_mean)
+        variance = tf.where(training, variance, self.moving_variance)
+        y = tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
+        return tf.cast(y, inputs.dtype)
+
+    def _moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return mean, variance and number of a batch's values in each channel, of all replicas' if ``synchronized``.
+
+        Replicas have equally large parts of a batch.
+        """
+        mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+        count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+        replica = tf.distribute.get_replica_context()
+        if not self.synchronized or replica is None or replica.num_replicas_in_sync == 1:
+            return mean, variance, count
+        whole = replica.all_reduce(tf.distribute.ReduceOp.MEAN, mean)
+        variance = replica.all_reduce(tf.distribute.ReduceOp.MEAN, variance + tf.square(mean - whole))
+        return whole, variance, count * replica.num_replicas_in_sync
+
+
+@lq.utils.register_keras_custom_object
+class UnbiasedBatchNormalization(ExactBatchNormalization):
+    r"""Batch normalisation over the last axis, whose moving variance is of the unbiased estimate.
+
+    It normalises with the batch's own variance \(\sigma^2\), of \(n\) values for each channel, and remembers
+    \(\frac{n}{n - 1} \sigma^2\), as ``torch.nn.BatchNorm1d`` and ``BatchNorm2d`` do. Keras does so only where it can
+    use TensorFlow's fused kernel: not for vectors, and not in float64.
+    """
+
+    _unbiased = True
+
+
+@lq.utils.register_keras_custom_object
+class SymmetricMaxPool2D(Stated, tf.keras.layers.MaxPooling2D):
+    """Max pooling of a window of odd size, padded with minus infinity by half of it on each side.
+
+    (b, h, w, c) becomes (b, ceil(h / s), ceil(w / s), c), as with ``same``, which at stride 2 pads even sizes at the
+    bottom and right only. Where values tie, the gradient goes to the first in row-major order.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        edges = [(size // 2,) * 2 for size in self.pool_size]
+        padded = tf.pad(inputs, [(0, 0), *edges, (0, 0)], constant_values=float("-inf"))
+        return tf.nn.max_pool2d(padded, self.pool_size, self.strides, "VALID")
+
+    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
+        batch, *pixels, channels = tf.TensorShape(input_shape).as_list()
+        pixels = [None if n is None else -(-n // stride) for n, stride in zip(pixels, self.strides, strict=True)]
+        return tf.TensorShape([batch, *pixels, channels])
+
+
+@lq.utils.register_keras_custom_object
+class HardTanh(Stated, tf.keras.layers.Layer):
+    """max(-1, min(1, x)), of any shape. The gradient is 0 at -1 and 1 as well, as in PyTorch."""
+
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        return _hardtanh(inputs, fused_in_training(_clip, training))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+
+@fused
+def _hardtanh_gradient(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.abs(y) < 1, dy, tf.zeros_like(dy))
+
+
+@fused
+def _clip(x: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(x, -1, 1)
+
+
+def _hardtanh(x: tf.Tensor, clip: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    @tf.custom_gradient
+    def function(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        y = clip(x)
+        # Of the result, which the next layer keeps anyway, so that the input need not be kept.
+        return y, lambda dy: _hardtanh_gradient(y, dy)
+
+    return function(x)

@@ -1,0 +1,1 @@
+"""Between files of weights and a model's variables."""

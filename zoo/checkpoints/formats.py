@@ -1,0 +1,91 @@
+"""The formats of checkpoints, recognised by the content of the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from ...util.arguments import check_implied
+from ..model_info import model_info, record_model
+from .base import Checkpoint
+from .keras_file import KerasFile
+from .larq_zoo_file import LarqZooFile
+from .mcdonnell_mat import McDonnellMat
+from .packed_file import PackedFile
+from .pytorch import PyTorchCheckpoint
+
+
+def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -> Checkpoint:
+    """Open a checkpoint, for a model that the zoo's ``function`` builds, or for any.
+
+    Formats: packed files, the official PyTorch checkpoints, McDonnell's ``.mat``, Keras' ``.h5``, ``.weights.h5`` and
+    ``.keras``.
+
+    Raises:
+        ValueError: The content is of no known format, damaged, or for another architecture.
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; weights are a file.")
+    with path.open("rb") as file:
+        head = file.read(32)
+    # First, because what precedes the brace is a length, whose bytes may look like anything: a pickle begins with 0x80.
+    if head[8:9] == b"{":
+        return PackedFile(path, function)
+    if head.startswith(b"MATLAB 5.0"):
+        return McDonnellMat(path, function)
+    if head.startswith(b"\x80") or (head.startswith(b"PK\x03\x04") and _is_pytorch(path)):
+        return PyTorchCheckpoint(path, function)
+    if function == "BiRealNet18" and head.startswith(b"\x89HDF") and _is_larq_zoo(path):
+        return LarqZooFile(path)
+    if head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04")):
+        return KerasFile(path)
+    raise ValueError(
+        f"{path} is not a checkpoint of a known format (packed, PyTorch, McDonnell's .mat, Keras' .h5 or .keras): it "
+        f"starts with {head[:8]!r}."
+    )
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Return whether a ZIP file is PyTorch's, which holds a pickle."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("data.pkl") for name in archive.namelist())
+    except Exception:  # damaged, or of a kind that Python cannot read: the reader of Keras files has more to say of it
+        return False
+
+
+def _is_larq_zoo(path: Path) -> bool:
+    """Return whether an HDF5 file is larq-zoo's of Bi-Real Net."""
+    try:
+        return LarqZooFile.recognises(path)
+    except Exception:  # whatever a damaged file leads h5py to; the reader of Keras files has more to say of it
+        return False
+
+
+def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
+    """Set all variables of a model from a checkpoint of any format that the zoo reads.
+
+    Where the file says what its network expects at the input, that and its class names are the model's from now on.
+
+    Args:
+        model: Any Keras model of the architecture that the checkpoint was made for.
+        path: The file.
+
+    Raises:
+        ValueError: The file is damaged or does not fit; the model is left as it was.
+        FileNotFoundError: There is no such file.
+    """
+    info = model_info(model)
+    checkpoint = open_checkpoint(path, info.function if info else None)
+    if info:
+        check_implied(info.function, info.arguments, checkpoint.arguments)
+    checkpoint.load_into(model)
+    if info and checkpoint.preprocessing is not None:
+        names = checkpoint.class_names if info.arguments["include_top"] else None
+        record_model(model, dataclasses.replace(info, preprocessing=checkpoint.preprocessing, class_names=names))

@@ -1,0 +1,209 @@
+"""Packed files: a model at one bit per binary weight.
+
+A packed file is a safetensors file. It holds, under the names of `named_variables`,
+
+- for each binary kernel its signs, uint8, eight weights to a byte (1 for +1, first weight in the highest bit), filter
+  by filter; and, where filters differ in it, ``<name>:scale``, the magnitude of each filter;
+- every other variable as it is.
+
+The header's metadata entry ``onebit`` is JSON: ``format`` (the version, 1), ``function`` and ``arguments`` (what to
+call to build the model; ``null`` for a model that is not the zoo's), ``kernels`` (the shape and filter axes of each
+binary kernel), ``source`` and ``metrics`` (what the writer has to say of it), ``preprocessing`` (what the network
+expects at its input, a name of `zoo.PREPROCESSING`), and ``class_names`` (what its classes are called, in their order).
+
+A model loaded from a packed file predicts exactly what the saved one predicts. Its latent weights are new: they have
+the right signs and scales, so that it can be trained on, but how far each weight was from zero is not kept. A kernel
+whose values are not a sign and a scale, such as one that is no longer finite, is stored as it is, which a log message
+says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...util.files import check_target, replacing
+from ..images.images import get_preprocessing
+from ..model_info import model_info
+from ..registry import function as zoo_function
+from ..registry import load
+from . import latents
+from .packed_file import FORMAT, SCALE, PackedFile, check_fields
+from .variables import BinaryKernel, binary_kernels, named_variables
+
+log = logging.getLogger(__name__)
+
+
+def save_packed(
+    model: tf.keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    preprocessing: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Path:
+    """Write a model's weights as a packed file, replacing any file there in one step.
+
+    Args:
+        model: Any Keras model. One that the zoo built can be rebuilt from the file alone by `load_packed`; another
+            one's weights can be loaded back with `load_weights` into a model of the same architecture and layer names.
+        path: The file to write.
+        source: Where the weights come from, for the header.
+        metrics: Measured figures, for the header: a dictionary that JSON can hold.
+        preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`, for the header. Default:
+            that of the weights which the model was built with, where it is known.
+        class_names: What the classes are called, in the order of the outputs, for the header. Default: as with
+            ``preprocessing``. None at all, ``()``, is for a network whose classes are not those it was loaded with.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: ``metrics`` cannot be written as JSON, two variables have the same name, there is no such
+            preprocessing, there are not as many names as classes, or the model's activation is none that Keras has a
+            name for.
+    """
+    from safetensors.numpy import save
+
+    if preprocessing is not None:
+        get_preprocessing(preprocessing)
+    info = model_info(model)
+    names = info.class_names if class_names is None and info else class_names
+    if names and len(names) != model.output_shape[-1]:
+        raise ValueError(
+            f"class_names must be {model.output_shape[-1]} names, as many as the model has classes, not {len(names)}."
+        )
+    path = Path(path)
+    check_target(path)
+    tensors: dict[str, np.ndarray] = {}
+    kernels: dict[str, Any] = {}
+    binary = binary_kernels(model)
+    for name, variable in named_variables(model).items():
+        packed = _pack(binary[name]) if name in binary else None
+        if packed is None:
+            value = variable.numpy()
+            # NumPy has no bfloat16.
+            tensors[name] = np.asarray(value, np.float32 if variable.dtype == tf.bfloat16 else value.dtype, order="C")
+            continue
+        axes, bits, scale = packed
+        tensors[name] = bits
+        kernels[name] = {"shape": list(variable.shape), "filter_axes": axes}
+        if scale is not None:
+            tensors[name + SCALE] = scale
+    header = {
+        "format": FORMAT,
+        "function": info and info.function,
+        "arguments": dict(info.arguments) if info else None,
+        "kernels": kernels,
+        "source": source,
+        "metrics": metrics,
+        "preprocessing": preprocessing or (info and info.preprocessing),
+        "class_names": list(map(str, names)) if names else None,
+    }
+    try:
+        json.dumps(metrics, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metrics must be what JSON can hold: {error}") from error
+    try:
+        # An activation without a name becomes what the check refuses.
+        metadata = {"onebit": json.dumps(header, default=lambda value: {"object": repr(value)})}
+        check_fields(json.loads(metadata["onebit"]))
+    except ValueError as error:
+        raise ValueError(f"{model.name} cannot be packed: {error}") from error
+    with replacing(path) as temporary:
+        # Not by safetensors' save_file, which lets nobody else read the file, and raises errors of its own.
+        temporary.write_bytes(save(tensors, metadata))
+    return path
+
+
+def _pack(kernel: BinaryKernel) -> tuple[list[int], np.ndarray, np.ndarray | None] | None:
+    """Return filter axes, bits and magnitudes of a kernel; ``None`` where these do not reproduce its output."""
+    quantized = kernel.quantized(kernel.variable.numpy())
+    axes = kernel.filter_axes()
+    parts = latents.split(latents.as_filters(quantized, axes))
+    if parts is not None:
+        signs, magnitudes = parts
+        for scale in (None, magnitudes.astype(np.promote_types(magnitudes.dtype, np.float32))):
+            filters = latents.latent_filters(signs, scale, kernel.quantizer)
+            if np.array_equal(kernel.quantized(latents.from_filters(filters, quantized.shape, axes)), quantized):
+                return axes, np.packbits(signs), scale
+    log.warning("The kernel %s cannot be packed exactly: it is stored unpacked.", kernel.variable.name)
+    return None
+
+
+def load_packed(path: str | os.PathLike[str]) -> tf.keras.Model:
+    """Build the model that a packed file describes, with its weights.
+
+    Args:
+        path: A file that `save_packed` wrote from a model of the zoo.
+
+    Raises:
+        ValueError: The file is damaged or does not say how to build its model, or describes a model that is larger than
+            what the file holds.
+        FileNotFoundError: There is no such file.
+    """
+    file = PackedFile(path)
+    if file.function is None:
+        raise ValueError(
+            f"{path} holds the weights of a model that is not the zoo's, so it cannot be built from the file. "
+            "Build the model and call load_weights(model, path)."
+        )
+    build = zoo_function(file.function)
+    try:
+        return build(weights=file.path, include_top=file.has_top)
+    except Exception as error:  # whatever the arguments of a damaged file lead Keras to
+        raise ValueError(f"The model that {path} describes cannot be built: {error}") from error
+
+
+def convert(
+    source: str | os.PathLike[str],
+    name: str,
+    path: str | os.PathLike[str],
+    *,
+    preprocessing: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    **options: Any,
+) -> Path:
+    """Read a checkpoint of any format that the zoo knows, strictly, and write it as a packed file.
+
+    Args:
+        source: The checkpoint: an official PyTorch file of Bi-Real Net, ReActNet or IR-Net, a ``.mat`` file of
+            McDonnell's, larq-zoo's ``.h5`` of Bi-Real Net, a Keras file, or a packed file.
+        name: The registered model that it belongs to, such as ``"reactnet_a"``.
+        path: The packed file to write.
+        preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`. Default: what the
+            checkpoint says, else the convention of the paper's code, see `zoo.preprocessing_of`.
+        metrics, class_names: For the packed file's header, see `save_packed`.
+        **options: More arguments of the model, such as ``step=1`` or ``num_classes=100``.
+
+    Returns:
+        The path of the packed file.
+
+    Raises:
+        ValueError: The checkpoint is damaged, or does not fit the model; the message lists what is missing, unexpected
+            or misshaped.
+        FileNotFoundError: There is no such checkpoint, or no such folder to write to.
+        ImportError: It is a PyTorch checkpoint, and PyTorch is not installed.
+    """
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"There is no checkpoint {source}.")
+    check_target(path)
+    network = load(name, weights=source, **options)
+    return save_packed(
+        network,
+        path,
+        source=f"converted from {Path(source).name}",
+        metrics=metrics,
+        preprocessing=preprocessing,
+        class_names=class_names,
+    )

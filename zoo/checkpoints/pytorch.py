@@ -1,0 +1,153 @@
+"""The papers' official PyTorch checkpoints.
+
+Read with ``torch.load(weights_only=True)``, PyTorch's own reader of tensors alone, which refuses code, and in no
+version of its known holes. `OFFICIAL` says where every tensor goes; a tensor that is neither
+there nor among the ignorable ones is an error, and so is a variable that no tensor fills.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...util.formatting import first_line
+from .. import registry
+from .base import Checkpoint
+from .state_dicts import OFFICIAL, UNMATCHED, Place
+from .variables import TOP, assign, named_variables
+
+OLDEST_TORCH = "2.10"  # as setup.cfg has it
+
+
+class PyTorchCheckpoint(Checkpoint):
+    """A checkpoint of `liuzechun/Bi-Real-net`, `liuzechun/ReActNet` or `htqin/IR-Net`.
+
+    It may be a state dict, or a dictionary that holds one as ``state_dict`` beside an optimizer's state and the like;
+    its names may begin with ``module.``.
+
+    Args:
+        path: The file.
+        function: The zoo's function that asks: the file itself does not tell the architecture.
+
+    Raises:
+        ValueError: The file is damaged, holds code, or no tensors; or ``function`` has no official PyTorch code.
+        ImportError: PyTorch is not installed, or too old.
+    """
+
+    preprocessing = "imagenet"
+
+    def __init__(self, path: Path, function: str | None) -> None:
+        self.source = str(path)
+        if function is None:
+            raise ValueError(
+                f"{path} is a PyTorch checkpoint, which does not tell its architecture: give it as weights= to the "
+                "function of the zoo that builds its network."
+            )
+        # Before PyTorch is asked for, which would not help here.
+        if function not in OFFICIAL:
+            raise ValueError(f"{path} is a PyTorch checkpoint, but {function} has no official PyTorch code.")
+        self._tensors = _read(path)
+        self._places, self._ignored, self.arguments = _layout(function, self._tensors)
+        self.num_classes = self._count_classes()
+
+    def _count_classes(self) -> int | None:
+        official = {place.variable: name for name, place in self._places.items()}
+        bias, kernel = (self._tensors.get(official[f"{TOP}/{part}"]) for part in ("bias", "kernel"))
+        if bias is None:
+            return None
+        # The file has to hold as large a classifier as it leads to.
+        if kernel is None or kernel.shape[:1] != bias.shape:
+            raise ValueError(f"{self.source} has a bias for {bias.shape} classes, but no kernel for as many.")
+        return len(bias)
+
+    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
+        """See `Checkpoint`."""
+        variables = named_variables(model)
+        parts: dict[str, dict[int, np.ndarray]] = {}
+        problems: dict[str, list[str]] = {"unexpected": [], "misshaped": []}
+        has_top = not new_top and any(name.startswith(TOP) for name in variables)
+        for name, tensor in self._tensors.items():
+            place = self._places.get(name)
+            if place is None:
+                if not any(fnmatch.fnmatch(name, pattern) for pattern in self._ignored):
+                    problems["unexpected"].append(name)
+            elif place.variable in variables:
+                if place.variable.startswith(TOP) and not has_top:
+                    continue
+                shape = tuple(variables[place.variable].shape)
+                try:
+                    parts.setdefault(place.variable, {})[place.part] = place.to_keras(tensor, shape)
+                except ValueError:
+                    problems["misshaped"].append(f"{name} {tensor.shape} for {place.variable} {shape}")
+            elif not place.variable.startswith(TOP):
+                problems["unexpected"].append(f"{name} (for {place.variable}, which the model does not have)")
+        problems["missing"] = sorted(
+            name
+            for name, place in self._places.items()
+            if name not in self._tensors
+            and place.variable in variables
+            and (has_top or not place.variable.startswith(TOP))
+        )
+        if any(problems.values()):
+            listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
+            raise ValueError(f"{self.source} does not fit the model {model.name!r}: {listed}.")
+        values = {name: np.concatenate([of[i] for i in sorted(of)], axis=-1) for name, of in parts.items()}
+        for name, variable in variables.items():
+            if any(fnmatch.fnmatch(name, pattern) for pattern in UNMATCHED):
+                values.setdefault(name, variable.numpy())
+        assign(model, values, self.source, new_top=new_top)
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is a PyTorch checkpoint: reading it needs PyTorch. Install onebit-zoo[convert]."
+        ) from error
+    if torch.__version__ < OLDEST_TORCH:  # not a string: it compares as versions do
+        raise ImportError(
+            f"{path} is a PyTorch checkpoint: reading it needs PyTorch {OLDEST_TORCH} or newer, and this is "
+            f"{torch.__version__}, whose reader of tensors may run code. Install onebit-zoo[convert]."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+        if isinstance(state, Mapping) and state and all(isinstance(value, torch.Tensor) for value in state.values()):
+            # NumPy has no bfloat16.
+            if any(value.untyped_storage().nbytes() < value.nbytes for value in state.values()):
+                raise ValueError("a tensor claims more values than the file holds")
+            wide = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in state.items()}
+            return {str(name).removeprefix("module."): value.detach().numpy() for name, value in wide.items()}
+    except pickle.UnpicklingError as error:  # whose text advises to run what is in the file
+        raise ValueError(f"{path} holds other things than tensors, which may run code, or is damaged.") from error
+    except Exception as error:  # torch raises whatever a damaged file leads it to
+        raise ValueError(f"{path} is not a PyTorch checkpoint, or is damaged: {first_line(error)}") from error
+    raise ValueError(f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors.")
+
+
+def _layout(
+    function: str, tensors: Mapping[str, np.ndarray]
+) -> tuple[Mapping[str, Place], tuple[str, ...], dict[str, Any]]:
+    """Return the places of a checkpoint's tensors, the patterns of those to ignore, and the arguments that it
+    implies."""
+    code = OFFICIAL[function]
+    known = inspect.signature(registry.function(function)).parameters
+    official = {"padding": "symmetric", "variant": "official"}
+    implied: dict[str, Any] = {name: value for name, value in official.items() if name in known}
+    if not code.steps:
+        return code.names(), code.ignored, implied
+    names = {step: code.names(step) for step in code.steps}
+    implied["step"] = max(names, key=lambda step: len(names[step].keys() & tensors.keys()))
+    return names[implied["step"]], code.ignored, implied

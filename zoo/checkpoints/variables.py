@@ -1,0 +1,157 @@
+"""One name for every variable of a model, which does not change between sessions, and what is binary among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from ...quantizers.base import DEPTHWISE, INPUT, KERNEL, POINTWISE, BinaryQuantizer
+from ...quantizers.kernel import KernelQuantizer
+
+# Larq's quantizer arguments, and the kernel that each one quantizes.
+_QUANTIZERS = {
+    INPUT: None,
+    KERNEL: "kernel",
+    DEPTHWISE: "depthwise_kernel",
+    POINTWISE: "pointwise_kernel",
+}
+
+
+TOP = "logits"
+"""How the names of a classifier's layers begin: those whose shape depends on the number of classes."""
+
+
+@dataclass(frozen=True)
+class BinaryKernel:
+    """A latent kernel, the quantizer that makes it binary and the layer both belong to."""
+
+    layer: tf.keras.layers.Layer
+    variable: tf.Variable
+    quantizer: tf.keras.layers.Layer
+
+    def quantized(self, latent: np.ndarray | tf.Tensor) -> np.ndarray:
+        """Return what the layer would convolve with if its kernel were ``latent``."""
+        self._serve()
+        return np.asarray(self.quantizer(tf.cast(latent, self.layer.compute_dtype)).numpy(), latent.dtype)
+
+    def filter_axes(self) -> list[int]:
+        """Return the axes of the kernel that lie inside one filter of the quantizer."""
+        self._serve()
+        if isinstance(self.quantizer, KernelQuantizer):
+            return self.quantizer.filter_axes(self.variable.shape)
+        return list(range(len(self.variable.shape) - 1))
+
+    def _serve(self) -> None:
+        """Tell a quantizer that several layers share which of them this is about."""
+        if isinstance(self.quantizer, BinaryQuantizer):
+            self.quantizer.serve(self.layer)
+
+
+def named_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
+    """Return every variable of a model under the name ``layer/variable`` or ``layer/quantizer slot/variable``.
+
+    Keras' own names count how many layers a session has made; these depend on the layers' names alone. Variables of
+    nested models have the nested model's name in front.
+
+    Raises:
+        ValueError: Two variables of one layer have the same name, or one belongs to no layer.
+    """
+    names: dict[str, tf.Variable] = {}
+    for prefix, layer in _layers(model):
+        for path, variable in _layer_variables(layer):
+            name = f"{prefix}{layer.name}/{path}"
+            if name in names:
+                raise ValueError(f"The model {model.name!r} has two variables that would both be called {name!r}.")
+            names[name] = variable
+    named = {id(variable) for variable in names.values()}
+    if left := [variable.name for variable in model.weights if id(variable) not in named]:
+        raise ValueError(
+            f"The model {model.name!r} has variables that belong to none of its layers: {', '.join(left[:8])}."
+        )
+    return names
+
+
+def binary_kernels(model: tf.keras.Model) -> dict[str, BinaryKernel]:
+    """Return the kernels of a model that a 1-bit quantizer binarises, under their names in `named_variables`."""
+    kernels = {}
+    for prefix, layer in _layers(model):
+        for slot, attribute in _QUANTIZERS.items():
+            quantizer = getattr(layer, slot, None)
+            if attribute and getattr(quantizer, "precision", None) == 1:
+                kernels[f"{prefix}{layer.name}/{attribute}"] = BinaryKernel(layer, getattr(layer, attribute), quantizer)
+    return kernels
+
+
+def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str, new_top: bool = False) -> None:
+    """Set every variable of a model, or none of them.
+
+    Args:
+        model: The model to fill. Where it has no classifier, values for one are left aside.
+        values: One array for every variable, under its name in `named_variables`.
+        source: What to call the values in an error message.
+        new_top: Leave the classifier of the model as it is, whether ``values`` have one or not.
+
+    Raises:
+        ValueError: A value is missing, unexpected, or of another shape or kind of number than its variable.
+    """
+    variables = named_variables(model)
+    if new_top or not any(name.startswith(TOP) for name in variables):
+        variables = {name: v for name, v in variables.items() if not name.startswith(TOP)}
+        values = {name: value for name, value in values.items() if not name.startswith(TOP)}
+    missing = variables.keys() - values.keys()
+    unexpected = values.keys() - variables.keys()
+    misshaped = {
+        f"{name} {tuple(values[name].shape)} for {tuple(v.shape)}"
+        for name, v in variables.items()
+        if name in values and tuple(values[name].shape) != tuple(v.shape)
+    }
+    mistyped = {
+        f"{name} {values[name].dtype} for {v.dtype.name}"
+        for name, v in variables.items()
+        if name in values and _kind(values[name]) != ("integer" if v.dtype.is_integer or v.dtype.is_bool else "real")
+    }
+    problems = [
+        f"{kind}: {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}"
+        for kind, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("misshaped", misshaped),
+            ("of the wrong type", mistyped),
+        )
+        if names
+    ]
+    if problems:
+        raise ValueError(f"{source} does not fit the model {model.name!r}: {'; '.join(problems)}.")
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def _kind(value: np.ndarray) -> str:
+    return {"i": "integer", "u": "integer", "b": "integer", "c": "complex"}.get(value.dtype.kind, "real")
+
+
+def _layers(model: tf.keras.Model, prefix: str = "") -> Iterator[tuple[str, tf.keras.layers.Layer]]:
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.Model):
+            yield from _layers(layer, f"{prefix}{layer.name}/")
+        else:
+            yield prefix, layer
+
+
+def _layer_variables(layer: tf.keras.layers.Layer) -> Iterator[tuple[str, tf.Variable]]:
+    seen = set()
+    for slot in _QUANTIZERS:
+        quantizer = getattr(layer, slot, None)
+        for variable in getattr(quantizer, "weights", []):
+            seen.add(id(variable))
+            yield f"{slot}/{_short_name(variable)}", variable
+    for variable in layer.weights:
+        if id(variable) not in seen:
+            yield _short_name(variable), variable
+
+
+def _short_name(variable: tf.Variable) -> str:
+    return variable.name.split("/")[-1].split(":")[0]

@@ -1,0 +1,190 @@
+"""From a Keras model to a file for the device, and the proof that it is the same network.
+
+`export` converts a model with 1-bit weights and activations for the Larq Compute Engine, and any model with TensorFlow
+Lite's standard converter, then runs the file and compares it with Keras before it takes its place.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ...util.files import check_target, replacing
+from ..counts import count
+from ..images.images import get_preprocessing
+from ..images.samples import resized_sample
+from ..model_info import preprocessing_of
+from .convert import Precision, checked_form, convert_form
+from .interpreter import open_interpreter
+from .tflite_file import BINARY_CONVOLUTION, read_tflite
+from .verify import Agreement, binary_layers, compare, float_fallbacks, shifted_convolutions
+
+SAME_CLASS: Mapping[Precision, float] = {"binary": 95.0, "float32": 95.0, "float16": 80.0, "int8": 80.0}
+"""Share of the images, in percent, whose predicted class must be Keras' own.
+
+It is not 100 because no two implementations round alike, and where the input of a sign is zero but for rounding, the
+sign may differ. With trained weights this changes single images; a layer that was converted wrongly changes most. In 16
+and 8 bits it is the real-valued weights that are rounded, and many more signs behind them change: the CIFAR-10
+networks of 1-bit activations that ship keep nine tenths of their predictions.
+"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote, and how it compares with the Keras model.
+
+    Attributes:
+        file: Its path.
+        precision: See `Precision`.
+        file_bytes: Its size.
+        memory: Bytes of the model by ``larq.models.summary``.
+        binary_layers: Layers whose multiplications that summary counts as 1-bit.
+        binary_operations: Binary convolutions in the file: a layer with groups has one for each.
+        float_layers: Binary layers that are not binary in the file, by name, with the reason.
+        shifted: How many real convolutions with strides begin at another pixel than in Keras.
+        operations: How many operations of each kind the file has.
+        agreement: The comparison of outputs.
+    """
+
+    file: str
+    precision: Precision
+    file_bytes: int
+    memory: int
+    binary_layers: int
+    binary_operations: int
+    float_layers: Mapping[str, str]
+    shifted: int
+    operations: Mapping[str, int]
+    agreement: Agreement
+
+
+def export(
+    model: tf.keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    precision: Precision = "binary",
+    images: np.ndarray | None = None,
+    strict: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Exported:
+    """Write a model as a TensorFlow Lite file for batches of one image, verify it, then put it in place in one step.
+
+    Args:
+        model: A functional Keras model of one input of fixed shape and one output, in float32.
+        path: The file to write, conventionally ``.tflite``.
+        precision: See `Precision`. ``"binary"``, the default, needs ``pip install "onebit-zoo[export]"`` and a model
+            with binary convolutions of binary activations.
+        images: What to compare on, preprocessed, (n, height, width, channels). Default: 200 of the sample images of
+            CIFAR-10, brought to the model's size, with the model's usual preprocessing.
+        strict: Whether a binary layer that is not binary in the file, or outputs that do not agree, are an error.
+            Otherwise they are only reported.
+        progress: Called with 1 after each compared image.
+
+    Returns:
+        What was written, and how it compares.
+
+    Raises:
+        ValueError: An argument is not as described, the model cannot be converted, or, with ``strict``, the file is not
+            the same network. The message says what to do; nothing is written.
+        ModuleNotFoundError: The Larq Compute Engine is missing.
+        OSError: The file cannot be written.
+    """
+    path = Path(path)
+    check_target(path)
+    network = checked_form(model, precision)
+    layers = binary_layers(model)
+    if precision == "binary" and not layers:
+        raise ValueError(_NOT_BINARY.format(model.name))
+    images = default_images(model) if images is None else np.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != model.input_shape[1:] or not len(images):
+        raise ValueError(
+            f"images must be of shape (n, {', '.join(map(str, model.input_shape[1:]))}) with n at least 1, "
+            f"not {images.shape}."
+        )
+    if images.dtype.kind != "f":
+        raise ValueError(f"images must be preprocessed, and so floating-point numbers, not {images.dtype}.")
+    content = convert_form(network, precision)
+    images = images.astype(np.float32, copy=False)
+    result = _verify(model, network, path, content, precision, len(layers), images, progress)
+    if strict:
+        _insist(result)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return result
+
+
+_NOT_BINARY = (
+    "{} has no layer with both 1-bit weights and 1-bit activations, and the Larq Compute Engine has binary operations "
+    "for those only: export it with precision='int8' or 'float16' (--precision), or keep it packed (zoo.save_packed)."
+)
+
+
+def _verify(
+    model: tf.keras.Model,
+    network: tf.keras.Model,
+    path: Path,
+    content: bytes,
+    precision: Precision,
+    layers: int,
+    images: np.ndarray,
+    progress: Callable[[int], None] | None,
+) -> Exported:
+    file = read_tflite(content)
+    return Exported(
+        file=str(path),
+        precision=precision,
+        file_bytes=len(content),
+        memory=count(model).memory,
+        binary_layers=layers,
+        binary_operations=file.operations[BINARY_CONVOLUTION],
+        float_layers=float_fallbacks(model, file) if precision == "binary" else {},
+        shifted=shifted_convolutions(network, file) if precision == "binary" else 0,
+        operations=dict(file.operations),
+        agreement=compare(model, open_interpreter(content), images, progress),
+    )
+
+
+def _insist(result: Exported) -> None:
+    if result.float_layers:
+        named = "; ".join(f"{name}: {reason}" for name, reason in result.float_layers.items())
+        raise ValueError(
+            f"{len(result.float_layers)} of {result.binary_layers} binary layers would not be binary on the device: "
+            f"{named}. Without strict the file is written all the same."
+        )
+    if result.shifted:
+        raise ValueError(
+            f"{result.shifted} convolutions with strides begin at another pixel in the file than in Keras: the "
+            "converter took zeros before them for padding='same'. Pad with a ZeroPadding2D layer directly before the "
+            "convolution, which the export knows, or build the convolution with padding='same'. Without strict the "
+            "file is written all the same."
+        )
+    agreement, least = result.agreement, SAME_CLASS[result.precision]
+    if not (agreement.same_class >= least and math.isfinite(agreement.max_difference)):
+        raise ValueError(
+            f"The file predicts Keras' class for {agreement.same_class:.1f} % of {agreement.images} images, and at "
+            f"least {least:g} % are expected (largest difference {agreement.max_difference:.2g}). Networks that "
+            "were never trained may differ so much: many inputs of their signs are zero but for rounding. Without "
+            "strict the file is written all the same."
+        )
+
+
+def default_images(model: tf.keras.Model, count: int = 200) -> np.ndarray:
+    """Return ``count`` sample images of CIFAR-10 of the size and preprocessing that ``model`` takes, float32.
+
+    Raises:
+        ValueError: The model does not take images of three channels or one.
+    """
+    if len(model.input_shape) != 4 or model.input_shape[-1] not in (1, 3):
+        raise ValueError(
+            f"images must be given: the samples have 3 channels, or 1 in grey, and the model's input is "
+            f"{model.input_shape[1:]}."
+        )
+    prepare = get_preprocessing(preprocessing_of(model) or "imagenet")
+    height, width, channels = model.input_shape[1:]
+    return prepare(resized_sample((height, width), count, channels))

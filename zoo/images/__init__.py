@@ -1,0 +1,1 @@
+"""Images as networks take them, and the names of their classes."""
