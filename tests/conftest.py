@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
 import subprocess
 import sys
@@ -90,16 +89,15 @@ def shared(*parts: str) -> Path:
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     """The folder of golden vectors."""
-    return shared("goldens")
+    return HERE / "goldens"
 
 
 @pytest.fixture(scope="session")
-def reference(goldens: Path) -> ModuleType:
+def reference() -> ModuleType:
     """The reader of the golden vectors."""
-    spec = importlib.util.spec_from_file_location("reference", goldens / "reference.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    from tests.goldens import reference
+
+    return reference
 
 
 def assert_golden(actual: object, golden: np.ndarray, tolerance: float = 1e-9) -> None:
