@@ -1,6 +1,12 @@
-"""How the papers' networks are trained: one recipe per paper, and what runs it."""
+"""How the papers' networks are trained: one recipe per paper, and what runs it.
 
-from . import birealnet, ftbnn, irnet, mcdonnell, reactnet  # noqa: F401  (each registers its recipes)
+The modules of this folder register their recipes when they are imported, which happens below; what their ``__all__``
+names, where they have one, is exported as well.
+"""
+
+import importlib
+import pkgutil
+
 from .data.datasets import DATASETS, load_dataset
 from .data.images import as_images
 from .recipe import Recipe, Stage, get_recipe, list_recipes
@@ -40,3 +46,9 @@ __all__ = [
     "teacher_logits",
     "train",
 ]
+
+for _module in pkgutil.iter_modules(__path__):
+    _imported = importlib.import_module(f"{__name__}.{_module.name}")
+    for _name in getattr(_imported, "__all__", ()):
+        globals()[_name] = getattr(_imported, _name)
+        __all__ += [_name]

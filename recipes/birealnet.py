@@ -38,7 +38,7 @@ of 512, Glorot normal initial weights, latent weights clipped to [-1, 1], no lab
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
@@ -46,56 +46,66 @@ from ..zoo import load
 from .data.augmentation import flip, flip_and_light, random_place
 from .data.datasets import usual_augmentation
 from .inherit import inherit_all, inherit_signs
-from .recipe import Recipe, Stage, register, resolved
+from .recipe import Recipe, Same, Settings, Stage, register
 from .training.losses import SmoothedCrossentropy
 from .training.moments import average_batch_moments
 from .training.optimizers import L2SGD, L2Adam
 from .training.schedules import LinearEpochs, StepEpochs
 
+PYTORCH_SETTINGS: Settings = {
+    "default": {
+        "model": "birealnet20",
+        "dataset": "cifar10",
+        "epochs": 256,
+        "batch_size": 512,
+        "lr": 1e-3,
+        "label_smoothing": 0.1,
+        "weight_decay": 0.0,
+    },
+    "model=birealnet50": {"batch_size": 256, "lr": 5e-4},
+}
 
-class Official(NamedTuple):
-    """What the authors chose for a network."""
+PAPER_SETTINGS: Settings = {
+    "default": {
+        "model": "birealnet20",
+        "dataset": "cifar10",
+        "epochs": 20,
+        "pretraining_epochs": Same("epochs"),  # the sources do not say
+        "batch_size": 128,
+        "lr": 0.01,
+        "pretraining_lr": 0.1,
+        "momentum": 0.9,
+        "pretraining_weight_decay": 1e-4,
+    },
+    "model=birealnet34": {"epochs": 40, "batch_size": 1024, "lr": 0.08},
+}
 
-    epochs: int
-    batch_size: int
-    lr: float
 
-
-PYTORCH, README = Official(256, 512, 1e-3), Official(20, 128, 0.01)
-PYTORCH_OTHERS = {"birealnet50": Official(256, 256, 5e-4)}
-README_OTHERS = {"birealnet34": Official(40, 1024, 0.08)}
-"""The PyTorch code's choices and those of the README of the Caffe code: for 18 layers, and for other networks."""
-
-
-@register
+@register(PYTORCH_SETTINGS, quick={"lr": 0.01})
 def birealnet(
     *,
-    model: str = "birealnet20",
-    dataset: str = "cifar10",
-    epochs: int = PYTORCH.epochs,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    label_smoothing: float = 0.1,
-    weight_decay: float = 0.0,
+    model: str,
+    dataset: str,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    label_smoothing: float,
+    weight_decay: float,
 ) -> Recipe:
     """The PyTorch code's recipe: one stage, from scratch. The authors state that it reaches the paper's accuracy.
 
     Args:
         model: A registered Bi-Real Net.
         dataset: What to train on.
-        epochs: 256 in the code.
-        batch_size: ``None``, as in the code, is 256 for 50 layers and 512 for the others. The rate belongs to the
-            batch: halve both together.
-        lr: Rate of Adam; it falls linearly, epoch by epoch, to 0 in the last one. ``None`` is 5e-4 for 50 layers and
-            1e-3 for the others.
+        epochs: Length of the training.
+        batch_size: Partial batches are dropped. The rate belongs to the batch: halve both together.
+        lr: Rate of Adam; it falls linearly, epoch by epoch, to 0 in the last one.
         label_smoothing: Share of the target that is spread over all classes.
         weight_decay: L2 on the kernels; none in the code.
     """
-    official = PYTORCH_OTHERS.get(model, PYTORCH)
-    batch, rate = resolved(batch_size, official.batch_size), resolved(lr, official.lr)
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-        return L2Adam(LinearEpochs(steps_per_epoch, epochs, rate), l2=weight_decay)
+        return L2Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay)
 
     stage = Stage(
         name="train",
@@ -105,21 +115,21 @@ def birealnet(
         augment=usual_augmentation(dataset, imagenet=flip_and_light),
         loss=SmoothedCrossentropy(label_smoothing),
     )
-    return Recipe("birealnet", dataset, batch, "imagenet", [stage], {"batch_size": batch, "lr": rate})
+    return Recipe("birealnet", dataset, batch_size, "imagenet", [stage])
 
 
-@register
+@register(PAPER_SETTINGS, quick={"pretraining_epochs": 3})
 def birealnet_staged(
     *,
-    model: str = "birealnet20",
-    dataset: str = "cifar10",
-    epochs: int | None = None,
-    pretraining_epochs: int | None = None,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    pretraining_lr: float = 0.1,
-    momentum: float = 0.9,
-    pretraining_weight_decay: float = 1e-4,
+    model: str,
+    dataset: str,
+    epochs: int,
+    pretraining_epochs: int,
+    batch_size: int,
+    lr: float,
+    pretraining_lr: float,
+    momentum: float,
+    pretraining_weight_decay: float,
 ) -> Recipe:
     """The paper's recipe: the non-linearity comes closer to the sign from stage to stage.
 
@@ -137,19 +147,14 @@ def birealnet_staged(
 
     Args:
         model, dataset: As in `birealnet`.
-        epochs: Length of the binary stage. ``None``, as in the README, is 40 for 34 layers and 20 for the others.
-        pretraining_epochs: Length of each of the three stages before. ``None`` is as many; the sources do not say.
-        batch_size: ``None``, as in the README, is 1024 for 34 layers and 128 for the others.
+        epochs: Length of the binary stage.
+        pretraining_epochs: Length of each of the three stages before.
+        batch_size: Partial batches are dropped.
         lr: Initial rate of the binary stage; it falls to a tenth after a half and again after three quarters of it.
-            ``None``, as in the README, is 0.08 for 34 layers and 0.01 for the others.
         pretraining_lr: Rate of the first stage.
         momentum: SGD momentum, without Nesterov.
         pretraining_weight_decay: L2 on the kernels in the real-valued stages.
     """
-    official = README_OTHERS.get(model, README)
-    binary, batch = resolved(epochs, official.epochs), resolved(batch_size, official.batch_size)
-    rate = resolved(lr, official.lr)
-    pretraining = resolved(pretraining_epochs, binary)
 
     def stage(name: str, length: int, initial: float, decay: float, **changes: Any) -> Stage:
         arguments = {} if name == "binary" else {"quantized": False, "activation": name}
@@ -177,12 +182,11 @@ def birealnet_staged(
         return network
 
     stages = [
-        stage("relu", pretraining, pretraining_lr, pretraining_weight_decay, inherit=None),
-        stage("leaky_clip", pretraining, pretraining_lr / 10, pretraining_weight_decay),
-        stage("clip", pretraining, pretraining_lr / 10, pretraining_weight_decay),
-        stage("binary", binary, rate, 0.0),
-        stage("unit_weights", 1, rate / 100, 0.0, build=frozen, inherit=inherit_signs, finish=average_batch_moments),
+        stage("relu", pretraining_epochs, pretraining_lr, pretraining_weight_decay, inherit=None),
+        stage("leaky_clip", pretraining_epochs, pretraining_lr / 10, pretraining_weight_decay),
+        stage("clip", pretraining_epochs, pretraining_lr / 10, pretraining_weight_decay),
+        stage("binary", epochs, lr, 0.0),
+        stage("unit_weights", 1, lr / 100, 0.0, build=frozen, inherit=inherit_signs, finish=average_batch_moments),
     ]
     preprocessing = "caffe" if dataset == "imagenet2012" else "imagenet"
-    settings = {"epochs": binary, "pretraining_epochs": pretraining, "batch_size": batch, "lr": rate}
-    return Recipe("birealnet_staged", dataset, batch, preprocessing, stages, settings)
+    return Recipe("birealnet_staged", dataset, batch_size, preprocessing, stages)

@@ -19,29 +19,47 @@ import tensorflow as tf
 
 from ..zoo import load
 from .data.datasets import usual_augmentation
-from .recipe import Recipe, Stage, register
+from .recipe import Recipe, Settings, Stage, register
 from .training.callbacks import NegativeSlopes
 from .training.losses import SmoothedCrossentropy
 from .training.optimizers import L2Adam
 from .training.schedules import LinearEpochs
 
+SETTINGS: Settings = {
+    "default": {
+        "model": "ftbnn20",
+        "dataset": "cifar10",
+        "nonlinearity": "fprelu",
+        "order": "bn_act_add",
+        "shortcut": "average_duplicate",
+        "width": None,
+        "groups": None,
+        "shuffle": None,
+        "epochs": 120,
+        "batch_size": 256,
+        "lr": 1e-3,
+        "label_smoothing": 0.1,
+        "weight_decay": 1e-5,
+    },
+}
 
-@register
+
+@register(SETTINGS, quick={"lr": 0.01})
 def ftbnn(
     *,
-    model: str = "ftbnn20",
-    dataset: str = "cifar10",
-    nonlinearity: str = "fprelu",
-    order: str = "bn_act_add",
-    shortcut: str = "average_duplicate",
-    width: float | None = None,
-    groups: int | None = None,
-    shuffle: bool | None = None,
-    epochs: int = 120,
-    batch_size: int = 256,
-    lr: float = 1e-3,
-    label_smoothing: float = 0.1,
-    weight_decay: float = 1e-5,
+    model: str,
+    dataset: str,
+    nonlinearity: str,
+    order: str,
+    shortcut: str,
+    width: float | None,
+    groups: int | None,
+    shuffle: bool | None,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    label_smoothing: float,
+    weight_decay: float,
 ) -> Recipe:
     """Adam with a linear schedule and label smoothing.
 

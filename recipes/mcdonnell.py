@@ -40,36 +40,67 @@ from ..zoo import WideResNet, WideResNetImageNet
 from .data.augmentation import cutout as cut_out
 from .data.augmentation import random_crop, random_flip, random_scale
 from .data.datasets import get_dataset
-from .recipe import Recipe, Stage, register, resolved
+from .recipe import Recipe, Same, Settings, Stage, register
 from .training.moments import average_batch_moments
 from .training.optimizers import L2SGD
 from .training.schedules import WarmRestarts, cycle_ends
 
-EPOCHS = {"cifar10": 254, "cifar100": 254, "svhn": 30, "mnist": 14, "imagenet32": 30, "imagenet2012": 62}
-"""Lengths of the paper's trainings with batch normalisation, each of which ends with a cycle."""
+SETTINGS: Settings = {
+    "default": {
+        "dataset": "cifar10",
+        "depth": 20,
+        "width": 4.0,
+        "activation": "relu",
+        "temperature": None,
+        "quantized": True,
+        "learned_norm": False,
+        "input_relu": False,
+        "padding": "same",
+        "epochs": 254,
+        "first_cycle": 2,
+        "batch_size": 125,
+        "lr_max": 0.1,
+        "lr_min": 1e-4,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "cutout": False,
+        "average_moments": False,
+    },
+    "dataset=cifar*": {"cutout": True},  # the paper reports both
+    "dataset=svhn": {"epochs": 30},
+    "dataset=mnist": {"epochs": 14},
+    "dataset=imagenet*": {"learned_norm": True, "weight_decay": 1e-4},
+    "dataset=imagenet32": {"epochs": 30},
+    "dataset=imagenet32 depth=26": {"epochs": 62},
+    "dataset=imagenet2012": {"depth": 18, "width": 2.5, "epochs": 62},
+    # Without batch normalisation, by the notebooks: one cycle.
+    "activation=shifted_relu": {"temperature": 40.0, "first_cycle": Same("epochs"), "lr_min": 1e-5},
+    "activation=shifted_relu dataset=cifar*": {"epochs": 300},
+    "activation=shifted_relu dataset=cifar100": {"temperature": 25.0},
+}
 
 
-@register
+@register(SETTINGS, quick={"depth": 8, "width": 1, "cutout": False, "average_moments": True})
 def mcdonnell(
     *,
-    dataset: str = "cifar10",
-    depth: int | None = None,
-    width: float | None = None,
-    activation: str = "relu",
-    temperature: float | None = None,
-    quantized: bool = True,
-    learned_norm: bool | None = None,
-    input_relu: bool = False,
-    padding: str = "same",
-    epochs: int | None = None,
-    first_cycle: int | None = None,
-    batch_size: int = 125,
-    lr_max: float = 0.1,
-    lr_min: float | None = None,
-    momentum: float = 0.9,
-    weight_decay: float | None = None,
-    cutout: bool | None = None,
-    average_moments: bool = False,
+    dataset: str,
+    depth: int,
+    width: float,
+    activation: str,
+    temperature: float | None,
+    quantized: bool,
+    learned_norm: bool,
+    input_relu: bool,
+    padding: str,
+    epochs: int,
+    first_cycle: int,
+    batch_size: int,
+    lr_max: float,
+    lr_min: float,
+    momentum: float,
+    weight_decay: float,
+    cutout: bool,
+    average_moments: bool,
 ) -> Recipe:
     """The paper's recipe for the CIFAR networks, SVHN, MNIST, ImageNet32 and ImageNet.
 
@@ -78,57 +109,42 @@ def mcdonnell(
             the paper, images are flipped but for SVHN and MNIST, shifted but for MNIST and ImageNet, and cropped at
             random scales for ImageNet.
         depth, width, activation, temperature, quantized, learned_norm, input_relu, padding: The network, see
-            `WideResNet`, or, for ImageNet, `WideResNetImageNet`. ``None`` is 20-4, for ImageNet 18-2.5; for the shifted
-            ReLU the temperature above; and learned normalisations for ImageNet32 and ImageNet alone, as in the paper.
-        epochs: ``None``, as in the paper, is 254 for CIFAR (126 there, too), 30 for SVHN and ImageNet32 (62 for 26
-            layers), 14 for MNIST (also less), 62 for ImageNet; for CIFAR with the shifted ReLU it is 300.
-        first_cycle: Epochs of the first cycle; each is twice as long as the one before. ``None`` is 2, with the shifted
-            ReLU ``epochs``.
+            `WideResNet`, or, for ImageNet, `WideResNetImageNet`.
+        epochs: Length of the training. The paper's all end with a cycle; it also has 126 for CIFAR, and less for MNIST.
+        first_cycle: Epochs of the first cycle; each is twice as long as the one before.
         batch_size: Partial batches are dropped.
-        lr_max, lr_min: Learning rate at the start and at the end of each cycle. ``lr_min=None`` is 1e-4, with the
-            shifted ReLU 1e-5.
+        lr_max, lr_min: Learning rate at the start and at the end of each cycle.
         momentum: SGD momentum, without Nesterov.
         weight_decay: L2 on the kernels alone. It acts on the latent weights and keeps them small, so that signs can
-            change. ``None``, as in the paper, is 1e-4 for ImageNet32 and ImageNet, and 5e-4 for the others.
-        cutout: Whether each image loses an 18 x 18 patch to random pixels; ``None`` is for CIFAR only. The paper
-            reports CIFAR with and without.
+            change.
+        cutout: Whether each image loses an 18 x 18 patch to random pixels.
         average_moments: Whether the normalisations' statistics are taken anew over the training set at the end, see
             `average_batch_moments`, as paper and MATLAB code do. The Keras code keeps the running averages.
 
     Raises:
         ValueError: There is no such dataset, or ``first_cycle`` is below 1.
     """
-    known, of_cifar, of_imagenet = get_dataset(dataset), dataset.startswith("cifar"), dataset.startswith("imagenet")
-    layers, factor = (18, 2.5) if dataset == "imagenet2012" else (20, 4.0)
-    layers, factor = resolved(depth, layers), resolved(width, factor)
-    shifted = activation == "shifted_relu"
-    divisor = resolved(temperature, 25.0 if dataset == "cifar100" else 40.0) if shifted else temperature
-    deep = dataset == "imagenet32" and layers == 26
-    length = resolved(epochs, 300 if shifted and of_cifar else 62 if deep else EPOCHS[dataset])
-    cycle = resolved(first_cycle, max(length, 1) if shifted else 2)
-    lowest = resolved(lr_min, 1e-5 if shifted else 1e-4)
-    cuts, learned = resolved(cutout, of_cifar), resolved(learned_norm, of_imagenet)
-    l2 = resolved(weight_decay, 1e-4 if of_imagenet else 5e-4)
-    if cycle < 1:
-        raise ValueError(f"first_cycle must be at least 1, not {cycle!r}.")
+    known = get_dataset(dataset)
+    if first_cycle < 1 <= epochs:
+        raise ValueError(f"first_cycle must be at least 1, not {first_cycle!r}.")
 
     def augment(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         if known.shifts:
             images = random_crop(images, seed + [10, 0], padding=4, random_pixels=True)
         if known.flips:
             images = random_flip(images, seed + [20, 0])
-        return cut_out(images, seed + [30, 0], size=18) if cuts else images
+        return cut_out(images, seed + [30, 0], size=18) if cutout else images
 
     def build(num_classes: int, input_shape: tuple[int, ...]) -> tf.keras.Model:
         # Settings are of any value; the network's function checks them.
         network: Callable[..., tf.keras.Model] = WideResNetImageNet if dataset == "imagenet2012" else WideResNet
         return network(
-            depth=layers,
-            width=factor,
+            depth=depth,
+            width=width,
             activation=activation,
-            temperature=divisor,
+            temperature=temperature,
             quantized=quantized,
-            learned_norm=learned,
+            learned_norm=learned_norm,
             input_relu=input_relu,
             padding=padding,
             num_classes=num_classes,
@@ -136,27 +152,16 @@ def mcdonnell(
         )
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
-        return L2SGD(WarmRestarts(steps_per_epoch, lr_max, lowest, cycle), momentum=momentum, l2=l2)
+        return L2SGD(WarmRestarts(steps_per_epoch, lr_max, lr_min, first_cycle), momentum=momentum, l2=weight_decay)
 
     stage = Stage(
         name="train",
-        epochs=length,
+        epochs=epochs,
         build=build,
         optimizer=optimizer,
         augment=augment,
         crop=random_scale,
         finish=average_batch_moments if average_moments else None,
-        milestones=sorted({*cycle_ends(length, cycle), length}),
+        milestones=sorted({*cycle_ends(epochs, max(first_cycle, 1)), epochs}),
     )
-    settings = {
-        "depth": layers,
-        "width": factor,
-        "temperature": divisor,
-        "learned_norm": learned,
-        "epochs": length,
-        "first_cycle": cycle,
-        "lr_min": lowest,
-        "weight_decay": l2,
-        "cutout": cuts,
-    }
-    return Recipe("mcdonnell", dataset, batch_size, "raw", [stage], settings)
+    return Recipe("mcdonnell", dataset, batch_size, "raw", [stage])

@@ -29,8 +29,6 @@ behaviour.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import larq as lq
 import tensorflow as tf
 
@@ -39,39 +37,43 @@ from ..zoo.checkpoints.variables import binary_kernels
 from .data.augmentation import flip_and_light
 from .data.datasets import usual_augmentation
 from .inherit import inherit_all
-from .recipe import Recipe, Stage, register, resolved
+from .recipe import Recipe, Settings, Stage, register
 from .training.optimizers import L2Adam
 from .training.schedules import LinearEpochs
 from .training.teachers import load_teacher
 
 PREPROCESSING = "imagenet"
 LABELS = "labels"
-TEACHERS = {"cifar10": "irnet_resnet20_real:cifar10", "imagenet2012": "resnet34:imagenet"}
-"""By dataset; the first is in the package, the second is downloaded once, and PyTorch is needed to read it."""
+
+SETTINGS: Settings = {
+    "default": {
+        "model": "reactnet20",
+        "dataset": "cifar10",
+        "epochs": 128,
+        "batch_size": 256,
+        "lr": 1.25e-3,
+        "weight_decay": 1e-5,
+        "cache_teacher": False,
+        "released": False,
+    },
+    "model=react_resnet*": {"batch_size": 512, "lr": 2.5e-3},
+    "dataset=cifar10": {"teacher": "irnet_resnet20_real:cifar10"},  # in the package
+    "dataset=imagenet2012": {"teacher": "resnet34:imagenet"},  # downloaded once; PyTorch is needed to read it
+}
 
 
-class Official(NamedTuple):
-    """What the authors chose for a kind of network."""
-
-    batch_size: int
-    lr: float
-
-
-MOBILENET, RESNET = Official(256, 1.25e-3), Official(512, 2.5e-3)
-
-
-@register
+@register(SETTINGS, quick={"lr": 0.01, "cache_teacher": True})
 def reactnet(
     *,
-    model: str = "reactnet20",
-    dataset: str = "cifar10",
-    teacher: str | None = None,
-    epochs: int = 128,
-    batch_size: int | None = None,
-    lr: float | None = None,
-    weight_decay: float = 1e-5,
-    cache_teacher: bool = False,
-    released: bool = False,
+    model: str,
+    dataset: str,
+    teacher: str,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    cache_teacher: bool,
+    released: bool,
 ) -> Recipe:
     """Adam with a linear schedule in two steps: binary activations with real-valued weights, then both binary.
 
@@ -81,29 +83,15 @@ def reactnet(
         teacher: ``"MODEL:TAG"``, registered weights of the zoo; or the path of a packed file or of a whole Keras
             model, ``.keras``. It sees the student's images, normalised as its weights say (a Keras model: as the
             student's), and has its classes. ``"labels"`` trains on the labels instead, which the paper compares with.
-            ``None`` is `TEACHERS`' for the dataset.
         epochs: Length of each step.
-        batch_size: Partial batches are dropped. ``None``, as in the code, is 512 for ReAct-ResNet and 256 for the
-            others.
-        lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one. ``None``, as in the
-            code, is 2.5e-3 for ReAct-ResNet and 1.25e-3 for the others.
+        batch_size: Partial batches are dropped.
+        lr: Rate of Adam in each step; it falls linearly, epoch by epoch, to 0 in the last one.
         weight_decay: L2, in step 1 alone, on what the official code takes for convolutions: all kernels but the
             classifier's, the thresholds, and the shifts of RPReLU.
         cache_teacher: Run the teacher only once over the training set, whose order and augmentation then are the same
             in every epoch. Saves its time, and costs accuracy.
         released: Start the binary kernels of step 2 anew, as the released code of ReActNet-A does.
-
-    Raises:
-        ValueError: There is no teacher for the dataset, and none is given.
     """
-    master = resolved(teacher, TEACHERS.get(dataset))
-    if not master:
-        raise ValueError(
-            f"teacher must be given for {dataset!r}: MODEL:TAG, the path of a packed file or of a .keras file, or "
-            f"{LABELS!r}, to train on the labels. The zoo has teachers for {' and '.join(TEACHERS)}."
-        )
-    official = RESNET if model.startswith("react_resnet") else MOBILENET
-    batch, rate = resolved(batch_size, official.batch_size), resolved(lr, official.lr)
 
     def step(number: int) -> Stage:
         return Stage(
@@ -111,16 +99,15 @@ def reactnet(
             epochs=epochs,
             build=lambda classes, shape: load(model, step=number, num_classes=classes, input_shape=shape),
             optimizer=lambda steps: L2Adam(
-                LinearEpochs(steps, epochs, rate), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
+                LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
             ),
             augment=usual_augmentation(dataset, imagenet=flip_and_light),
-            teacher=None if master == LABELS else lambda classes, shape: load_teacher(master, PREPROCESSING),
+            teacher=None if teacher == LABELS else lambda classes, shape: load_teacher(teacher, PREPROCESSING),
             repeats=cache_teacher,
             inherit=_inherit_but_kernels if released else inherit_all,
         )
 
-    settings = {"teacher": master, "batch_size": batch, "lr": rate}
-    return Recipe("reactnet", dataset, batch, PREPROCESSING, [step(1), step(2)], settings)
+    return Recipe("reactnet", dataset, batch_size, PREPROCESSING, [step(1), step(2)])
 
 
 @lq.utils.register_keras_custom_object

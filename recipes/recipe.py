@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
+import fnmatch
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 import tensorflow as tf
 
+from ..util.arguments import to_python
 from ..zoo.registry import entry, suggest
 from .data.augmentation import Augmentation, Crop, random_area
 
-T = TypeVar("T")
 Build = Callable[[int, tuple[int, ...]], tf.keras.Model]
 
 
@@ -68,8 +68,8 @@ class Recipe:
         batch_size: Images in a batch, over all replicas.
         preprocessing: How images come to the network, a name of `onebit.zoo.PREPROCESSING`.
         stages: In order. The last one's network is the result.
-        settings: What the recipe was called with, defaults included; all that tells two runs of it apart. A recipe's
-            function returns those that it decided itself, having been given ``None``.
+        settings: All settings; together they tell two runs of a recipe apart.
+        given: The names of those that the caller chose. The others are the recipe's own for this network and dataset.
     """
 
     name: str
@@ -78,29 +78,57 @@ class Recipe:
     preprocessing: str
     stages: Sequence[Stage]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    given: Set[str] = frozenset()
 
 
-_RECIPES: dict[str, Callable[..., Recipe]] = {}
+class Same(NamedTuple):
+    """In a table of settings: the value of another setting, whoever chose that."""
+
+    setting: str
 
 
-def register(function: Callable[..., Recipe]) -> Callable[..., Recipe]:
-    """Register a recipe: a function of keyword arguments, all with defaults, under its own name."""
+Settings = Mapping[str, Mapping[str, Any]]
+"""A paper's settings: those of ``"default"``, and, in order, what other conditions change in them.
 
-    @functools.wraps(function)
-    def configured(**settings: Any) -> Recipe:
-        chosen = {**_defaults(function), **_checked(function, settings)}
-        if "model" in chosen:
-            entry(chosen["model"])  # which says so if there is no such network, before anything is read
-        recipe = function(**chosen)
-        return dataclasses.replace(recipe, settings={**chosen, **recipe.settings})
-
-    _RECIPES[function.__name__] = configured
-    return configured
+A condition is ``"SETTING=PATTERN"``, or several with spaces between them, all of which must hold:
+``"dataset=imagenet32 depth=26"``. A setting that ``"default"`` lacks must be given where no condition has it.
+"""
 
 
-def resolved(given: T | None, default: T) -> T:
-    """Return a setting, or, where it was left open, what it is for the chosen network and dataset."""
-    return default if given is None else given
+@dataclass(frozen=True)
+class _Registered:
+    function: Callable[..., Recipe]
+    table: Settings
+    quick: Mapping[str, Any]
+
+
+_RECIPES: dict[str, _Registered] = {}
+
+_Function = TypeVar("_Function", bound=Callable[..., Recipe])
+
+
+def register(table: Settings, quick: Mapping[str, Any] | None = None) -> Callable[[_Function], _Function]:
+    """Register a recipe under its function's name.
+
+    Args:
+        table: The paper's settings. The function gets all of its keyword arguments: what the caller gave, else what the
+            table says.
+        quick: Settings under which the recipe learns something from a hundred small images in a few epochs, for tests.
+
+    Raises:
+        ValueError: The table names a setting that the function does not have.
+    """
+
+    def decorate(function: _Function) -> _Function:
+        parameters = inspect.signature(function).parameters
+        named = {name for row in (*table.values(), quick or {}) for name in row}
+        named |= {name for condition in table for name in _conditions(condition)}
+        if unknown := sorted(named - parameters.keys()):
+            raise ValueError(f"The table of the recipe {function.__name__!r} has settings that it lacks: {unknown}.")
+        _RECIPES[function.__name__] = _Registered(function, table, quick or {})
+        return function
+
+    return decorate
 
 
 def list_recipes() -> list[str]:
@@ -113,39 +141,75 @@ def get_recipe(name: str, **settings: Any) -> Recipe:
 
     Args:
         name: From `list_recipes`.
-        **settings: Any of its keyword arguments; strings are read as the annotated type.
+        **settings: Any of its keyword arguments; strings are read as the annotated type. The others have the paper's
+            values for the chosen network and dataset.
 
     Raises:
-        ValueError: There is no such recipe, setting, network or dataset (the message suggests the nearest name), or a
-            value does not suit.
+        ValueError: There is no such recipe, setting, network or dataset (the message suggests the nearest name), a
+            value does not suit, or a setting must be given.
     """
+    found = _registered(name)
+    given = _checked(found.function, settings)
+    chosen = _merged(found, given)
+    if "model" in chosen:
+        entry(chosen["model"])  # which says so if there is no such network, before anything is read
+    return dataclasses.replace(found.function(**chosen), settings=chosen, given=frozenset(given))
+
+
+def quick_settings(name: str) -> dict[str, Any]:
+    """Return the settings under which a recipe learns something from a hundred small images, see `register`."""
+    return dict(_registered(name).quick)
+
+
+def _registered(name: str) -> _Registered:
     if name not in _RECIPES:
         raise ValueError(f"There is no recipe {name!r}.{suggest(name, _RECIPES)}")
-    return _RECIPES[name](**settings)
+    return _RECIPES[name]
 
 
-def _defaults(function: Callable[..., Recipe]) -> dict[str, Any]:
-    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+def _conditions(condition: str) -> dict[str, str]:
+    """Return the patterns of settings under which a row of a table holds."""
+    words = [] if condition == "default" else condition.split()
+    return {name: pattern for name, _, pattern in (word.partition("=") for word in words)}
+
+
+def _merged(recipe: _Registered, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a recipe, in the order of its function's arguments."""
+    chosen = dict(given)
+    for condition, row in recipe.table.items():
+        conditions = _conditions(condition)
+        if all(fnmatch.fnmatchcase(str(chosen.get(name)), pattern) for name, pattern in conditions.items()):
+            chosen = {**chosen, **row, **given}
+    names = inspect.signature(recipe.function).parameters
+    if missing := [name for name in names if name not in chosen]:
+        offered = [f"{row[missing[0]]!r} for {where}" for where, row in recipe.table.items() if missing[0] in row]
+        raise ValueError(
+            f"The setting {missing[0]} of the recipe {recipe.function.__name__!r} must be given here. It has "
+            f"{', '.join(offered)}."
+        )
+    return {name: chosen[value.setting] if isinstance(value := chosen[name], Same) else value for name in names}
 
 
 def _checked(function: Callable[..., Recipe], settings: Mapping[str, Any]) -> dict[str, Any]:
-    defaults, hints = _defaults(function), get_type_hints(function)
+    """Return settings as their annotated types, or raise `ValueError`."""
+    hints = get_type_hints(function)
+    del hints["return"]
     checked = {}
     for name, value in settings.items():
-        if name not in defaults:
-            raise ValueError(f"The recipe {function.__name__!r} has no setting {name!r}.{suggest(name, defaults)}")
+        if name not in hints:
+            raise ValueError(f"The recipe {function.__name__!r} has no setting {name!r}.{suggest(name, hints)}")
         kinds = get_args(hints[name]) or (hints[name],)
         checked[name] = _read(value, kinds)
         unbounded = isinstance(checked[name], float) and not math.isfinite(checked[name])
         if type(checked[name]) not in kinds or unbounded:
             wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-            example = "" if defaults[name] is None else f" such as {defaults[name]!r},"
-            raise ValueError(f"The setting {name} must be {wanted},{example} not {value!r}.")
+            raise ValueError(f"The setting {name} must be {wanted}, not {value!r}, a {type(value).__name__}.")
     return checked
 
 
 def _read(value: Any, kinds: Sequence[type]) -> Any:
     """Return a setting's value, text read as one of these types if it can be."""
+    value = to_python(value)
     if isinstance(value, str) and str not in kinds:
         with contextlib.suppress(ValueError):
             value = _WORDS[value.lower()] if value.lower() in _WORDS else json.loads(value)

@@ -10,7 +10,7 @@ import click
 
 from ..util.malloc import keep_freed_memory
 from .arguments import AUTO_PRECISION, json_option
-from .choices import RECIPES, STRATEGIES, TRAINING_PRECISIONS
+from .choices import STRATEGIES, TRAINING_PRECISIONS
 from .loading import import_tensorflow
 from .output import console, print_json, table
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 @click.command(
     "train",
     short_help="Train a network by a paper's recipe, or go on with it.",
-    help=f"""Train by RECIPE: {", ".join(RECIPES)}.
+    help="""Train by RECIPE, one of those that --list shows.
 
     Its settings are the paper's; --show-settings lists them, and --set changes one.
     A run that was stopped goes on after its last completed epoch when the same command is given again.
     """,
 )
-@click.argument("recipe")
+@click.argument("recipe", required=False)
+@click.option("--list", "show_list", is_flag=True, help="List the recipes, and exit.")
 @click.option(
     "--output",
     "-o",
@@ -72,7 +73,8 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(
-    recipe: str,
+    recipe: str | None,
+    show_list: bool,
     output: Path | None,
     data_dir: Path | None,
     epochs: int | None,
@@ -85,6 +87,11 @@ def command(
     strategy: str,
     as_json: bool,
 ) -> None:
+    if show_list:
+        _list(as_json)
+        return
+    if recipe is None:
+        raise click.UsageError("Missing argument 'RECIPE'. onebit train --list shows them.")
     if output is None and not show_settings:
         raise click.UsageError("Missing option '--output' / '-o'.")
     changes: dict[str, Any] = dict(_pair(text) for text in settings)
@@ -126,6 +133,18 @@ def command(
     result.add_row("precision", record["precision"])
     result.add_row("files", "model.keras, model.onebit, curves.png, history.csv, record.json")
     console().print(result)
+
+
+def _list(as_json: bool) -> None:
+    """Print the names of the recipes."""
+    import_tensorflow()
+    from .. import recipes
+
+    names = recipes.list_recipes()
+    if as_json:
+        print_json(names)
+    else:
+        click.echo("\n".join(names))
 
 
 def _show(recipe: Recipe, as_json: bool) -> None:

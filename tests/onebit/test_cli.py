@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from onebit import __version__, recipes, zoo
+from onebit import __version__, zoo
 from onebit.cli import COMMANDS, choices, sources
 from onebit.cli.output import print_json
 from onebit.recipes.trainer import PRECISIONS
@@ -301,7 +301,6 @@ def test_json_is_strict(value: object, expected: object, capsys: pytest.CaptureF
 
 
 def test_choices_match_the_library():
-    assert list(choices.RECIPES) == recipes.list_recipes(), "onebit/cli/choices.py"
     assert choices.TRAINING_PRECISIONS == PRECISIONS
     assert choices.STRATEGIES == STRATEGIES
     assert get_args(Precision) == choices.EXPORT_PRECISIONS

@@ -24,7 +24,7 @@ def kept(monkeypatch):
         (("train", "irnett", "-o", "RUN"), "Did you mean 'irnet'", 2),
         (("train", "irnet"), "Missing option '--output'", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epoch=3"), "no setting 'epoch'. Did you mean 'epochs'", 2),
-        (("train", "irnet", "-o", "RUN", "--set", "epochs=x"), "epochs must be int or None, not 'x'", 2),
+        (("train", "irnet", "-o", "RUN", "--set", "epochs=x"), "epochs must be int, not 'x'", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epochs=3", "--epochs", 3), "Give either --epochs or --set", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epochs"), "--set takes KEY=VALUE", 2),
         (("train", "irnet", "-o", "RUN", "--data-dir", "EMPTY"), "is not prepared in", 1),
@@ -65,6 +65,11 @@ def test_convert_a_keras_file_of_other_classes_and_images(tmp_path):
     (tmp_path / "names.txt").write_text("\n".join("abcde"))
     run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--classes", tmp_path / "names.txt")
     assert zoo.model_info(zoo.load_packed(output)).class_names == tuple("abcde")
+
+
+def test_recipes_are_listed():
+    assert run_json("train", "--list") == recipes.list_recipes() == run("train", "--list").output.split()
+    run("train", code=2)
 
 
 def test_settings_are_shown(tmp_path):

@@ -10,20 +10,11 @@ import tensorflow as tf
 
 from onebit import recipes, zoo
 from onebit.recipes.inherit import inherit_all, inherit_signs
+from onebit.recipes.recipe import quick_settings
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 
 SHAPE = (32, 32, 3)
-# Settings under which a recipe is quick: the network is as deep as ever, the images are few and small.
-QUICK = {
-    "birealnet": {"lr": 0.01},
-    "birealnet_staged": {"pretraining_epochs": 3},
-    "ftbnn": {"lr": 0.01},
-    "irnet": {},
-    "irnet_imagenet": {"model": "irnet_resnet20", "lr": 0.1, "warmup_lr": 0.05, "warmup_epochs": 0.5},
-    "mcdonnell": {"depth": 8, "width": 1, "cutout": False, "average_moments": True},
-    "reactnet": {"lr": 0.01, "cache_teacher": True},
-}
 FAST = {"mcdonnell"}
 
 
@@ -36,8 +27,8 @@ def small_images(count, seed):
     "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in recipes.list_recipes()]
 )
 def test_the_stages_learn_and_are_handed_over(name, tmp_path):
-    settings = dict(QUICK[name])
-    if name == "reactnet":
+    settings = quick_settings(name)
+    if "teacher" in recipes.get_recipe(name).settings:
         teacher = tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(16, 16, 3)), tf.keras.layers.Dense(2)])
         teacher.save(tmp_path / "teacher.keras")
         settings["teacher"] = str(tmp_path / "teacher.keras")
@@ -85,13 +76,6 @@ def test_the_last_stage_of_bi_real_net_trains_no_convolution():
     assert {variable.name.split("/")[0].split("_")[-1] for variable in trained} == {"bn", "logits"}
 
 
-def test_mcdonnell_cuts_out_where_it_is_told_to():
-    images = tf.fill([50, 28, 28, 1], tf.constant(7, tf.uint8))
-    for cutout in (False, True):
-        [stage] = recipes.get_recipe("mcdonnell", dataset="mnist", cutout=cutout).stages
-        assert bool(tf.reduce_any(stage.augment(images, tf.constant([1, 2], tf.int64)) != 7)) == cutout
-
-
 def test_the_released_code_of_reactnet_forgets_the_kernels():
     """Thresholds, normalisations and classifier are handed over; the binary kernels are not."""
     networks = {}
@@ -110,15 +94,6 @@ def test_the_released_code_of_reactnet_forgets_the_kernels():
             elif name in before:
                 np.testing.assert_array_equal(variable, before[name])
         assert set(fresh) <= set(after)
-
-
-def test_the_length_of_bi_real_nets_pretraining():
-    """It is that of the binary stage, unless given."""
-    for settings, lengths in (
-        ({"epochs": 2}, [2, 2, 2, 2, 1]),
-        ({"epochs": 2, "pretraining_epochs": 5}, [5, 5, 5, 2, 1]),
-    ):
-        assert [stage.epochs for stage in recipes.get_recipe("birealnet_staged", **settings).stages] == lengths
 
 
 def test_signs_are_handed_over_without_their_scales():
