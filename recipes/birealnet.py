@@ -188,5 +188,5 @@ def birealnet_staged(
         stage("binary", epochs, lr, 0.0),
         stage("unit_weights", 1, lr / 100, 0.0, build=frozen, inherit=inherit_signs, finish=average_batch_moments),
     ]
-    preprocessing = "caffe" if dataset == "imagenet2012" else "imagenet"
+    preprocessing = "mean_rgb" if dataset == "imagenet2012" else "imagenet"
     return Recipe("birealnet_staged", dataset, batch_size, preprocessing, stages)

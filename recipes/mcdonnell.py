@@ -164,4 +164,4 @@ def mcdonnell(
         finish=average_batch_moments if average_moments else None,
         milestones=sorted({*cycle_ends(epochs, max(first_cycle, 1)), epochs}),
     )
-    return Recipe("mcdonnell", dataset, batch_size, "raw", [stage])
+    return Recipe("mcdonnell", dataset, batch_size, "0_255", [stage])

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 import tensorflow as tf
 
 from ..util.arguments import to_python
-from ..zoo.registry import entry, suggest
+from ..util.formatting import did_you_mean
+from ..zoo.registry import entry
 from .data.augmentation import Augmentation, Crop, random_area
 
 Build = Callable[[int, tuple[int, ...]], tf.keras.Model]
@@ -163,7 +164,7 @@ def quick_settings(name: str) -> dict[str, Any]:
 
 def _registered(name: str) -> _Registered:
     if name not in _RECIPES:
-        raise ValueError(f"There is no recipe {name!r}.{suggest(name, _RECIPES)}")
+        raise ValueError(f"There is no recipe {name!r}.{did_you_mean(name, _RECIPES)}")
     return _RECIPES[name]
 
 
@@ -197,7 +198,7 @@ def _checked(function: Callable[..., Recipe], settings: Mapping[str, Any]) -> di
     checked = {}
     for name, value in settings.items():
         if name not in hints:
-            raise ValueError(f"The recipe {function.__name__!r} has no setting {name!r}.{suggest(name, hints)}")
+            raise ValueError(f"The recipe {function.__name__!r} has no setting {name!r}.{did_you_mean(name, hints)}")
         kinds = get_args(hints[name]) or (hints[name],)
         checked[name] = _read(value, kinds)
         unbounded = isinstance(checked[name], float) and not math.isfinite(checked[name])

@@ -16,7 +16,7 @@ from .. import __version__
 from ..util.files import replacing
 from ..util.precision import fast_precision
 from ..zoo import class_names, save_packed
-from ..zoo.images.images import get_preprocessing
+from ..zoo.images.images import for_dataset, get_preprocessing
 from .data.datasets import load_dataset
 from .data.images import Images, as_images, batches, normalised
 from .recipe import Recipe, Stage, get_recipe
@@ -308,7 +308,7 @@ class _Run:
             self.output / "model.onebit",
             source=f"onebit train {plan['recipe']}",
             metrics={"top1": test["top1"], **top5, "dataset": plan["data"]},
-            preprocessing=self.recipe.preprocessing,
+            preprocessing=for_dataset(self.recipe.preprocessing, plan["data"]),
             class_names=class_names(plan["data"]),
         )
         plot_history(rows, self.output / "curves.png", self.recipe.name)

@@ -89,7 +89,7 @@ def main() -> None:
     packed = options.run / "model.onebit"
     model = zoo.load(options.model, weights=str(packed))
     dataset = open_dataset(record["data"], data_dir=options.data_dir)
-    preprocessing = recipes.get_recipe(record["recipe"], **record["settings"]).preprocessing
+    preprocessing = zoo.preprocessing_of(model)
     *size, channels = model.input_shape[1:]
     batches = dataset.batches(tuple(size), preprocessing=preprocessing, batch_size=250, channels=channels)
     figures = zoo.evaluate(model, batches)

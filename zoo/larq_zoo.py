@@ -21,10 +21,11 @@ from .build.builder import has_new_top, info_of, load_into, report_new_top, reso
 from .checkpoints.formats import open_checkpoint
 from .checkpoints.larq_zoo_file import PREPROCESSING
 from .checkpoints.variables import TOP, assign, named_variables
+from .images.images import for_dataset
 from .model_info import record_model
 from .registry import IMAGENET, Paper, register
 
-_TASK = IMAGENET._replace(preprocessing=PREPROCESSING)
+_TASK = IMAGENET._replace(preprocessing=for_dataset(PREPROCESSING, "imagenet2012"))
 _MODELS = {
     "larq/binary_alexnet": ("literature", "BinaryAlexNet", "1602.02830"),
     "larq/birealnet": ("literature", "BiRealNet", "1808.00278"),

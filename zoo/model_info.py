@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from .images.images import Preprocessing
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -16,14 +18,13 @@ class ModelInfo:
 
     Attributes:
         function, arguments: What was called.
-        preprocessing: What the model expects at its input, a name of `zoo.PREPROCESSING`: as its weights say, else the
-            convention of its paper's code.
+        preprocessing: What the model expects at its input: as its weights say, else the convention of its paper's code.
         class_names: What its classes are called by its weights, in their order; ``None`` if unknown.
     """
 
     function: str
     arguments: Mapping[str, Any]
-    preprocessing: str
+    preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
 
 
@@ -44,8 +45,8 @@ def record_model(model: tf.keras.Model, info: ModelInfo) -> tf.keras.Model:
     return model
 
 
-def preprocessing_of(model: tf.keras.Model) -> str | None:
-    """Return what a model of the zoo expects at its input, a name of `PREPROCESSING`; ``None`` for any other model.
+def preprocessing_of(model: tf.keras.Model) -> Preprocessing | None:
+    """Return what a model of the zoo expects at its input; ``None`` for any other model.
 
     That is what the weights it was built with say. Where they say nothing, it is the convention: larq-zoo's for its
     models, none for the Wide ResNets, which normalise at their input, and ImageNet's for all others, as in their

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
 
 import tensorflow as tf
+
+from ..util.formatting import did_you_mean
+from .images.images import PREPROCESSING, Preprocessing, for_dataset
 
 _Build = TypeVar("_Build", bound=Callable[..., tf.keras.Model])
 
@@ -20,16 +22,16 @@ class Task(NamedTuple):
         input_shape: (height, width, channels).
         classes: How many it tells apart.
         min_size: Smallest height and width of an input.
-        preprocessing: What its paper's code hands to it, a name of `zoo.PREPROCESSING`.
+        preprocessing: What its paper's code hands to it.
     """
 
     input_shape: tuple[int, int, int]
     classes: int
     min_size: int = 1
-    preprocessing: str = "imagenet"
+    preprocessing: Preprocessing = PREPROCESSING["imagenet"]
 
 
-IMAGENET = Task((224, 224, 3), 1000, min_size=32)
+IMAGENET = Task((224, 224, 3), 1000, min_size=32, preprocessing=for_dataset("imagenet", "imagenet2012"))
 CIFAR = Task((32, 32, 3), 10, min_size=8)
 
 
@@ -119,7 +121,7 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        raise ValueError(f"There is no model {name!r}.{suggest(name, _ENTRIES)}") from None
+        raise ValueError(f"There is no model {name!r}.{did_you_mean(name, _ENTRIES)}") from None
 
 
 def entry_of(build: str, arguments: Mapping[str, Any]) -> Entry | None:
@@ -138,16 +140,8 @@ def function(name: str) -> Callable[..., tf.keras.Model]:
     """
     functions = {e.build.__name__: e.build for e in _ENTRIES.values()}
     if name not in functions:
-        raise ValueError(f"The zoo has no function {name!r}.{suggest(name, functions)}")
+        raise ValueError(f"The zoo has no function {name!r}.{did_you_mean(name, functions)}")
     return functions[name]
-
-
-def suggest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """Return a sentence with the names nearest to ``name``, or where to find them all."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    if near:
-        return f" Did you mean {' or '.join(map(repr, near))}?"
-    return f" There are: {', '.join(map(repr, sorted(known))) or 'none'}."
 
 
 def load(name: str, **options: Any) -> tf.keras.Model:

@@ -36,6 +36,7 @@ from .build.layers import PadChannels, Padding, Temperature, binary_conv
 from .build.options import ModelOptions
 from .build.torch_layers import ExactBatchNormalization, SymmetricMaxPool2D
 from .checkpoints.mcdonnell_mat import EPSILON
+from .images.images import for_dataset
 from .registry import CIFAR, IMAGENET, Paper, register
 
 PAPER = Paper(
@@ -56,7 +57,8 @@ _OF_CIFAR100 = "The paper's for CIFAR-100 (num_classes=100), where it reports 81
 _NO_CODE = "Stem and shortcuts are our choice: the paper gives depth, width and the number of weights."
 Activation = Literal["relu", "shifted_relu"]
 # The networks normalise at their input.
-_CIFAR, _IMAGENET = CIFAR._replace(min_size=4, preprocessing="raw"), IMAGENET._replace(preprocessing="raw")
+_CIFAR = CIFAR._replace(min_size=4, preprocessing=for_dataset("0_255", "cifar10"))
+_IMAGENET = IMAGENET._replace(preprocessing=for_dataset("0_255", "imagenet2012"))
 
 
 @register("wide_resnet_20_1", PAPER, note=_NARROW, depth=20, width=1)

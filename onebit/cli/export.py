@@ -87,7 +87,7 @@ def command(
         refuse(f"beyond the {source.count} images of --data {data}", "images")
     if data == "sample":
         sample = zoo.resized_sample(loaded.size, images, loaded.channels)
-        pictures = zoo.get_preprocessing(loaded.preprocessing)(sample)
+        pictures = loaded.preprocessing(sample)
     else:
         batches = source.batches(
             loaded.size, preprocessing=loaded.preprocessing, limit=images, channels=loaded.channels

@@ -16,7 +16,7 @@ from ..util.stderr import captured_stderr
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from ..zoo import Weights
+    from ..zoo import Preprocessing, Weights
 
 _TALKATIVE = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3"
 
@@ -42,7 +42,7 @@ class Loaded:
         model: The network.
         weights: Their tag, or the path of their file.
         row: Their registered row; ``None`` for a file and for larq-zoo's.
-        preprocessing: What the network expects at its input, a name of ``zoo.PREPROCESSING``.
+        preprocessing: What the network expects at its input.
         class_names: What the classes are called, where that is known.
         size: (height, width) that images are brought to.
         channels: Number of the images' channels.
@@ -51,7 +51,7 @@ class Loaded:
     model: tf.keras.Model
     weights: str
     row: Weights | None
-    preprocessing: str
+    preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
     size: tuple[int, int]
     channels: int
@@ -65,6 +65,7 @@ def load(name: str, weights: str | None, preprocessing: str | None = None, class
         ValueError: The weights do not suit the model, or the class names not its classes.
     """
     from .. import zoo
+    from ..zoo.images.images import resolve_preprocessing
 
     rows = zoo.list_weights(name)
     tag = _only(name, rows) if weights is None else weights
@@ -76,15 +77,16 @@ def load(name: str, weights: str | None, preprocessing: str | None = None, class
     info = zoo.model_info(model)
     if names is None and info:
         names = info.class_names
+    usual = zoo.preprocessing_of(model) or zoo.Preprocessing()
     # Weights for any size leave height and width open.
-    native = zoo.entry(name).native_shape
+    size = usual.size or zoo.entry(name).native_shape
     return Loaded(
         model,
         weights=tag,
         row=row,
-        preprocessing=preprocessing or zoo.preprocessing_of(model) or "raw",
+        preprocessing=resolve_preprocessing(preprocessing, usual),
         class_names=names,
-        size=(model.input_shape[1] or native[0], model.input_shape[2] or native[1]),
+        size=(model.input_shape[1] or size[0], model.input_shape[2] or size[1]),
         channels=model.input_shape[3],
     )
 

@@ -41,9 +41,8 @@ def command(
     from .. import zoo
 
     loaded = load(model, weights, preprocessing, classes)
-    prepare = zoo.get_preprocessing(loaded.preprocessing)
-    pixels = zoo.read_images(images, loaded.size, prepare.crop_for(loaded.size), loaded.channels)
-    probabilities = loaded.model.predict(prepare(pixels), verbose=0)
+    pixels = zoo.read_images(images, loaded.size, loaded.preprocessing.crop, loaded.channels)
+    probabilities = loaded.model.predict(loaded.preprocessing(pixels), verbose=0)
     if _returns_logits(loaded.model):
         probabilities = softmax(probabilities, axis=-1)
     names = loaded.class_names or [f"class {index}" for index in range(probabilities.shape[-1])]

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from ..util.formatting import first_line
-from ..zoo import get_preprocessing, read_images, sample_images
+from ..zoo import Preprocessing, read_images, sample_images
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _TFDS_NAME = re.compile(r"\w+(/[\w-]+)?(:[\d.*]+)?")  # name/configuration:version
+
+_AS_THEY_ARE = Preprocessing()
 
 Shape = tuple[int, int, int]
 """(height, width, channels) of an image."""
@@ -46,7 +48,7 @@ class LabelledImages:
         self,
         size: tuple[int, int],
         *,
-        preprocessing: str = "raw",
+        preprocessing: Preprocessing = _AS_THEY_ARE,
         batch_size: int = 100,
         limit: int | None = None,
         channels: int = 3,
@@ -55,7 +57,7 @@ class LabelledImages:
 
         Args:
             size: (height, width) that the network takes.
-            preprocessing: A name of ``zoo.PREPROCESSING``.
+            preprocessing: What the network expects.
             batch_size: Images in a batch; the last may have fewer.
             limit: Stop after this many images.
             channels: Number of channels that the network takes; for 1, files are read in grey.
@@ -63,15 +65,14 @@ class LabelledImages:
         Raises:
             ValueError: The images are arrays of another shape, or a file is damaged.
         """
-        prepare = get_preprocessing(preprocessing)
         shape, count = (*size, channels), min(self.count, limit or self.count)
-        for images, labels in self.read(shape, prepare.crop_for(size), batch_size, count):
+        for images, labels in self.read(shape, preprocessing.crop, batch_size, count):
             if images.shape[1:] != shape:
                 raise ValueError(
                     f"The images of {self.name} are {' x '.join(map(str, images.shape[1:]))} (height x width x "
                     f"channels), but the model takes {' x '.join(map(str, shape))}."
                 )
-            yield prepare(images), labels
+            yield preprocessing(images), labels
 
 
 def open_dataset(

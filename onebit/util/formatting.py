@@ -1,8 +1,10 @@
-"""Numbers and names for a reader."""
+"""Numbers, names and errors for a reader."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 
 def format_bytes(count: float) -> str:
@@ -17,7 +19,7 @@ def format_count(count: float) -> str:
 
 def natural_key(name: str) -> list[str | int]:
     """Return a key that sorts names with their numbers in numerical order."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _scaled(count: float, units: tuple[str, ...]) -> str:
@@ -27,6 +29,32 @@ def _scaled(count: float, units: tuple[str, ...]) -> str:
     return f"{count:.3g}{units[power]}"
 
 
+def printable(text: object, longest: int = 1000) -> str:
+    """Return text on one line that is safe to show: with escapes for control characters, and not too long.
+
+    Args:
+        text: What may come from a file: an error, a path, a name.
+        longest: How many characters to keep; of a longer one the middle is left out.
+    """
+    line = " ".join(part.strip() for part in str(text).splitlines() if part.strip())
+    if len(line) > longest:
+        line = f"{line[: longest * 2 // 3]} ... {line[-(longest // 3) + 5 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def brief(value: object, longest: int = 80) -> str:
+    """Return how Python writes a value that a file claims, on one line and not too long."""
+    return printable(repr(value), longest)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error of another library says, or its class where it says nothing."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a sentence, with a space before it, with the names nearest to ``name``, or with all there are."""
+    known = list(known)
+    if near := difflib.get_close_matches(name, known, n=3, cutoff=0.5):
+        return f" Did you mean {' or '.join(map(repr, near))}?"
+    return f" There are: {', '.join(map(repr, sorted(known))) or 'none'}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...zoo.registry import suggest
+from ...util.formatting import did_you_mean
 from .augmentation import Augmentation, flip, flip_and_shift, shift, unchanged
 from .images import ArrayImages, Images
 from .tfds import load_arrays, open_tfds, prepared
@@ -54,7 +54,7 @@ def get_dataset(name: str) -> DatasetSpec:
         ValueError: No recipe knows it; the message suggests the nearest name.
     """
     if name not in DATASETS:
-        raise ValueError(f"There is no dataset {name!r}.{suggest(name, DATASETS)}")
+        raise ValueError(f"There is no dataset {name!r}.{did_you_mean(name, DATASETS)}")
     return DATASETS[name]
 
 

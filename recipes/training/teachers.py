@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from ...zoo import get_preprocessing, load, load_packed, preprocessing_of
+from ...zoo import Preprocessing, get_preprocessing, load, load_packed, preprocessing_of
 from .distiller import logits_model
 
 # What the configuration in a .keras file may name. Keras' safe mode refuses code, but not the names of TensorFlow's
@@ -31,7 +31,7 @@ _FUNCTIONS = re.compile(
 )
 
 
-def load_teacher(teacher: str, preprocessing: str) -> tf.keras.Model:
+def load_teacher(teacher: str, preprocessing: str | Preprocessing) -> tf.keras.Model:
     """Return a teacher for images of a preprocessing, from ``"MODEL:TAG"``, a packed file or a ``.keras`` file.
 
     Raises:

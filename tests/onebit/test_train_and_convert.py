@@ -58,10 +58,10 @@ def test_convert_a_keras_file_of_other_classes_and_images(tmp_path):
     model.save_weights(source)
     command = ("convert", source, "--model", "wide_resnet_20_1", "-o", output)
     run(*command, code=1)
-    run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--preprocessing", "symmetric")
+    run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--preprocessing", "minus1_1")
     converted = zoo.load_packed(output)
     assert (converted.input_shape, converted.output_shape) == ((None, 28, 28, 1), (None, 5))
-    assert zoo.preprocessing_of(converted) == "symmetric"
+    assert zoo.preprocessing_of(converted).name == "minus1_1"
     (tmp_path / "names.txt").write_text("\n".join("abcde"))
     run(*command, "--num-classes", 5, "--input-shape", "28x28x1", "--classes", tmp_path / "names.txt")
     assert zoo.model_info(zoo.load_packed(output)).class_names == tuple("abcde")

@@ -58,4 +58,4 @@ def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
         )
 
     settings = {"epochs": epochs, "lr": lr}
-    return Recipe("tiny", "", 32, "raw", [stage(i + 1) for i in range(stages)], settings)
+    return Recipe("tiny", "", 32, "0_255", [stage(i + 1) for i in range(stages)], settings)

@@ -25,7 +25,7 @@ def test_a_teacher_sees_images_as_its_weights_want_them(tmp_path):
     teacher = load_teacher(str(path), "imagenet")
     expected = zoo.load_packed(path)(images)
     np.testing.assert_allclose(teacher(zoo.get_preprocessing("imagenet")(images)), expected, atol=2e-3)
-    np.testing.assert_array_equal(load_teacher(str(path), "raw")(images), expected)
+    np.testing.assert_array_equal(load_teacher(str(path), "0_255")(images), expected)
 
 
 def keras_file(tmp_path, layer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from onebit import zoo
 
 def test_normalisation():
     pixels = np.array([[0, 127.5, 255]] * 2)
-    np.testing.assert_array_equal(zoo.get_preprocessing("raw")(pixels), pixels)
-    np.testing.assert_array_equal(zoo.get_preprocessing("symmetric")(pixels)[0], [-1, 0, 1])
+    np.testing.assert_array_equal(zoo.get_preprocessing("0_255")(pixels), pixels)
+    np.testing.assert_array_equal(zoo.get_preprocessing("minus1_1")(pixels)[0], [-1, 0, 1])
     # torchvision states its constants for pixels from 0 to 1.
     expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(zoo.get_preprocessing("imagenet")(pixels), expected, rtol=1e-5)
@@ -31,23 +32,59 @@ def test_normalisation_of_tensors():
 
 
 @pytest.mark.parametrize(
-    ("model", "expected"),
-    [("wide_resnet_20_1", "raw"), ("irnet_resnet20", "imagenet"), ("larq/quicknet_small", "symmetric")],
+    ("model", "constants", "crop"),
+    [
+        ("wide_resnet_20_1", "0_255", 1.0),
+        ("irnet_resnet20", "imagenet", 1.0),
+        ("larq/quicknet_small", "minus1_1", 0.875),
+    ],
 )
-def test_a_model_s_preprocessing_is_the_usual_one(model: str, expected: str):
-    assert zoo.preprocessing_of(zoo.load(model)) == expected
+def test_a_model_s_preprocessing_is_the_usual_one(model: str, constants: str, crop: float):
+    """Whatever the size of its images: networks for thumbnails are trained on whole ones."""
+    found = zoo.preprocessing_of(zoo.load(model, input_shape=(224, 224, 3)))
+    assert (found.name, found.crop) == (constants, crop)
 
 
 def test_a_model_s_preprocessing_is_what_its_weights_say(tmp_path: Path):
     model = zoo.load("irnet_resnet20")
-    path = zoo.save_packed(model, tmp_path / "model.onebit", preprocessing="cifar")
-    loaded = zoo.load_packed(path)
-    assert zoo.preprocessing_of(loaded) == "cifar"
-    assert zoo.preprocessing_of(zoo.load("irnet_resnet20", weights=path, num_classes=3)) == "cifar"
-    assert zoo.preprocessing_of(zoo.load_packed(zoo.save_packed(loaded, path))) == "cifar", "it is handed on"
+    own = zoo.Preprocessing((1.5, 2.0, 3.0), (4.0, 5.0, 6.0), crop=0.9)
+    for given, size in (("cifar", (32, 32)), (own, (32, 32))):
+        path = zoo.save_packed(model, tmp_path / "model.onebit", preprocessing=given)
+        loaded = zoo.load_packed(path)
+        expected = dataclasses.replace(zoo.get_preprocessing(given), size=size)
+        assert zoo.preprocessing_of(loaded) == expected
+        assert zoo.preprocessing_of(zoo.load("irnet_resnet20", weights=path, num_classes=3)) == expected
+        assert zoo.preprocessing_of(zoo.load_packed(zoo.save_packed(loaded, path))) == expected, "it is handed on"
     assert zoo.preprocessing_of(tf.keras.Sequential()) is None
-    with pytest.raises(ValueError, match=r"preprocessing must be one of 'raw', .* not 'rwa'"):
+    with pytest.raises(ValueError, match=r"preprocessing must be one of '0_255', .* not 'rwa'"):
         zoo.save_packed(model, path, preprocessing="rwa")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mean", [0, 0]),
+        ("mean", [0, 0, "0"]),
+        ("std", [1, 1, 0]),
+        ("std", [1, 1, float("nan")]),
+        ("std", None),
+        ("crop", 0),
+        ("crop", 1.5),
+        ("crop", True),
+        ("size", [32]),
+        ("size", [32, 10**6]),
+        ("size", "32x32"),
+        ("channel_order", "BGR"),
+        ("range", [0, 1]),
+        ("interpolation", "bicubic"),
+        ("other", 1),
+    ],
+)
+def test_what_a_file_says_of_its_preprocessing_is_checked(field: str, value: object):
+    sound = zoo.Preprocessing((1.5, 2.0, 3.0), (4.0, 5.0, 6.0), 0.9, (32, 64))
+    assert zoo.Preprocessing.from_dict(sound.to_dict()) == sound
+    with pytest.raises(ValueError, match=field):
+        zoo.Preprocessing.from_dict({**sound.to_dict(), field: value})
 
 
 def test_a_converted_checkpoint_has_the_preprocessing_that_its_converter_names(tmp_path: Path):
@@ -55,12 +92,7 @@ def test_a_converted_checkpoint_has_the_preprocessing_that_its_converter_names(t
     zoo.load("birealnet20").save_weights(tmp_path / "a.weights.h5")
     for name, expected in ((None, "imagenet"), ("cifar", "cifar")):
         path = zoo.convert(tmp_path / "a.weights.h5", "birealnet20", tmp_path / "a.onebit", preprocessing=name)
-        assert zoo.preprocessing_of(zoo.load_packed(path)) == expected
-
-
-def test_networks_for_thumbnails_see_whole_images():
-    prepare = zoo.get_preprocessing("imagenet")
-    assert [prepare.crop_for(size) for size in ((224, 224), (64, 96), (32, 32))] == [0.875, 0.875, 1.0]
+        assert zoo.preprocessing_of(zoo.load_packed(path)).name == expected
 
 
 @pytest.mark.parametrize("row", zoo.list_weights(), ids=lambda row: f"{row.model}-{row.tag}")

@@ -73,7 +73,7 @@ def test_names_as_an_old_h5py_wrote_them(their_file, theirs, tmp_path):
     with h5py.File(path) as file:
         assert isinstance(file.attrs["layer_names"][0], bytes)
     ours = zoo.BiRealNet18(weights=path, input_shape=(64, 64, 3))
-    assert zoo.preprocessing_of(ours) == "symmetric"
+    assert zoo.preprocessing_of(ours).name == "minus1_1"
     np.testing.assert_allclose(ours(IMAGES), theirs(IMAGES), rtol=1e-5, atol=1e-7)
 
 
@@ -180,7 +180,7 @@ class TestDelegation:
         options = {"weights": "imagenet", "input_shape": (64, 64, 3)}
         body = zoo.load("larq/quicknet_small", include_top=False, **options)
         model = zoo.load("larq/quicknet_small", num_classes=7, **options)
-        assert model.output_shape == (None, 7) and zoo.preprocessing_of(model) == "symmetric"
+        assert model.output_shape == (None, 7) and zoo.preprocessing_of(model).name == "minus1_1"
         variables = named_variables(model)
         for name, value in named_variables(body).items():
             np.testing.assert_array_equal(variables[name], value)

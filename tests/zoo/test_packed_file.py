@@ -250,6 +250,9 @@ def test_unknown_version(version, valid, write, zoo_model):
         ("source", {}),
         ("metrics", []),
         ("metrics", "96.25"),
+        ("preprocessing", 5),
+        ("preprocessing", "rwa"),
+        ("preprocessing", {"mean": [0, 0, 0]}),
     ],
 )
 def test_header_fields_of_the_wrong_type(field, value, valid, write, zoo_model):

@@ -13,6 +13,7 @@ from ...util.arguments import check_choice, check_num_classes, is_input, is_kera
 from .budget import limit
 from ..checkpoints.base import Checkpoint
 from ..checkpoints.formats import open_checkpoint
+from ..images.images import resolve_preprocessing
 from ..model_info import ModelInfo, record_model
 from .options import OPTIONS, ModelOptions
 from ..registry import Task
@@ -164,7 +165,7 @@ def info_of(
     function: str, arguments: Mapping[str, Any], task: Task, checkpoint: Checkpoint | None, own_top: bool
 ) -> ModelInfo:
     """Return how a model was made, with what its weights say of images and, if the classifier is theirs, of classes."""
-    preprocessing = (checkpoint and checkpoint.preprocessing) or task.preprocessing
+    preprocessing = resolve_preprocessing(checkpoint and checkpoint.preprocessing, task.preprocessing)
     return ModelInfo(function, arguments, preprocessing, checkpoint.class_names if checkpoint and own_top else None)
 
 

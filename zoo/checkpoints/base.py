@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..images.images import Preprocessing
+
 
 class Checkpoint(ABC):
     """A file of weights, opened far enough to know what it holds.
@@ -21,8 +23,8 @@ class Checkpoint(ABC):
         sizes: Number of values of each of its variables, for formats whose arguments are read from the file and must
             be bounded; else ``None``.
         top_options: The pooling and the activation of its network, as far as it tells.
-        preprocessing: What its network expects at its input, a name of `zoo.PREPROCESSING`; ``None`` where it does not
-            tell.
+        preprocessing: What its network expects at its input; only the name of the constants where it tells no more, and
+            ``None`` where it does not tell.
         class_names: What its classes are called, in their order; ``None`` where it does not tell.
     """
 
@@ -33,7 +35,7 @@ class Checkpoint(ABC):
     has_top: bool = True
     sizes: Mapping[str, int] | None = None
     top_options: Mapping[str, str | None] = {}
-    preprocessing: str | None = None
+    preprocessing: Preprocessing | str | None = None
     class_names: tuple[str, ...] | None = None
 
     @abstractmethod

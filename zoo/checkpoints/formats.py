@@ -10,6 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from ...util.arguments import check_implied
+from ..images.images import resolve_preprocessing
 from ..model_info import model_info, record_model
 from .base import Checkpoint
 from .keras_file import KerasFile
@@ -88,4 +89,5 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
     checkpoint.load_into(model)
     if info and checkpoint.preprocessing is not None:
         names = checkpoint.class_names if info.arguments["include_top"] else None
-        record_model(model, dataclasses.replace(info, preprocessing=checkpoint.preprocessing, class_names=names))
+        preprocessing = resolve_preprocessing(checkpoint.preprocessing, info.preprocessing)
+        record_model(model, dataclasses.replace(info, preprocessing=preprocessing, class_names=names))

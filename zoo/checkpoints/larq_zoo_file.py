@@ -12,7 +12,7 @@ import tensorflow as tf
 from .base import Checkpoint
 from .variables import assign
 
-PREPROCESSING = "symmetric"
+PREPROCESSING = "minus1_1"
 """What all networks of larq-zoo expect at their input."""
 
 

@@ -32,7 +32,7 @@ class McDonnellMat(Checkpoint):
     """
 
     input_shape = (32, 32, 3)
-    preprocessing = "raw"
+    preprocessing = "0_255"
 
     def __init__(self, path: Path, function: str | None) -> None:
         self.source = str(path)

@@ -9,7 +9,7 @@ A packed file is a safetensors file. It holds, under the names of `named_variabl
 The header's metadata entry ``onebit`` is JSON: ``format`` (the version, 1), ``function`` and ``arguments`` (what to
 call to build the model; ``null`` for a model that is not the zoo's), ``kernels`` (the shape and filter axes of each
 binary kernel), ``source`` and ``metrics`` (what the writer has to say of it), ``preprocessing`` (what the network
-expects at its input, a name of `zoo.PREPROCESSING`), and ``class_names`` (what its classes are called, in their order).
+expects at its input, see `Preprocessing.to_dict`), and ``class_names`` (what its classes are called, in their order).
 
 A model loaded from a packed file predicts exactly what the saved one predicts. Its latent weights are new: they have
 the right signs and scales, so that it can be trained on, but how far each weight was from zero is not kept. A kernel
@@ -23,6 +23,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...util.files import check_target, replacing
-from ..images.images import get_preprocessing
+from ..images.images import Preprocessing, resolve_preprocessing
 from ..model_info import model_info
 from ..registry import function as zoo_function
 from ..registry import load
@@ -47,7 +48,7 @@ def save_packed(
     *,
     source: str | None = None,
     metrics: Mapping[str, Any] | None = None,
-    preprocessing: str | None = None,
+    preprocessing: Preprocessing | str | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Path:
     """Write a model's weights as a packed file, replacing any file there in one step.
@@ -58,8 +59,8 @@ def save_packed(
         path: The file to write.
         source: Where the weights come from, for the header.
         metrics: Measured figures, for the header: a dictionary that JSON can hold.
-        preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`, for the header. Default:
-            that of the weights which the model was built with, where it is known.
+        preprocessing: What the network expects at its input, or the name of its constants in `zoo.PREPROCESSING`, for
+            the header. Default: that of the weights which the model was built with, where it is known.
         class_names: What the classes are called, in the order of the outputs, for the header. Default: as with
             ``preprocessing``. None at all, ``()``, is for a network whose classes are not those it was loaded with.
 
@@ -74,9 +75,9 @@ def save_packed(
     """
     from safetensors.numpy import save
 
-    if preprocessing is not None:
-        get_preprocessing(preprocessing)
     info = model_info(model)
+    if preprocessing is not None or info:
+        preprocessing = resolve_preprocessing(preprocessing, info.preprocessing if info else Preprocessing())
     names = info.class_names if class_names is None and info else class_names
     if names and len(names) != model.output_shape[-1]:
         raise ValueError(
@@ -106,7 +107,7 @@ def save_packed(
         "kernels": kernels,
         "source": source,
         "metrics": metrics,
-        "preprocessing": preprocessing or (info and info.preprocessing),
+        "preprocessing": preprocessing and _for_header(preprocessing, model),
         "class_names": list(map(str, names)) if names else None,
     }
     try:
@@ -123,6 +124,13 @@ def save_packed(
         # Not by safetensors' save_file, which lets nobody else read the file, and raises errors of its own.
         temporary.write_bytes(save(tensors, metadata))
     return path
+
+
+def _for_header(preprocessing: Preprocessing, model: tf.keras.Model) -> dict[str, Any]:
+    """Return a preprocessing with the size of the model's input, where that is fixed."""
+    shape = model.input_shape
+    size = shape[1:3] if isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:3] else preprocessing.size
+    return replace(preprocessing, size=size).to_dict()
 
 
 def _pack(kernel: BinaryKernel) -> tuple[list[int], np.ndarray, np.ndarray | None] | None:
@@ -169,7 +177,7 @@ def convert(
     name: str,
     path: str | os.PathLike[str],
     *,
-    preprocessing: str | None = None,
+    preprocessing: Preprocessing | str | None = None,
     metrics: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     **options: Any,
@@ -181,8 +189,8 @@ def convert(
             McDonnell's, larq-zoo's ``.h5`` of Bi-Real Net, a Keras file, or a packed file.
         name: The registered model that it belongs to, such as ``"reactnet_a"``.
         path: The packed file to write.
-        preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`. Default: what the
-            checkpoint says, else the convention of the paper's code, see `zoo.preprocessing_of`.
+        preprocessing: What the network expects at its input, or the name of its constants in `zoo.PREPROCESSING`.
+            Default: what the checkpoint says, else the convention of the paper's code, see `zoo.preprocessing_of`.
         metrics, class_names: For the packed file's header, see `save_packed`.
         **options: More arguments of the model, such as ``step=1`` or ``num_classes=100``.
 

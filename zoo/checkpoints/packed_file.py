@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..images.images import Preprocessing, get_preprocessing
 from . import latents
 from .base import Checkpoint
 from .variables import BinaryKernel, assign, binary_kernels
@@ -23,7 +24,6 @@ _FIELDS: dict[str, Any] = {
     "kernels": dict,
     "source": str,
     "metrics": dict,
-    "preprocessing": str,
     "class_names": list,
 }
 _ARGUMENTS: dict[str, Any] = {
@@ -68,7 +68,7 @@ class PackedFile(Checkpoint):
             name: arguments.pop(name) for name in ("pooling", "classifier_activation") if name in arguments
         }
         self.arguments: dict[str, Any] = arguments
-        self.preprocessing = self.header.get("preprocessing")
+        self.preprocessing = _preprocessing(self.header.get("preprocessing"))
         names = self.header.get("class_names")
         self.class_names = tuple(names) if names and self.has_top else None
 
@@ -140,6 +140,7 @@ def check_fields(header: dict[str, Any]) -> None:
                 raise ValueError(f"its header's {owner}{name} must be a JSON {_JSON[kind]}, not {_brief(value)}.")
     if header.get("kernels") is None or {"function", "arguments"} - header.keys():
         raise ValueError("its header lacks function, arguments or kernels.")
+    _preprocessing(header.get("preprocessing"))
     names = header.get("class_names") or []
     if not all(isinstance(name, str) for name in names):
         raise ValueError(f"its header's class_names must be strings, not {_brief(names)}.")
@@ -150,6 +151,18 @@ def check_fields(header: dict[str, Any]) -> None:
         raise ValueError("its header's arguments' include_top and num_classes must have a value.")
 
 
+def _preprocessing(given: Any) -> Preprocessing | str | None:
+    """Return what a header says of its network's input; older files have but a name of constants."""
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        return Preprocessing.from_dict(given)
+    name = _RENAMED.get(given, given)
+    get_preprocessing(name)
+    return name
+
+
+_RENAMED = {"raw": "0_255", "caffe": "mean_rgb", "symmetric": "minus1_1"}
 _JSON = {str: "string", dict: "object", bool: "truth value", int: "integer", list: "array"}
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ...util.download import fetch, verify
+from ...util.formatting import did_you_mean
 from .. import registry
 from ..data import DATA
+from ..images.images import for_dataset
 from ..images.samples import class_names
 from .base import Checkpoint
 from .formats import open_checkpoint
@@ -31,7 +33,7 @@ class Weights:
         size: Length of the file in bytes; ``None`` where its source does not tell.
         dataset: The TensorFlow dataset it was trained on.
         num_classes: Its classes.
-        preprocessing: What the network expects at its input.
+        preprocessing: What the network expects at its input, a name of `zoo.PREPROCESSING`; the dataset says the rest.
         metrics: What was measured with this library: figures in percent under names such as ``"top1"``, ``"split"``
             and ``"command"``, how they were measured. Empty where nothing was.
         published: The same figures as their source states them, with ``"where"``.
@@ -88,7 +90,8 @@ class Weights:
     def open(self) -> Checkpoint:
         """Return the file as a checkpoint; see `path` for the errors."""
         checkpoint = open_checkpoint(self.path(), registry.entry(self.model).build.__name__)
-        checkpoint.preprocessing, checkpoint.class_names = self.preprocessing, class_names(self.dataset)
+        checkpoint.preprocessing = for_dataset(self.preprocessing, self.dataset)
+        checkpoint.class_names = class_names(self.dataset)
         return checkpoint
 
 
@@ -118,8 +121,7 @@ def get_weights(model: str, tag: str) -> Weights:
     tags = {row.tag: row for row in list_weights(model)}
     if tag not in tags:
         raise ValueError(
-            f"The model {model!r} has no weights {tag!r}, and there is no file of that name."
-            + registry.suggest(tag, tags)
+            f"The model {model!r} has no weights {tag!r}, and there is no file of that name." + did_you_mean(tag, tags)
         )
     return tags[tag]
 

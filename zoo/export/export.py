@@ -185,6 +185,6 @@ def default_images(model: tf.keras.Model, count: int = 200) -> np.ndarray:
             f"images must be given: the samples have 3 channels, or 1 in grey, and the model's input is "
             f"{model.input_shape[1:]}."
         )
-    prepare = get_preprocessing(preprocessing_of(model) or "imagenet")
+    prepare = preprocessing_of(model) or get_preprocessing("imagenet")
     height, width, channels = model.input_shape[1:]
     return prepare(resized_sample((height, width), count, channels))

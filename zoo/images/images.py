@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
 
 from ...util.arguments import to_python
+from ...util.formatting import brief
 
 if TYPE_CHECKING:
     import PIL.Image
 
 _Images = TypeVar("_Images", np.ndarray, tf.Tensor)
 
-SMALLEST_CROPPED = 64
-"""Height and width from which on networks are for images that are conventionally cut."""
-
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects at its input: (x - mean) / std of pixels from 0 to 255, channel by channel.
+    """What a network expects at its input: how images are cut, resized and normalised.
+
+    Called with images, it normalises them: (x - mean) / std of pixels from 0 to 255, channel by channel.
 
     Attributes:
         mean, std: One number for each of the channels red, green and blue, in units of a pixel's value.
-        crop: How much of an image to keep: see `read_images`. Test images of ImageNet are conventionally resized to 256
-            pixels and cut to 224: 0.875. See `crop_for`.
+        crop: How much of an image to keep, see `read_images`: 1.0 for networks that were trained on whole images. Test
+            images of ImageNet are conventionally resized to 256 pixels and cut to 224: 0.875.
+        size: (height, width) that images are resized to; ``None`` where it is the network's input that decides.
     """
 
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop: float = 1.0
+    size: tuple[int, int] | None = None
 
     def __call__(self, images: _Images) -> _Images:
         """Normalise images (..., 3), or (..., 1) in grey, of pixels from 0 to 255; the result is float32.
@@ -41,8 +43,8 @@ class Preprocessing:
         A tensor gives a tensor, also within ``tf.data.Dataset.map``; its number of channels must be known.
         """
         mean, std = (np.array(each, np.float32) for each in self.constants(images.shape[-1]))
-        wide = tf.cast(images, tf.float32) if tf.is_tensor(images) else np.asarray(images, np.float32)
-        return (wide - mean) / std
+        pixels = tf.cast(images, tf.float32) if tf.is_tensor(images) else np.asarray(images, np.float32)
+        return (pixels - mean) / std
 
     def constants(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and deviation of each channel; grey has the averages of the three colours'.
@@ -56,41 +58,116 @@ class Preprocessing:
             raise ValueError(f"images must have 3 channels, or 1 in grey, as their last axis, not {channels}.")
         return self.mean, self.std
 
-    def crop_for(self, size: tuple[int, int]) -> float:
-        """Return the crop for networks of an input (height, width): those for thumbnails, as of CIFAR, see all."""
-        return self.crop if min(size) >= SMALLEST_CROPPED else 1.0
+    @property
+    def name(self) -> str | None:
+        """Which of `PREPROCESSING` has these constants; ``None`` if none has."""
+        names = (name for name, each in PREPROCESSING.items() if (each.mean, each.std) == (self.mean, self.std))
+        return next(names, None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that reproduces it elsewhere, as JSON can hold it; `from_dict` reads it back."""
+        size = None if self.size is None else list(self.size)
+        return {
+            "size": size,
+            "crop": self.crop,
+            **_FIXED,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: object) -> Preprocessing:
+        """Return what `to_dict` wrote down.
+
+        Raises:
+            ValueError: A field is missing, unknown, or no value that it can have.
+        """
+        known = {"size", "crop", "mean", "std", *_FIXED}
+        if not isinstance(fields, dict) or fields.keys() != known:
+            raise ValueError(f"preprocessing must have the fields {', '.join(sorted(known))}, not {brief(fields)}.")
+        for name, value in _FIXED.items():
+            if fields[name] != value:
+                raise ValueError(f"preprocessing's {name} must be {value!r}, not {brief(fields[name])}.")
+        for name in ("mean", "std"):
+            if not (isinstance(fields[name], list) and len(fields[name]) == 3 and all(map(_is_number, fields[name]))):
+                raise ValueError(f"preprocessing's {name} must be three numbers, not {brief(fields[name])}.")
+        if min(fields["std"]) <= 0:
+            raise ValueError(f"preprocessing's std must be above 0, not {brief(fields['std'])}.")
+        if not (_is_number(fields["crop"]) and 0 < fields["crop"] <= 1):
+            raise ValueError(f"preprocessing's crop must be above 0 and at most 1, not {brief(fields['crop'])}.")
+        size = fields["size"]
+        if size is not None:
+            if not (isinstance(size, list) and len(size) == 2):
+                raise ValueError(f"preprocessing's size must be a height and a width, not {brief(size)}.")
+            size = check_size((size[0], size[1]))
+        mean, std = (tuple(map(float, fields[name])) for name in ("mean", "std"))
+        return cls(cast(Any, mean), cast(Any, std), float(fields["crop"]), size)
+
+
+_FIXED = {"interpolation": "bilinear", "antialias": True, "channel_order": "RGB", "range": [0, 255]}
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and bool(np.isfinite(cast(float, value)))
 
 
 PREPROCESSING = {
-    "raw": Preprocessing(),
+    "0_255": Preprocessing(),
     "cifar": Preprocessing((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
-    "imagenet": Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 0.875),
-    "caffe": Preprocessing((123.0, 117.0, 104.0), (1.0, 1.0, 1.0), 0.875),
-    "symmetric": Preprocessing((127.5,) * 3, (127.5,) * 3, 0.875),
+    "imagenet": Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "mean_rgb": Preprocessing((123.0, 117.0, 104.0)),
+    "minus1_1": Preprocessing((127.5,) * 3, (127.5,) * 3),
 }
-"""By the name that a row of registered weights gives.
+"""Constants by the name that a row of registered weights gives. They say nothing of the crop: see `for_dataset`.
 
-- ``"raw"``: pixels as they are, 0 to 255.
+- ``"0_255"``: pixels as they are.
 - ``"cifar"``: the constants for CIFAR-10 of much PyTorch code: the mean of the training images, and the mean of the
   deviations within each image (the deviation of all pixels is a fifth larger).
 - ``"imagenet"``: torchvision's constants for ImageNet.
-- ``"caffe"``: the mean colour of ImageNet, as in the Caffe code of Bi-Real Net.
-- ``"symmetric"``: from -1 to 1, as larq-zoo's models.
+- ``"mean_rgb"``: minus the mean colour of ImageNet, red, green and blue, as in the Caffe code of Bi-Real Net.
+- ``"minus1_1"``: from -1 to 1, as larq-zoo's models.
 """
+
+
+def resolve_preprocessing(given: str | Preprocessing | None, usual: Preprocessing) -> Preprocessing:
+    """Return the preprocessing that was given, or the usual one with the constants that were named."""
+    if given is None:
+        return usual
+    if isinstance(given, Preprocessing):
+        return given
+    named = get_preprocessing(given)
+    return replace(usual, mean=named.mean, std=named.std)
+
+
+_IMAGENET_CROP = 0.875  # 224 of 256 pixels
+
+
+def for_dataset(preprocessing: str | Preprocessing, dataset: str) -> Preprocessing:
+    """Return a preprocessing with the crop by which networks are trained and tested on a dataset.
+
+    Args:
+        preprocessing: The constants, or their name.
+        dataset: Its name in TensorFlow Datasets or in `onebit.recipes.DATASETS`. ImageNet's photographs, which differ
+            in size, are cut; images of one size are whole.
+    """
+    crop = _IMAGENET_CROP if dataset.partition(":")[0] in ("imagenet", "imagenet2012") else 1.0
+    return replace(get_preprocessing(preprocessing), crop=crop)
 
 
 LARGEST = 4096
 """Pixels of height and of width of what `read_images` returns: one image is then 50 MB."""
 
 
-def get_preprocessing(name: str) -> Preprocessing:
-    """Return the preprocessing of a name.
+def get_preprocessing(name: str | Preprocessing) -> Preprocessing:
+    """Return the preprocessing of a name; what is one already is returned as it is.
 
     Raises:
         ValueError: There is none; the message says which there are.
     """
+    if isinstance(name, Preprocessing):
+        return name
     if name not in PREPROCESSING:
-        raise ValueError(f"preprocessing must be one of {', '.join(map(repr, PREPROCESSING))}, not {name!r}.")
+        raise ValueError(f"preprocessing must be one of {', '.join(map(repr, PREPROCESSING))}, not {brief(name)}.")
     return PREPROCESSING[name]
 
 
@@ -124,7 +201,7 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return the (height, width) to bring images to, or raise `ValueError`: a file may ask for any."""
     size = to_python(tuple(size))
     if not all(isinstance(n, int) and 1 <= n <= LARGEST for n in size):
-        raise ValueError(f"Images are brought to 1 to {LARGEST} pixels of height and width, not {tuple(size)}.")
+        raise ValueError(f"The size of images must be 1 to {LARGEST} pixels of height and width, not {tuple(size)}.")
     return size
 
 
