@@ -1,119 +1,98 @@
-"""The guides: their links lead somewhere, their commands are understood, and most of their code runs."""
+"""The generated documents are what the registry, the docstrings and the records of the runs say today."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from pathlib import Path
-
-import click
-import larq
-import numpy as np
 import pytest
-from PIL import Image
+import register
+import report
+from pages import facts, pictures, tables
 
-from onebit import recipes, zoo
-from onebit.cli import main
+from onebit import zoo
 
-ROOT = Path(__file__).resolve().parents[1]
-MODEL = "wide_resnet_20_2"
-
-
-DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+REMEDY = "run python tools/report.py"
+DOCUMENTS = report.documents()
 
 
-def code(document: str) -> list[str]:
-    """Return the Python blocks of a document."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
+def test_every_model_is_counted():
+    assert set(zoo.recorded_counts()) == set(zoo.list_models()), f"{REMEDY} --count"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_documents_have_no_dead_links_and_no_broken_code(document: str):
-    path = ROOT / document
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
-        assert target.startswith("https://") or (path.parent / target).exists(), target
-    for block in code(document):
-        compile(block, document, "exec")
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_are_up_to_date(path):
+    assert path.read_text(encoding="utf-8") == DOCUMENTS[path], REMEDY
 
 
-def commands() -> list[str]:
-    """Return the lines of all documents that call ``onebit``."""
-    text = "\n".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
-    return sorted(set(re.findall(r"^ *(onebit .*)$", text, re.MULTILINE)))
+def test_there_are_no_other_cards():
+    assert set(report.CARDS.iterdir()) == {path for path in DOCUMENTS if path.parent == report.CARDS}, REMEDY
 
 
-@pytest.mark.parametrize("line", commands())
-def test_commands_are_understood(line: str):
-    """Their arguments and options, and a recipe's settings. Files need not be there."""
-    name, *words = shlex.split(line, comments=True)[1:]
-    command = main.get_command(click.Context(main), name)
-    assert command is not None
-    for parameter in command.params:
-        if isinstance(parameter.type, click.Path):
-            parameter.type.exists = False
-    given = command.make_context(name, words).params
-    if name == "train":
-        settings = dict(word.split("=", 1) for word in given["settings"])
-        recipes.get_recipe(given["recipe"], **settings)
+@pytest.mark.parametrize("path", pictures.PICTURES, ids=lambda path: path.name)
+def test_pictures_are_up_to_date(path):
+    figures, _ = pictures.PICTURES[path]
+    same(pictures.drawn(path), figures())
 
 
-@pytest.mark.slow
-def test_the_readme_s_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """In its order, but for the weights that would be fetched."""
-    pytest.importorskip("larq_compute_engine")
-    monkeypatch.chdir(tmp_path)
-    sample = zoo.sample_images()
-    variables = {"images": sample.images[::125].astype("float32"), "labels": np.arange(8) % 2}
-    for block in code("README.md"):
-        if "CIFAR10_allparams" not in block:
-            exec(block, variables)
-    assert variables["probabilities"].shape == (1000, 10)
-    assert variables["model"].output_shape == (None, 2)
-    assert variables["result"].binary_layers == variables["result"].binary_operations == 18
-    assert {path.name for path in tmp_path.iterdir()} == {"animals.onebit", "birealnet20.tflite"}
+def same(old, new):
+    """Compare what a picture shows with what it should show, numbers up to rounding."""
+    if isinstance(new, dict):
+        assert old.keys() == new.keys(), REMEDY
+        for name, value in new.items():
+            same(old[name], value)
+    elif isinstance(new, list):
+        assert len(old) == len(new), REMEDY
+        for each in zip(old, new, strict=True):
+            same(*each)
+    else:
+        assert old == (pytest.approx(new, abs=2e-4) if isinstance(new, float) else new), REMEDY
 
 
-def test_quantizers_in_a_network_of_one_s_own():
-    variables: dict = {}
-    for block in code("docs/quantizers.md"):
-        exec(block, variables)
-    profile = larq.models.ModelProfile(variables["model"])
-    assert profile.weight_count(1) == 3 * 3 * 32 * 64 and profile.op_count("mac", 1) == 3 * 3 * 32 * 64 * 32 * 32
-    assert variables["model"](np.ones((1, 32, 32, 3), np.float32)).shape == (1, 10)
-    layer = variables["layer"]
-    layer(np.ones((1, 5, 5, 3), np.float32))
-    with larq.context.quantized_scope(True):
-        (kernel,) = (weights for weights in layer.get_weights() if weights.ndim == 4)
-    assert set(np.unique(kernel)) == {-1, 1} and layer.kernel_quantizer.precision == 1
+def test_labels_in_the_picture_keep_apart():
+    assert pictures.label_heights([90.0, 51.0, 50.0, 51.5], apart=0.05) == [90.0, 52.0, 50.0, 54.0]
+    assert pictures.label_heights([]) == [] and pictures.label_heights([70.0]) == [70.0]
 
 
-@pytest.mark.slow
-def test_fine_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    sample = zoo.sample_images()
-    for label in (0, 1, 2):
-        folder = tmp_path / "my_images" / sample.class_names[label]
-        folder.mkdir(parents=True)
-        for i, image in enumerate(sample.images[sample.labels == label][:12]):
-            Image.fromarray(image).save(folder / f"{i}.png")
-    weights = zoo.save_packed(zoo.load(MODEL), tmp_path / "random.onebit")
-    monkeypatch.chdir(tmp_path)
-    script = code("docs/fine-tuning.md")[0].replace('weights="cifar10"', f"weights={str(weights)!r}")
-    assert len([line for line in script.splitlines() if line]) <= 10
-    variables: dict = {}
-    exec(script, variables)
-    images = sample.images[:4].astype("float32")
-    expected = variables["model"].predict(images, verbose=0)
-    assert expected.shape == (4, 3)
-    np.testing.assert_array_equal(zoo.load_packed("my_model.onebit").predict(images, verbose=0), expected)
+def test_all_we_trained_is_on_the_leaderboard_and_all_weights_in_the_readme():
+    ours = [row for row in zoo.list_weights() if row.source == "onebit" and row.dataset == "cifar10"]
+    assert {row.model for row in ours} == {row.model for row in facts.results()}
+    for row in ours:
+        (line,) = (line for line in tables.leaderboard().splitlines() if f"[`{row.model}`]" in line)
+        assert f"{row.metrics['top1']:.2f} %" in line
+    assert tables.weights("").count("\n") == len(zoo.list_weights()) + 2
+
+
+def test_insert_replaces_what_is_between_the_marks():
+    document = "before\n<!-- a:begin -->\nold\n<!-- a:end -->\nafter\n"
+    assert report.insert(document, "a", "new\n") == "before\n<!-- a:begin -->\nnew\n<!-- a:end -->\nafter\n"
+
+
+@pytest.mark.parametrize("row", facts.results(), ids=lambda row: row.model)
+def test_the_command_on_a_card_repeats_the_run(row: zoo.Weights):
+    """It has the settings that differ from the recipe's defaults, and builds the registered model."""
+    record, model = facts.record_of(row), zoo.load(row.model)
+    assert register.command(record) == row.recipe
+    assert zoo.model_info(facts.recipe_of(record).stages[-1].build(10, (32, 32, 3))) == zoo.model_info(model)
+    # Registered figures are those of float32, a record's those of the run's precision.
+    rounding = 0.005 if record["precision"] == "float32" else 0.5
+    assert row.metrics["top1"] == pytest.approx(record["test"]["top1"], abs=rounding)
+
+
+@pytest.mark.parametrize("name", ["wide_resnet_20_1", "birealnet20"])
+def test_recorded_counts(name: str):
+    assert zoo.count(zoo.load(name)) == zoo.recorded_counts()[name], REMEDY
 
 
 @pytest.mark.slow
-def test_reading_a_packed_file_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    model = zoo.load(MODEL)
-    zoo.save_packed(model, "model.onebit")
-    variables: dict = {}
-    exec(code("docs/packed-format.md")[1], variables)
-    layer, _ = variables["name"].split("/")
-    kernel = model.get_layer(layer).kernel.numpy()  # (height, width, in, out); the filters are the last axis
-    np.testing.assert_array_equal(variables["signs"], np.where(kernel >= 0, 1, -1).transpose(3, 0, 1, 2).ravel())
+@pytest.mark.parametrize("name", zoo.list_models())
+def test_recorded_counts_of_all(name: str):
+    assert zoo.count(zoo.load(name)) == zoo.recorded_counts()[name], REMEDY
+
+
+def test_counts_by_hand():
+    # 3x3 kernels: 3 to 16 channels, then at each scale six of its width, one of which widens; a 1x1 to ten classes.
+    kernels = 3 * 16 + 6 * 16 * 16 + (16 * 32 + 5 * 32 * 32) + (32 * 64 + 5 * 64 * 64)
+    counts = zoo.recorded_counts()["wide_resnet_20_1"]
+    assert counts.binary_parameters == 9 * kernels + 64 * 10
+    real = counts.parameters - counts.binary_parameters
+    assert counts.memory == (counts.binary_parameters + 32 * real) / 8
+    assert counts.float32_memory == 4 * counts.parameters
+    assert counts.binary_macs == 0

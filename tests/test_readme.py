@@ -1,126 +1,118 @@
-"""The documents' figures and the recorded counts are what the registry and the runs' records say today."""
+"""README and guides: their links lead somewhere, their commands are understood, and most of their code runs."""
 
 from __future__ import annotations
 
-import pareto
+import re
+import shlex
+from pathlib import Path
+
+import click
+import larq
+import numpy as np
 import pytest
-import register
-import report
-import results
-import shapes
-import svg
-import train_shipped
+from PIL import Image
 
-from onebit import quantizers, recipes, zoo
+from onebit import recipes, zoo
+from onebit.cli import main
 
-REMEDY = "run python tools/report.py"
-DOCUMENTS = report.documents()
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "wide_resnet_20_2"
 
 
-def test_every_model_is_counted():
-    assert set(zoo.recorded_counts()) == set(zoo.list_models()), f"{REMEDY} --count"
+DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_documents_are_up_to_date(path):
-    assert path.read_text(encoding="utf-8") == DOCUMENTS[path], REMEDY
+def code(document: str) -> list[str]:
+    """Return the Python blocks of a document."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_there_are_no_other_cards():
-    assert set(report.CARDS.iterdir()) == {path for path in DOCUMENTS if path.parent == report.CARDS}, REMEDY
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_have_no_dead_links_and_no_broken_code(document: str):
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+    for block in code(document):
+        compile(block, document, "exec")
 
 
-def test_the_picture_of_results_is_up_to_date():
-    assert [pareto.Point(*each) for each in svg.drawn(report.PICTURE)] == pareto.points(), REMEDY
+def commands() -> list[str]:
+    """Return the lines of all documents that call ``onebit``."""
+    text = "\n".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
+    blocks = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    return sorted(set(re.findall(r"^ *(onebit .*)$", blocks, re.MULTILINE)))
 
 
-def test_the_picture_of_quantizers_is_up_to_date():
-    for old, now in zip(svg.drawn(report.SHAPES), shapes.curves(), strict=True):
-        assert old[:2] == [now.title, now.kernel] and old[-1].keys() == now.slopes.keys(), REMEDY
-        for values, new in zip((*old[2:4], *old[4].values()), (now.x, now.y, *now.slopes.values()), strict=True):
-            assert values == pytest.approx(new, abs=2e-4), REMEDY
-
-
-def test_every_quantizer_is_in_the_picture():
-    """And every non-linearity."""
-    layers = [name for name in quantizers.__all__ if isinstance(getattr(quantizers, name), type)]
-    drawn = {title.split(",")[0] for title, *_ in svg.drawn(report.SHAPES)}
-    assert drawn == set(layers) - {"EDESchedule", "KernelQuantizer"}
-
-
-def test_labels_in_the_picture_keep_apart():
-    assert pareto.label_heights([90.0, 51.0, 50.0, 51.5], apart=0.05) == [90.0, 52.0, 50.0, 54.0]
-    assert pareto.label_heights([]) == [] and pareto.label_heights([70.0]) == [70.0]
-
-
-def test_every_result_has_a_row_and_a_point():
-    table = report.results_table()
-    rows = [row for row in zoo.list_weights() if row.source == "onebit" and row.dataset == "cifar10"]
-    assert rows and len(pareto.points()) == len(rows) == table.count("\n") - 2
-    for row in rows:
-        assert f"`{row.model}`" in table and f"{row.metrics['top1']:.2f} %" in table
-
-
-def test_insert_replaces_what_is_between_the_marks():
-    document = "before\n<!-- a:begin -->\nold\n<!-- a:end -->\nafter\n"
-    assert report.insert(document, "a", "new\n") == "before\n<!-- a:begin -->\nnew\n<!-- a:end -->\nafter\n"
-
-
-def test_everything_we_trained_can_be_trained_again():
-    assert {row.model for row in results.results()} <= train_shipped.RUNS.keys()
-
-
-@pytest.mark.parametrize("model", train_shipped.RUNS)
-def test_what_trains_the_shipped_networks_trained_them(model: str):
-    """The recipe's command builds the registered model, and has the settings and the length of the run's record."""
-    run = train_shipped.RUNS[model]
-    recipe = recipes.get_recipe(run.recipe, epochs=run.epochs, **run.settings)
-    assert zoo.model_info(recipe.stages[-1].build(10, (32, 32, 3))) == zoo.model_info(zoo.load(model))
-    chosen = {key: recipe.settings[key] for key in ("epochs", *run.settings)}
-    for record in (results.record_of(row) for row in results.results() if row.model == model):
-        assert chosen.items() <= record["settings"].items()
-        assert (record["recipe"], record["precision"], record["seed"]) == (run.recipe, run.precision, 1)
-
-
-@pytest.mark.parametrize("row", results.results(), ids=lambda row: row.model)
-def test_a_command_repeats_its_run(row: zoo.Weights):
-    """What is not in it, the recipe has by itself."""
-    onebit, train, recipe, *words = row.recipe.split()
-    assert (onebit, train) == ("onebit", "train")
-    options = list(zip(words[::2], words[1::2], strict=True))
-    given = dict(value.split("=") for name, value in options if name == "--set")
-    record = results.record_of(row)
-    assert recipes.get_recipe(recipe, **given).settings.items() >= record["settings"].items()
-    assert {("--precision", record["precision"]), ("--seed", str(record["seed"]))} <= set(options)
-    assert register.command(record) == row.recipe
-    # Registered figures are float32's, a record's those of the run's precision.
-    rounding = 0.005 if record["precision"] == "float32" else 0.5
-    assert row.metrics["top1"] == pytest.approx(record["test"]["top1"], abs=rounding)
-
-
-def test_a_model_with_weights_has_a_row_for_each():
-    rows = [line for line in report.models_table(zoo.recorded_counts()).splitlines() if "`wide_resnet_20_10`" in line]
-    assert len(rows) == len(zoo.list_weights("wide_resnet_20_10"))
-    assert any("`cifar10`" in row and "96.25 %" in row for row in rows)
-
-
-@pytest.mark.parametrize("name", ["wide_resnet_20_1", "birealnet20"])
-def test_recorded_counts(name: str):
-    assert zoo.count(zoo.load(name)) == zoo.recorded_counts()[name], REMEDY
+@pytest.mark.parametrize("line", commands())
+def test_commands_are_understood(line: str):
+    """Their arguments and options, and a recipe's settings. Files need not be there."""
+    name, *words = shlex.split(line, comments=True)[1:]
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            parameter.type.exists = False
+    given = command.make_context(name, words).params
+    if name == "train":
+        settings = dict(word.split("=", 1) for word in given["settings"])
+        recipes.get_recipe(given["recipe"], **settings)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", zoo.list_models())
-def test_recorded_counts_of_all(name: str):
-    assert zoo.count(zoo.load(name)) == zoo.recorded_counts()[name], REMEDY
+def test_the_readme_s_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("larq_compute_engine")
+    monkeypatch.chdir(tmp_path)
+    sample = zoo.sample_images()
+    variables = {"images": sample.images[::125].astype("float32"), "labels": np.arange(8) % 2}
+    for block in code("README.md"):
+        exec(block, variables)
+    assert variables["probabilities"].shape == (1000, 10)
+    assert variables["model"].output_shape == (None, 2)
+    assert variables["result"].binary_layers == variables["result"].binary_operations == 18
+    assert {path.name for path in tmp_path.iterdir()} == {"animals.onebit", "birealnet20.tflite"}
 
 
-def test_counts_by_hand():
-    # 3x3 kernels: 3 to 16 channels, then at each scale six of its width, one of which widens; a 1x1 to ten classes.
-    kernels = 3 * 16 + 6 * 16 * 16 + (16 * 32 + 5 * 32 * 32) + (32 * 64 + 5 * 64 * 64)
-    counts = zoo.recorded_counts()["wide_resnet_20_1"]
-    assert counts.binary_parameters == 9 * kernels + 64 * 10
-    real = counts.parameters - counts.binary_parameters
-    assert counts.memory == (counts.binary_parameters + 32 * real) / 8
-    assert counts.float32_memory == 4 * counts.parameters
-    assert counts.binary_macs == 0
+def test_quantizers_in_a_network_of_one_s_own():
+    variables: dict = {}
+    for block in code("docs/quantizers.md"):
+        exec(block, variables)
+    profile = larq.models.ModelProfile(variables["model"])
+    assert profile.weight_count(1) == 3 * 3 * 32 * 64 and profile.op_count("mac", 1) == 3 * 3 * 32 * 64 * 32 * 32
+    assert variables["model"](np.ones((1, 32, 32, 3), np.float32)).shape == (1, 10)
+    layer = variables["layer"]
+    layer(np.ones((1, 5, 5, 3), np.float32))
+    with larq.context.quantized_scope(True):
+        (kernel,) = (weights for weights in layer.get_weights() if weights.ndim == 4)
+    assert set(np.unique(kernel)) == {-1, 1} and layer.kernel_quantizer.precision == 1
+
+
+@pytest.mark.slow
+def test_fine_tuning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sample = zoo.sample_images()
+    for label in (0, 1, 2):
+        folder = tmp_path / "my_images" / sample.class_names[label]
+        folder.mkdir(parents=True)
+        for i, image in enumerate(sample.images[sample.labels == label][:12]):
+            Image.fromarray(image).save(folder / f"{i}.png")
+    weights = zoo.save_packed(zoo.load(MODEL), tmp_path / "random.onebit")
+    monkeypatch.chdir(tmp_path)
+    script = code("docs/fine-tuning.md")[0].replace('weights="cifar10"', f"weights={str(weights)!r}")
+    assert len([line for line in script.splitlines() if line]) <= 10
+    variables: dict = {}
+    exec(script, variables)
+    images = sample.images[:4].astype("float32")
+    expected = variables["model"].predict(images, verbose=0)
+    assert expected.shape == (4, 3)
+    np.testing.assert_array_equal(zoo.load_packed("my_model.onebit").predict(images, verbose=0), expected)
+
+
+@pytest.mark.slow
+def test_reading_a_packed_file_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    model = zoo.load(MODEL)
+    zoo.save_packed(model, "model.onebit")
+    variables: dict = {}
+    exec(code("docs/packed-format.md")[1], variables)
+    layer, _ = variables["name"].split("/")
+    kernel = model.get_layer(layer).kernel.numpy()  # (height, width, in, out); the filters are the last axis
+    np.testing.assert_array_equal(variables["signs"], np.where(kernel >= 0, 1, -1).transpose(3, 0, 1, 2).ravel())

@@ -1,7 +1,7 @@
-"""Export every model with 1-bit weights and activations, and record the files' figures beside this file.
+"""Export every model with 1-bit weights and activations, and record the files' sizes beside this file.
 
-python tools/exports.py                  # the models that are not recorded yet; hours for all of them
-python tools/exports.py birealnet20 ...  # these, again
+    python tools/exports.py                  # the models that are not recorded yet; hours for all of them
+    python tools/exports.py birealnet20 ...  # these, again
 
 The weights are random numbers: a file's size and operations do not depend on them. Fresh weights would not do, because
 equal constants are stored once. For each model the outputs are compared with Keras' on a few images.
@@ -9,16 +9,16 @@ equal constants are stored once. For each model the outputs are compared with Ke
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import gc
 import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rows import write_rows
+from pages.facts import write_rows
 
 from onebit import zoo
 from onebit.zoo.checkpoints.variables import named_variables
@@ -48,9 +48,13 @@ def recorded_exports() -> dict[str, ExportRecord]:
     return {name: ExportRecord(**row) for name, row in json.loads(FILE.read_text(encoding="utf-8")).items()}
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Export models and add a row for each to the record as soon as it is known."""
     import tensorflow as tf
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", help="models to export again (default: those not recorded yet)")
+    names = parser.parse_args().models
 
     binary = [name for name, counts in zoo.recorded_counts().items() if counts.binary_macs]
     binary.sort(key=lambda name: zoo.recorded_counts()[name].binary_macs)
@@ -90,4 +94,4 @@ def export(name: str) -> ExportRecord:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from results import DATA
+from pages.facts import DATA
 
 from onebit.util.files import replacing
 

@@ -4,7 +4,7 @@
 
 Measures the run's packed file on all test images, in float32, then writes into ``zoo/data``: the packed file, the run's
 record (settings, seed, versions, wall time) and history, and its row in ``weights.json``. Afterwards
-``tools/report.py`` renews the README.
+``tools/report.py`` renews the documents.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from results import DATA, WHICH, default_recipe
+from pages.facts import DATA, default_recipe, recipe_of
 
 from onebit import recipes, zoo
 from onebit.cli.sources import open_dataset
@@ -39,14 +39,17 @@ def command(record: dict[str, Any]) -> str:
 def chosen(record: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a run that differ from its recipe's defaults for that network and dataset."""
     general, specific = recipes.get_recipe(record["recipe"]).settings, default_recipe(record).settings
-    return {n: value for n, value in record["settings"].items() if value != (general if n in WHICH else specific)[n]}
+    return {
+        name: value
+        for name, value in record["settings"].items()
+        if value != (general if name in ("model", "dataset") else specific)[name]
+    }
 
 
 def row(
     record: dict[str, Any], name: str, tag: str, classes: int, content: bytes, figures: zoo.Evaluation
 ) -> dict[str, Any]:
     """Return the row of ``weights.json``."""
-    recipe = recipes.get_recipe(record["recipe"], **record["settings"])
     measure = f"onebit evaluate {name} --weights {tag} --data {record['data']} --data-dir DATA --precision float32"
     return {
         "model": name,
@@ -57,7 +60,7 @@ def row(
         "size": len(content),
         "dataset": record["data"],
         "num_classes": classes,
-        "preprocessing": recipe.preprocessing,
+        "preprocessing": recipe_of(record).preprocessing,
         "metrics": {
             "top1": round(figures.top1, 2),
             "top5": figures.top5 and round(figures.top5, 2),
@@ -82,7 +85,7 @@ def main() -> None:
     parser.add_argument("--note", help="what else a user should know")
     options = parser.parse_args()
     record = json.loads((options.run / "record.json").read_text(encoding="utf-8"))
-    if record["limit"] is not None:
+    if record.get("limit") is not None:
         parser.error(f"{options.run} is a trial on {record['limit']} images.")
     if record["data"] not in recipes.DATASETS:
         parser.error(f"{options.run} was trained on images that only who gave them can measure it on.")
@@ -102,7 +105,7 @@ def main() -> None:
     with replacing(DATA / f"{stem}.csv") as temporary:
         shutil.copyfile(options.run / "history.csv", temporary)
     with replacing(DATA / f"{stem}.json") as temporary:
-        del record["history"]
+        record.pop("history", None)
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     rows = json.loads((DATA / "weights.json").read_text(encoding="utf-8"))
     others = [old for old in rows if (old["model"], old["tag"]) != (options.model, options.tag)]

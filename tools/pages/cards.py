@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from exports import recorded_exports
-from results import epochs_of, paper_epochs, paper_top1, record_of
 
 from onebit import zoo
 from onebit.util.formatting import format_bytes, format_count
+
+from .facts import best_epoch, default_recipe, device, epochs_of, length, paper_top1, record_of
 
 _CLASSES = {
     "cifar10": f"the ten classes of CIFAR-10 ({', '.join(zoo.class_names('cifar10') or ())})",
@@ -17,28 +18,28 @@ _CLASSES = {
     "imagenet2012": "the thousand classes of ImageNet-2012",
 }
 _USE = (
-    "Teaching, research on 1-bit networks, and a starting point for fine-tuning on other images. It tells {} apart, "
-    "and assigns one of them to every image, whatever it shows. Its accuracy is known only for that dataset's test "
-    "images; on others, including blurred or differently cropped ones, it is lower by an unknown amount. Its "
-    "probabilities are not calibrated. It was not tested for, and must not be used for, decisions about people or "
-    "where errors do harm."
+    "For teaching, for research on 1-bit networks, and as a starting point for fine-tuning. It tells {} apart and "
+    "assigns every image to one of them, whatever the image shows. Its accuracy is known only for the test images of "
+    "that data set; on other images, blurred or differently cropped ones included, it is lower by an unknown amount. "
+    "Its probabilities are not calibrated. It was not tested for decisions about people or where errors do harm, and "
+    "must not be used for them."
 )
 
 
-def path(row: zoo.Weights, folder: Path) -> Path:
-    """Return where the page of weights is."""
-    return folder / f"{row.model}-{row.tag}.md"
+def name(row: zoo.Weights) -> str:
+    """Return the name of the file that describes some weights."""
+    return f"{row.model}-{row.tag}.md".replace("/", "_")
 
 
 def card(row: zoo.Weights) -> str:
-    """Return the page of weights, in Markdown."""
+    """Return the page of some weights, in Markdown."""
     sections = {
-        "Load it": _load(row),
-        "Figures": _figures(row),
+        "Load": _load(row),
+        "Accuracy": _accuracy(row),
         "Size": _size(row),
         "Training": _training(row),
-        "Licence and attribution": _licence(row),
-        "Intended use, and limits": _USE.format(_CLASSES[row.dataset]),
+        "Licence": _licence(row),
+        "Intended use and limits": _USE.format(_CLASSES.get(row.dataset, f"{row.num_classes} classes")),
     }
     text = "".join(f"\n## {title}\n\n{body}\n" for title, body in sections.items() if body)
     return f"# {row.model}, weights `{row.tag}`\n\n{_what(row)}\n{text}"
@@ -48,12 +49,12 @@ def _what(row: zoo.Weights) -> str:
     entry = zoo.entry(row.model)
     paper = entry.paper
     sentences = [
-        f"`{entry.call}` of {paper.authors}, *{paper.title}*, {paper.venue}, "
-        f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}),",
-        f"trained on {row.dataset} with {row.num_classes} classes.",
+        f"`{entry.call}`, from {paper.authors}, *{paper.title}*, {paper.venue}, "
+        f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}).",
+        f"Trained on {row.dataset}, {row.num_classes} classes.",
         entry.note,
-        f"It takes images of {' x '.join(map(str, entry.native_shape))} with the preprocessing",
-        f"`{row.preprocessing}`, and returns a probability for each class.",
+        f"Input: {' x '.join(map(str, entry.native_shape))}, preprocessing `{row.preprocessing}`.",
+        "Output: a probability for each class.",
         row.note,
     ]
     return " ".join(filter(None, sentences))
@@ -61,14 +62,14 @@ def _what(row: zoo.Weights) -> str:
 
 def _load(row: zoo.Weights) -> str:
     where = (
-        "The file is in the package; no internet connection is needed."
+        "The file ships with the package and loads offline."
         if row.shipped
         else "The file is downloaded once, checked and cached."
         if row.url
-        else f"Download [`{row.file}`]({row.page}) and give its path as `weights`."
+        else f"Download [`{row.file}`]({row.page}) and pass its path as `weights`."
     )
     if ".pth" in row.file:
-        where += ' Reading it needs PyTorch, `pip install ".[convert]"`.'
+        where += ' Reading it needs PyTorch: `pip install ".[convert]"`.'
     weights = row.file if row.page and not row.url else row.tag
     return (
         f"{where}\n\n```python\nfrom onebit import zoo\n\n"
@@ -79,16 +80,20 @@ def _load(row: zoo.Weights) -> str:
     )
 
 
-def _figures(row: zoo.Weights) -> str:
+def _accuracy(row: zoo.Weights) -> str:
     lines = ["| | top-1 | top-5 | how |\n|---|--:|--:|---|"]
     paper, ours = paper_top1(row.model, row), row.metrics
     if "top1" in ours:
         how = f"{ours['images']:,} images of the {ours['split']} split: `{ours['command']}`"
         lines.append(f"| measured here | {_both(ours)} | {how} |")
+    if row.recipe is not None and (best := best_epoch(row)) is not None:
+        lines.append(f"| best epoch, chosen by test images | {best:.2f} % | | not these weights |")
     if "top1" in row.published:
-        lines.append(f"| their source | {_both(row.published)} | {row.published.get('where', '')} |")
+        lines.append(f"| reported by the source | {_both(row.published)} | {row.published.get('where', '')} |")
     if paper is not None:
-        lines.append(f"| the paper or its repository | {paper:g} % | | {zoo.entry(row.model).paper.venue} |")
+        lines.append(
+            f"| reported by the paper or its repository | {paper:g} % | | {zoo.entry(row.model).paper.venue} |"
+        )
     return "\n".join(lines)
 
 
@@ -100,11 +105,11 @@ def _size(row: zoo.Weights) -> str:
     count, exported = zoo.recorded_counts()[row.model], recorded_exports().get(row.model)
     sentences = [
         f"{format_count(count.parameters)} parameters, {format_count(count.binary_parameters)} of them 1-bit:",
-        f"{format_bytes(count.memory)} of memory, where float32 takes {format_bytes(count.float32_memory)}.",
-        f"For one image {format_count(count.binary_macs)} 1-bit and {format_count(count.float_macs)} other",
-        "multiply-accumulates.",
-        f"This file: {format_bytes(row.size)}." if row.size else "",
-        f"On the device: {format_bytes(exported.file_bytes)}." if exported else "",
+        f"{format_bytes(count.memory)} of memory instead of {format_bytes(count.float32_memory)} in float32.",
+        f"{format_count(count.binary_macs)} 1-bit and {format_count(count.float_macs)} other multiply-accumulates per",
+        "image.",
+        f"Weights file: {format_bytes(row.size)}." if row.size else "",
+        f"Exported for the Larq Compute Engine: {format_bytes(exported.file_bytes)}." if exported else "",
     ]
     return " ".join(filter(None, sentences))
 
@@ -114,12 +119,13 @@ def _training(row: zoo.Weights) -> str:
         return ""
     record, data = record_of(row), f"../../zoo/data/{Path(row.file).stem}"
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    hours = f", {record['seconds'] / 3600:.1f} hours" if "seconds" in record else ""
     sentences = [
-        f"{epochs_of(record)} epochs (the recipe's default: {paper_epochs(record)}), seed {record['seed']},",
-        f"{record['precision']},",
-        f"{record['seconds'] / 3600:.1f} hours, with {versions}. The figures are the last epoch's.",
-        f"Settings: [record]({data}.json); epochs: [history]({data}.csv).",
+        f"{epochs_of(record)} epochs (the recipe's default: {length(default_recipe(record))}), seed {record['seed']},",
+        f"{record['precision']}, on {device(record)}{hours}; {versions}. The accuracy is that of the last epoch.",
+        record.get("engine", {}).get("what", ""),
         record.get("note", ""),
+        f"Files: [record]({data}.json), [history]({data}.csv).",
     ]
     return f"```bash\n{row.recipe}\n```\n\n{' '.join(filter(None, sentences))}"
 

@@ -1,0 +1,231 @@
+"""The tables of the documentation, in Markdown."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from exports import recorded_exports
+
+from onebit import quantizers, recipes, zoo
+from onebit.util.formatting import format_bytes, format_count, natural_key
+
+from . import cards
+from .facts import ROOT, best_epoch, bits, default_recipe, device, epochs_of, length, paper_top1, record_of, results
+
+
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table. A heading that ends in a colon is that of a column of numbers."""
+    lines = [[heading.rstrip(":") for heading in headings]]
+    lines.append(["--:" if heading.endswith(":") else "---" for heading in headings])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [*lines, *rows])
+
+
+def percent(metrics: Mapping[str, Any]) -> str:
+    """Return the top-1 accuracy of some metrics, or nothing where they have none."""
+    return f"{metrics['top1']:.2f} %" if "top1" in metrics else ""
+
+
+def reported(value: float | None) -> str:
+    """Return a paper's figure as the paper prints it."""
+    return "" if value is None else f"{value:g} %"
+
+
+def weights(folder: str) -> str:
+    """Return the table of all registered weights, those in the package first, the most accurate first."""
+    order = sorted(
+        zoo.list_weights(), key=lambda row: (not row.shipped, row.page is not None, row.dataset, -_top1(row))
+    )
+    return markdown(
+        ["network, weights", "trained on", "bits: weights / activations", "file:", "top-1:", "the paper's:"],
+        (
+            (
+                f"[`{row.model}`, `{row.tag}`]({folder}{cards.name(row)})",
+                _DATASETS.get(row.dataset, row.dataset),
+                bits(row.model),
+                ("" if row.shipped else "by hand, " if row.page else "download, ")
+                + (format_bytes(row.size) if row.size else ""),
+                percent(row.metrics) or f"{percent(row.published)} (not measured here)",
+                reported(paper_top1(row.model, row)),
+            )
+            for row in order
+        ),
+    )
+
+
+_DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet"}
+
+
+def _top1(row: zoo.Weights) -> float:
+    return row.metrics.get("top1", row.published.get("top1", 0))
+
+
+def models() -> str:
+    """Return the table of all models of the zoo."""
+    return markdown(
+        [
+            "model", "paper", "parameters:", "1-bit:", "memory:", "MACs 1-bit / other:", "exported file:",
+            "binary operations:", "the paper's top-1:", "weights",
+        ],
+        (_model(name) for name in sorted(zoo.list_models(), key=natural_key)),
+    )  # fmt: skip
+
+
+def _model(name: str) -> Sequence[str]:
+    count, paper, exported = zoo.recorded_counts()[name], zoo.entry(name).paper, recorded_exports().get(name)
+    return (
+        f"`{name}`",
+        f"[{paper.venue}](https://arxiv.org/abs/{paper.arxiv})",
+        format_count(count.parameters),
+        format_count(count.binary_parameters),
+        format_bytes(count.memory),
+        f"{format_count(count.binary_macs)} / {format_count(count.float_macs)}",
+        format_bytes(exported.file_bytes) if exported else "",
+        str(exported.binary_operations) if exported else "",
+        reported(paper_top1(name)),
+        ", ".join(f"[`{row.tag}`](models/{cards.name(row)})" for row in zoo.list_weights(name)),
+    )
+
+
+def papers() -> str:
+    """Return the list of the papers, each with its models."""
+    models: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(zoo.list_models(), key=natural_key):
+        paper = zoo.entry(name).paper
+        models.setdefault((paper.authors, paper.title, paper.venue, paper.arxiv), []).append(name)
+    return "".join(
+        f"- {authors}, *{title}*, {venue}, [arXiv {arxiv}](https://arxiv.org/abs/{arxiv}): "
+        f"{', '.join(f'`{name}`' for name in names)}\n"
+        for (authors, title, venue, arxiv), names in sorted(models.items(), key=lambda item: item[0][3])
+    )
+
+
+def licences() -> str:
+    """Return the table of the weights that are other people's, with their sources and licences."""
+    owned = [row for row in zoo.list_weights() if row.source != "onebit"]
+    return markdown(
+        ["weights", "source", "licence"], ((f"`{row.model}`, `{row.tag}`", row.source, row.licence) for row in owned)
+    )
+
+
+def leaderboard() -> str:
+    """Return the table of what this project trained on CIFAR-10, the most accurate first."""
+    return markdown(
+        [
+            "network", "bits", "top-1, last epoch:", "best epoch, by test images:", "the paper's:", "epochs:",
+            "the recipe's:", "trained on", "precision", "file:",
+        ],
+        (
+            (
+                f"[`{row.model}`](models/{cards.name(row)})",
+                bits(row.model),
+                percent(row.metrics),
+                f"{best:.2f} %" if (best := best_epoch(row)) is not None else "",
+                reported(paper_top1(row.model, row)),
+                epochs_of(record),
+                length(default_recipe(record)),
+                device(record),
+                record["precision"],
+                format_bytes(row.size or 0),
+            )
+            for row in results()
+            for record in [record_of(row)]
+        ),
+    )  # fmt: skip
+
+
+def speeds() -> str:
+    """Return the table of measured speeds, and where and how often they were measured."""
+    rows = json.loads((ROOT / "benchmarks" / "speed.json").read_text(encoding="utf-8"))
+    (machine,), (rounds,) = ({row[name] for row in rows} for name in ("machine", "rounds"))
+    table = markdown(
+        [
+            "network", "task", "precision", "compared with", "images/s:", "compared:", "ratio (lowest to highest):",
+            "peak memory:", "compared:",
+        ],
+        (
+            (
+                f"`{row['model']}`",
+                f"{row['task']}, batch {row['batch']}",
+                row["precision"],
+                row["against"],
+                f"{row['images_per_second']:,.1f}",
+                f"{row['against_images_per_second']:,.1f}",
+                f"{row['ratio']:.2f} ({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f})",
+                f"{row['peak_memory'] / 1e9:.2f} GB",
+                f"{row['against_peak_memory'] / 1e9:.2f} GB",
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
+    return f"Measured on {machine}; medians of {rounds} rounds.\n\n{table}"
+
+
+def quantizer_classes() -> dict[str, type]:
+    """Return the quantizers and non-linearities of the package, by the names of their classes, without base classes."""
+    classes = {name: getattr(quantizers, name) for name in quantizers.__all__}
+    return {name: each for name, each in classes.items() if isinstance(each, type) and role(each)}
+
+
+def role(layer: type) -> str:
+    """Return what a class is for, or nothing for one that is no layer to use as it is."""
+    import tensorflow as tf
+
+    if not issubclass(layer, tf.keras.layers.Layer) or layer is quantizers.KernelQuantizer:
+        return ""
+    if not hasattr(layer, "precision"):
+        return "non-linearity"
+    own = issubclass(layer, quantizers.KernelQuantizer)
+    return "kernels" if own or layer is quantizers.MagnitudeAwareSign else "activations"
+
+
+def quantizer_table() -> str:
+    """Return the table of quantizers and non-linearities, from their docstrings."""
+    order = sorted(quantizer_classes().items(), key=lambda item: (role(item[1]) == "non-linearity", role(item[1])))
+    return markdown(
+        ["class", "name", "for", "what it does", "source"],
+        ((f"`{name}`", _alias(layer), role(layer), summary(layer), _source(layer)) for name, layer in order),
+    )
+
+
+def _alias(layer: type) -> str:
+    """Return the name that stands for a quantizer in Larq's layers, if it has one."""
+    import tensorflow as tf
+
+    names = [name for name, each in tf.keras.utils.get_custom_objects().items() if each is layer and name.islower()]
+    return ", ".join(f'`"{name}"`' for name in names)
+
+
+def summary(documented: Any) -> str:
+    """Return the first paragraph of a docstring, with its formulas as plain text."""
+    text = " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
+    return re.sub(r"\\\((.*?)\\\)", r"*\1*", text).replace("\\alpha", "α")
+
+
+def _source(documented: Any) -> str:
+    found = re.search(r"\[([^\]]*)\]\((https://arxiv[^)]*)\)", " ".join((inspect.getdoc(documented) or "").split()))
+    if not found:
+        return ""
+    title = found[1].partition(":")[0]
+    return f"[{title if len(title) < 20 else found[2].replace('https://arxiv.org/abs/', 'arXiv ')}]({found[2]})"
+
+
+def recipe_table() -> str:
+    """Return the table of training recipes, with their defaults."""
+    found = [recipes.get_recipe(name) for name in recipes.list_recipes()]
+    return markdown(
+        ["recipe", "data set", "stages", "epochs:", "batch:"],
+        (
+            (
+                f"`{recipe.name}`",
+                recipe.dataset,
+                ", ".join(stage.name for stage in recipe.stages),
+                length(recipe),
+                str(recipe.batch_size),
+            )
+            for recipe in found
+        ),
+    )
