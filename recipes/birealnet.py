@@ -45,12 +45,12 @@ import tensorflow as tf
 from ..zoo import load
 from .data.augmentation import flip, flip_and_light, random_place
 from .data.datasets import usual_augmentation
-from .inherit import inherit_all, inherit_signs
 from .recipe import Recipe, Same, Settings, Stage, register
 from .training.losses import SmoothedCrossentropy
 from .training.moments import average_batch_moments
 from .training.optimizers import L2SGD, L2Adam
 from .training.schedules import LinearEpochs, StepEpochs
+from .transfer import transfer_signs, transfer_weights
 
 PYTORCH_SETTINGS: Settings = {
     "default": {
@@ -170,7 +170,7 @@ def birealnet_staged(
                 ),
                 "augment": usual_augmentation(dataset, imagenet=flip),
                 "crop": random_place,
-                "inherit": inherit_all,
+                "init_from": transfer_weights,
                 **changes,
             }
         )
@@ -182,11 +182,11 @@ def birealnet_staged(
         return network
 
     stages = [
-        stage("relu", pretraining_epochs, pretraining_lr, pretraining_weight_decay, inherit=None),
+        stage("relu", pretraining_epochs, pretraining_lr, pretraining_weight_decay, init_from=None),
         stage("leaky_clip", pretraining_epochs, pretraining_lr / 10, pretraining_weight_decay),
         stage("clip", pretraining_epochs, pretraining_lr / 10, pretraining_weight_decay),
         stage("binary", epochs, lr, 0.0),
-        stage("unit_weights", 1, lr / 100, 0.0, build=frozen, inherit=inherit_signs, finish=average_batch_moments),
+        stage("unit_weights", 1, lr / 100, 0.0, build=frozen, init_from=transfer_signs, finish=average_batch_moments),
     ]
     preprocessing = "mean_rgb" if dataset == "imagenet2012" else "imagenet"
     return Recipe("birealnet_staged", dataset, batch_size, preprocessing, stages)

@@ -36,11 +36,11 @@ from ..zoo import load
 from ..zoo.checkpoints.variables import binary_kernels
 from .data.augmentation import flip_and_light
 from .data.datasets import usual_augmentation
-from .inherit import inherit_all
 from .recipe import Recipe, Settings, Stage, register
 from .training.optimizers import L2Adam
 from .training.schedules import LinearEpochs
 from .training.teachers import load_teacher
+from .transfer import transfer_weights
 
 PREPROCESSING = "imagenet"
 LABELS = "labels"
@@ -104,7 +104,7 @@ def reactnet(
             augment=usual_augmentation(dataset, imagenet=flip_and_light),
             teacher=None if teacher == LABELS else lambda classes, shape: load_teacher(teacher, PREPROCESSING),
             repeats=cache_teacher,
-            inherit=_inherit_but_kernels if released else inherit_all,
+            init_from=_transfer_but_kernels if released else transfer_weights,
         )
 
     return Recipe("reactnet", dataset, batch_size, PREPROCESSING, [step(1), step(2)])
@@ -118,8 +118,8 @@ def is_convolution(name: str) -> bool:
     return variable.startswith(wanted) and not layer.startswith("/logits")
 
 
-def _inherit_but_kernels(before: tf.keras.Model, network: tf.keras.Model) -> None:
+def _transfer_but_kernels(before: tf.keras.Model, network: tf.keras.Model) -> None:
     fresh = {name: kernel.variable.numpy() for name, kernel in binary_kernels(network).items()}
-    inherit_all(before, network)
+    transfer_weights(before, network)
     for name, kernel in binary_kernels(network).items():
         kernel.variable.assign(fresh[name])

@@ -38,7 +38,7 @@ class Stage:
         teacher: Called with the same; returns the teacher of a distillation. ``None`` trains on the labels.
         repeats: Whether every epoch repeats the first one's batches, so that the teacher sees each only once.
         callbacks: Gets the network; returns what else happens while training.
-        inherit: Gets the trained network of the stage before and this stage's, and hands the weights over. ``None``
+        init_from: Gets the trained network of the stage before and this stage's, and hands the weights over. ``None``
             starts afresh.
         finish: Gets the trained network and the training batches of one epoch, after the last epoch.
         milestones: The epochs, counted from 1, after which the test set is evaluated. ``None`` means all.
@@ -54,7 +54,7 @@ class Stage:
     teacher: Build | None = None
     repeats: bool = False
     callbacks: Callable[[tf.keras.Model], list[tf.keras.callbacks.Callback]] = lambda network: []
-    inherit: Callable[[tf.keras.Model, tf.keras.Model], None] | None = None
+    init_from: Callable[[tf.keras.Model, tf.keras.Model], None] | None = None
     finish: Callable[[tf.keras.Model, tf.data.Dataset], None] | None = None
     milestones: Sequence[int] | None = None
 

@@ -213,8 +213,8 @@ class _Run:
         folder = self.output / "checkpoints" / f"{index + 1}-{stage.name}"
         checkpoint = EpochCheckpoint(folder, model, optimizer, history, self.output / "best.weights.h5")
         done = checkpoint.restore()
-        if not done and stage.inherit is not None and previous is not None:
-            stage.inherit(previous, model)
+        if not done and stage.init_from is not None and previous is not None:
+            stage.init_from(previous, model)
         if done >= stage.epochs:
             return
         history.start_at(done)

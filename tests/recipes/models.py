@@ -9,7 +9,7 @@ import tensorflow as tf
 from onebit.quantizers import EDE, EDESchedule, LibraPB
 from onebit.recipes import L2SGD, CosineEpochs, Recipe, Stage
 from onebit.recipes.data.augmentation import flip_and_shift
-from onebit.recipes.inherit import inherit_all
+from onebit.recipes.transfer import transfer_weights
 
 
 def tiny_network(num_classes: int, input_shape: tuple[int, int, int]) -> tf.keras.Model:
@@ -43,7 +43,7 @@ DATA = striped_images(192, 0), striped_images(64, 1)
 
 
 def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
-    """Return a recipe of tiny stages, the second of which inherits and has a teacher."""
+    """Return a recipe of tiny stages, the second of which starts from the first and has a teacher."""
 
     def stage(number: int) -> Stage:
         return Stage(
@@ -53,7 +53,7 @@ def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
             optimizer=lambda steps: L2SGD(CosineEpochs(steps, epochs, lr), momentum=0.9, l2=1e-4),
             augment=flip_and_shift,
             callbacks=lambda network: [EDESchedule(epochs)],
-            inherit=inherit_all if number > 1 else None,
+            init_from=transfer_weights if number > 1 else None,
             teacher=tiny_network if number > 1 else None,
         )
 

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from onebit import recipes, zoo
-from onebit.recipes.inherit import inherit_all, inherit_signs
 from onebit.recipes.recipe import quick_settings
+from onebit.recipes.transfer import transfer_signs, transfer_weights
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 
@@ -36,16 +36,16 @@ def test_the_stages_learn_and_are_handed_over(name, tmp_path):
     handed = []
 
     def watched(stage):
-        if stage.inherit is None:
+        if stage.init_from is None:
             return stage
 
-        def inherit(before, network):
-            stage.inherit(before, network)
+        def init_from(before, network):
+            stage.init_from(before, network)
             old, new = ({key: v.numpy() for key, v in named_variables(model).items()} for model in (before, network))
             assert {key for key in old if "_quantizer/" not in key} <= set(new)
             handed.append((stage.name, {key: (old[key], value) for key, value in new.items() if key in old}))
 
-        return dataclasses.replace(stage, inherit=inherit)
+        return dataclasses.replace(stage, init_from=init_from)
 
     recipe = dataclasses.replace(recipe, stages=[watched(stage) for stage in recipe.stages])
     data = small_images(96, 0), small_images(32, 1)
@@ -85,7 +85,7 @@ def test_the_released_code_of_reactnet_forgets_the_kernels():
         for variable in before.variables:
             variable.assign(tf.random.stateless_normal(variable.shape, [1, 2]))
         fresh = {name: kernel.variable.numpy() for name, kernel in binary_kernels(after).items()}
-        second.inherit(before, after)
+        second.init_from(before, after)
         networks[released] = fresh, named_variables(before), named_variables(after)
     for released, (fresh, before, after) in networks.items():
         for name, variable in after.items():
@@ -100,7 +100,7 @@ def test_signs_are_handed_over_without_their_scales():
     before, after = (zoo.load("birealnet20", num_classes=2) for _ in range(2))
     for variable in before.variables:
         variable.assign(tf.random.stateless_normal(variable.shape, [1, 2]))
-    inherit_signs(before, after)
+    transfer_signs(before, after)
     kernels, old = binary_kernels(after), named_variables(before)
     assert kernels
     for name, variable in named_variables(after).items():
@@ -115,6 +115,6 @@ def test_networks_that_do_not_fit_hand_nothing_over():
     small, large = zoo.load("wide_resnet_20_1", num_classes=10), zoo.load("wide_resnet_20_1", num_classes=11)
     before = [weight.copy() for weight in large.get_weights()]
     with pytest.raises(ValueError, match=r"network of the stage before.*logits"):
-        inherit_all(small, large)
+        transfer_weights(small, large)
     for one, other in zip(before, large.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from ..zoo.checkpoints.variables import assign, binary_kernels, named_variables
 
 
-def inherit_all(before: tf.keras.Model, network: tf.keras.Model) -> None:
+def transfer_weights(before: tf.keras.Model, network: tf.keras.Model) -> None:
     """Hand all variables over by their names, which must be the same in both networks, in shape too.
 
     Raises:
@@ -22,9 +22,9 @@ def inherit_all(before: tf.keras.Model, network: tf.keras.Model) -> None:
     assign(network, {**values, **state}, f"The network of the stage before, {before.name!r},")
 
 
-def inherit_signs(before: tf.keras.Model, network: tf.keras.Model) -> None:
+def transfer_signs(before: tf.keras.Model, network: tf.keras.Model) -> None:
     """Hand all variables over, with binary kernels of ±1: their scales are left to the batch normalisations."""
-    inherit_all(before, network)
+    transfer_weights(before, network)
     for kernel in binary_kernels(network).values():
         quantized = kernel.quantized(kernel.variable.numpy())
         kernel.variable.assign(np.where(quantized > 0, 1.0, -1.0))
