@@ -20,7 +20,7 @@ from ..util.files import replacing
 log = logging.getLogger(__name__)
 
 
-def begun(output: Path) -> dict[str, Any]:
+def read_plan(output: Path) -> dict[str, Any]:
     """Return what the run in a folder was started with, and where, or nothing.
 
     Raises:
@@ -46,7 +46,7 @@ def check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
         raise ValueError(
             f"output must be a path without {pattern[0]!r}, which TensorFlow takes for a pattern, not {str(output)!r}."
         )
-    there, wanted = begun(output), json.loads(json.dumps(plan))
+    there, wanted = read_plan(output), json.loads(json.dumps(plan))
     there.pop("environment", None)
     if there and there != wanted and _trained(output):
         found, asked = _flat(there), _flat(wanted)
@@ -61,13 +61,13 @@ def check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
         raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
 
 
-def begin(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Begin a run in its `workplace`, or go on with it there: write its plan, and the environment it was begun in.
+def start(folder: Path, plan: Mapping[str, Any]) -> None:
+    """Start a run in its `working_dir`, or go on with it there: write its plan, and the environment it was begun in.
 
     Warns if it is to go on in another environment.
     """
     present, trained = _environment(), _trained(folder)
-    environment = begun(folder).get("environment", present) if trained else present
+    environment = read_plan(folder).get("environment", present) if trained else present
     if environment != present:
         log.warning(
             "%s was begun with %s and goes on with %s: rounding will part its weights from an uninterrupted run's.",
@@ -105,7 +105,7 @@ def _flat(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def workplace(output: Path, chief: bool) -> Iterator[Path]:
+def working_dir(output: Path, chief: bool) -> Iterator[Path]:
     """Yield the folder that a process writes to: the run's, or, but for the chief, a copy that nobody will miss.
 
     All workers must save what they have, for they put averages together only then.
@@ -115,7 +115,7 @@ def workplace(output: Path, chief: bool) -> Iterator[Path]:
     """
     if chief:
         output.mkdir(parents=True, exist_ok=True)
-        with _alone(output):
+        with _lock(output):
             yield output
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -127,7 +127,7 @@ def workplace(output: Path, chief: bool) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
+def _lock(output: Path) -> Iterator[None]:
     """Keep other processes out of a folder, where the system has locks that end with the process."""
     try:
         import fcntl

@@ -20,7 +20,7 @@ from ..zoo.images.images import for_dataset, get_preprocessing
 from .data.datasets import load_dataset
 from .data.images import Images, as_images, batches, normalised
 from .recipe import Recipe, Stage, get_recipe
-from .run_folder import begin, begun, check_folder, read_json, workplace, write_json
+from .run_folder import check_folder, read_json, read_plan, start, working_dir, write_json
 from .training.callbacks import EpochCheckpoint, Evaluation, FlipRatio, History, StopWhenDiverged, read_history
 from .training.curves import plot_history
 from .training.distiller import Distiller, check_classes, teacher_logits
@@ -101,7 +101,7 @@ def train(
     output, chief = Path(output), is_chief(strategy)
     if precision == "auto":
         # Of what is no precision there can be no run: `check_folder` will say so.
-        found = begun(output).get("precision")
+        found = read_plan(output).get("precision")
         precision = found if found in PRECISIONS else fast_precision()
     started = time.perf_counter()
     scope = get_strategy(strategy).scope()  # before any tensor is made
@@ -125,9 +125,9 @@ def train(
     images = given or load_dataset(recipe.dataset, data_dir, limit, validation)
     _check_lengths(recipe, images[0].count)
     before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
-    with workplace(output, chief) as folder, scope:
+    with working_dir(output, chief) as folder, scope:
         check_folder(output, plan, chief)  # again: until now another process may have begun a run there
-        begin(folder, plan)
+        start(folder, plan)
         try:
             if precision == "float64":
                 tf.keras.backend.set_floatx("float64")
