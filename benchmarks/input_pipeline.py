@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from onebit.recipes.data.images import ArrayImages, Images, StreamedImages, batches
-from onebit.recipes.data.tfds import cut, load_arrays
+from onebit.recipes.data.tfds import decode_and_crop, load_arrays
 
 ROUNDS = 3
 
@@ -57,7 +57,7 @@ def imagenet() -> Images:
     dataset = tf.data.Dataset.from_tensor_slices((tf.stack(files), labels)).repeat(40)
     return StreamedImages(
         lambda order: dataset,
-        lambda example, crop, seed: (cut(example[0], crop, (224, 224), seed), example[1]),
+        lambda example, crop, seed: (decode_and_crop(example[0], crop, (224, 224), seed), example[1]),
         40 * 256,
         (224, 224, 3),
         1000,

@@ -43,8 +43,8 @@ from typing import Any
 import tensorflow as tf
 
 from ..zoo import load
-from .data.augmentation import flip, flip_and_light, random_place
-from .data.datasets import usual_augmentation
+from .data.augmentation import flip, flip_and_light, resize_random_crop
+from .data.datasets import default_augmentation
 from .recipe import Recipe, Same, Settings, Stage, register
 from .training.losses import SmoothedCrossentropy
 from .training.moments import average_batch_moments
@@ -112,7 +112,7 @@ def birealnet(
         epochs=epochs,
         build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape),
         optimizer=optimizer,
-        augment=usual_augmentation(dataset, imagenet=flip_and_light),
+        augment=default_augmentation(dataset, imagenet=flip_and_light),
         loss=SmoothedCrossentropy(label_smoothing),
     )
     return Recipe("birealnet", dataset, batch_size, "imagenet", [stage])
@@ -168,8 +168,8 @@ def birealnet_staged(
                     momentum=momentum,
                     l2=decay,
                 ),
-                "augment": usual_augmentation(dataset, imagenet=flip),
-                "crop": random_place,
+                "augment": default_augmentation(dataset, imagenet=flip),
+                "crop": resize_random_crop,
                 "init_from": transfer_weights,
                 **changes,
             }

@@ -18,7 +18,7 @@ import larq as lq
 import tensorflow as tf
 
 from ..zoo import load
-from .data.datasets import usual_augmentation
+from .data.datasets import default_augmentation
 from .recipe import Recipe, Settings, Stage, register
 from .training.callbacks import NegativeSlopes
 from .training.losses import SmoothedCrossentropy
@@ -87,7 +87,7 @@ def ftbnn(
         epochs=epochs,
         build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape, **options),
         optimizer=optimizer,
-        augment=usual_augmentation(dataset),
+        augment=default_augmentation(dataset),
         loss=SmoothedCrossentropy(label_smoothing),
         callbacks=lambda network: [NegativeSlopes()],
     )

@@ -41,7 +41,7 @@ from ..quantizers import EDESchedule
 from ..quantizers.ede import ede_quantizers
 from ..zoo import load
 from .data.augmentation import flip_and_jitter
-from .data.datasets import usual_augmentation
+from .data.datasets import default_augmentation
 from .recipe import Recipe, Settings, Stage, register
 from .training.optimizers import L2SGD, every
 from .training.schedules import CosineEpochs, WarmupSteps
@@ -176,6 +176,6 @@ def _stage(
         epochs=epochs,
         build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape),
         optimizer=optimizer,
-        augment=usual_augmentation(dataset, imagenet=flip_and_jitter),
+        augment=default_augmentation(dataset, imagenet=flip_and_jitter),
         callbacks=lambda network: [ede] if ede_quantizers(network) else [],
     )

@@ -38,7 +38,7 @@ import tensorflow as tf
 
 from ..zoo import WideResNet, WideResNetImageNet
 from .data.augmentation import cutout as cut_out
-from .data.augmentation import random_crop, random_flip, random_scale
+from .data.augmentation import random_crop, random_flip, scale_jitter_crop
 from .data.datasets import get_dataset
 from .recipe import Recipe, Same, Settings, Stage, register
 from .training.moments import average_batch_moments
@@ -160,7 +160,7 @@ def mcdonnell(
         build=build,
         optimizer=optimizer,
         augment=augment,
-        crop=random_scale,
+        crop=scale_jitter_crop,
         finish=average_batch_moments if average_moments else None,
         milestones=sorted({*cycle_ends(epochs, max(first_cycle, 1)), epochs}),
     )

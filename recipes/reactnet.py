@@ -35,7 +35,7 @@ import tensorflow as tf
 from ..zoo import load
 from ..zoo.checkpoints.variables import binary_kernels
 from .data.augmentation import flip_and_light
-from .data.datasets import usual_augmentation
+from .data.datasets import default_augmentation
 from .recipe import Recipe, Settings, Stage, register
 from .training.optimizers import L2Adam
 from .training.schedules import LinearEpochs
@@ -101,7 +101,7 @@ def reactnet(
             optimizer=lambda steps: L2Adam(
                 LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
             ),
-            augment=usual_augmentation(dataset, imagenet=flip_and_light),
+            augment=default_augmentation(dataset, imagenet=flip_and_light),
             teacher=None if teacher == LABELS else lambda classes, shape: load_teacher(teacher, PREPROCESSING),
             repeats=cache_teacher,
             init_from=_transfer_but_kernels if released else transfer_weights,

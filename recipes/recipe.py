@@ -17,7 +17,7 @@ import tensorflow as tf
 from ..util.arguments import to_python
 from ..util.formatting import did_you_mean
 from ..zoo.registry import entry
-from .data.augmentation import Augmentation, Crop, random_area
+from .data.augmentation import Augmentation, Crop, random_resized_crop
 
 Build = Callable[[int, tuple[int, ...]], tf.keras.Model]
 
@@ -49,7 +49,7 @@ class Stage:
     build: Build
     optimizer: Callable[[int], tf.keras.optimizers.Optimizer]
     augment: Augmentation | None = None
-    crop: Crop = random_area
+    crop: Crop = random_resized_crop
     loss: tf.keras.losses.Loss | str = "sparse_categorical_crossentropy"
     teacher: Build | None = None
     repeats: bool = False

@@ -113,7 +113,7 @@ def is_tfds_name(source: str) -> bool:
 
 
 def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImages:
-    from ..recipes.data.augmentation import centre
+    from ..recipes.data.augmentation import center_crop
     from ..recipes.data.datasets import DATASETS
     from ..recipes.data.tfds import load_arrays, open_tfds, prepared
 
@@ -145,7 +145,7 @@ def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImage
 
     def read(shape: Shape, crop: float, batch_size: int, count: int) -> Batches:
         images = open_tfds(name, split, shape[:2], classes, data_dir, count)
-        return images.in_order(batch_size, functools.partial(centre, share=crop)).as_numpy_iterator()
+        return images.in_order(batch_size, functools.partial(center_crop, share=crop)).as_numpy_iterator()
 
     return LabelledImages(f"{name}, {split}", count, read, classes)
 

@@ -49,7 +49,7 @@ def flip_and_jitter(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return flip(colour_jitter(images, seed + [30, 0]), seed)
 
 
-def unchanged(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def identity(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Leave the images as they are."""
     return images
 
@@ -143,7 +143,7 @@ def _blended(images: tf.Tensor, others: tf.Tensor, factor: tf.Tensor) -> tf.Tens
     return tf.clip_by_value(others + (images - others) * factor, 0.0, 1.0)
 
 
-def random_area(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Box:
+def random_resized_crop(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Box:
     """8 to 100 % of the area, at an aspect ratio of 3/4 to 4/3: torchvision's ``RandomResizedCrop``.
 
     The first of ten draws that fits into the image; the central square where none does.
@@ -159,18 +159,20 @@ def random_area(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Bo
     return tf.where(some, drawn[0], place), tf.where(some, drawn[1], square)
 
 
-def random_scale(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Box:
+def scale_jitter_crop(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Box:
     """224 pixels after the shorter side has become 256 to 480 long (He et al.); in proportion for other sizes."""
     shorter = tf.random.stateless_uniform([], seed, 256, 481, tf.int32)
     return _anywhere(pixels, _extent(pixels, size, tf.cast(shorter, tf.float32) / 224), seed + [1, 0])
 
 
-def random_place(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Box:
+def resize_random_crop(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> Box:
     """224 pixels after the shorter side has become 256 long; in proportion for other sizes."""
     return _anywhere(pixels, _extent(pixels, size, 256 / 224), seed)
 
 
-def centre(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor | None = None, share: float = 224 / 256) -> Box:
+def center_crop(
+    pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tensor | None = None, share: float = 224 / 256
+) -> Box:
     """The middle, ``share`` of the shorter side long: 224 pixels where that has become 256."""
     extent = _extent(pixels, size, 1 / share)
     return (pixels - extent) // 2, extent

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...util.formatting import did_you_mean
-from .augmentation import Augmentation, flip, flip_and_shift, shift, unchanged
+from .augmentation import Augmentation, flip, flip_and_shift, identity, shift
 from .images import ArrayImages, Images
 from .tfds import load_arrays, open_tfds, prepared
 
@@ -58,7 +58,7 @@ def get_dataset(name: str) -> DatasetSpec:
     return DATASETS[name]
 
 
-def usual_augmentation(dataset: str, imagenet: Augmentation = flip) -> Augmentation:
+def default_augmentation(dataset: str, imagenet: Augmentation = flip) -> Augmentation:
     """Return what most recipes do to a dataset's images: mirror and shift them, where that suits.
 
     Args:
@@ -70,7 +70,7 @@ def usual_augmentation(dataset: str, imagenet: Augmentation = flip) -> Augmentat
         return imagenet
     if known.shifts:
         return flip_and_shift if known.flips else shift
-    return flip if known.flips else unchanged
+    return flip if known.flips else identity
 
 
 def load_dataset(

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...zoo.images.images import Preprocessing
-from .augmentation import Augmentation, Crop, centre, random_area
+from .augmentation import Augmentation, Crop, center_crop, random_resized_crop
 
 BUFFER, BUFFER_BYTES = 4096, 2**28
 """Streamed images are shuffled in blocks of at most this many images, and, where they are decoded already, of at most
@@ -44,7 +44,7 @@ class Images(ABC):
         """Return an epoch's whole batches (images, labels) in an order of its own; a partial one is left out."""
 
     @abstractmethod
-    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
+    def in_order(self, batch_size: int, crop: Crop = center_crop) -> tf.data.Dataset:
         """Return all images in batches (images, labels), as for a test."""
 
 
@@ -90,7 +90,7 @@ class ArrayImages(Images):
             lambda chosen: (tf.gather(self._images, chosen), tf.gather(self._labels, chosen))
         )
 
-    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
+    def in_order(self, batch_size: int, crop: Crop = center_crop) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices((self._images, self._labels)).batch(batch_size)
 
 
@@ -136,7 +136,7 @@ class StreamedImages(Images):
         decoded = examples.enumerate().map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return decoded.batch(batch_size, drop_remainder=True)
 
-    def in_order(self, batch_size: int, crop: Crop = centre) -> tf.data.Dataset:
+    def in_order(self, batch_size: int, crop: Crop = center_crop) -> tf.data.Dataset:
         seed = tf.constant([0, 0], tf.int64)
         examples = self._examples(None).map(
             lambda *example: self._decode(example if len(example) > 1 else example[0], crop, seed),
@@ -212,7 +212,7 @@ def batches(
     initial_epoch: int = 0,
     seed: int = 0,
     augment: Augmentation | None = None,
-    crop: Crop = random_area,
+    crop: Crop = random_resized_crop,
 ) -> tf.data.Dataset:
     """Return augmented training batches of the epochs ``initial_epoch`` to ``epochs``, shuffled anew in each.
 

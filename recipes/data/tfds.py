@@ -58,13 +58,13 @@ def open_tfds(
 
     def decode(record: tf.Tensor, crop: Crop, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = builder.info.features.deserialize_example(record, decoders=skip)
-        return cut(example["image"], crop, size, seed), tf.cast(example["label"], tf.int64)
+        return decode_and_crop(example["image"], crop, size, seed), tf.cast(example["label"], tf.int64)
 
     count = min(info.num_examples, limit or info.num_examples)
     return StreamedImages(examples, decode, count, (*size, 3), num_classes)
 
 
-def cut(encoded: tf.Tensor, crop: Crop, size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
+def decode_and_crop(encoded: tf.Tensor, crop: Crop, size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:
     """Decode an image, as much of it as ``crop`` keeps, and resize that.
 
     Args:

@@ -7,16 +7,16 @@ import pytest
 import tensorflow as tf
 
 from onebit.recipes.data.augmentation import (
-    centre,
+    center_crop,
     colour_jitter,
     cutout,
     lighting,
-    random_area,
     random_crop,
     random_flip,
     random_pixel_values,
-    random_place,
-    random_scale,
+    random_resized_crop,
+    resize_random_crop,
+    scale_jitter_crop,
 )
 
 SEED = tf.constant([3, 4], tf.int64)
@@ -193,7 +193,7 @@ class TestCrops:
         return min(pixels) ** 2 / np.prod(pixels)
 
     def test_random_area(self, pixels):
-        height, width = self.boxes(random_area, pixels).T[2:]
+        height, width = self.boxes(random_resized_crop, pixels).T[2:]
         areas = height * width / np.prod(pixels)
         assert areas.max() <= 1
         if min(pixels) > 30:
@@ -203,7 +203,7 @@ class TestCrops:
             assert (width / height < 1.4).all()
 
     def test_random_scale(self, pixels):
-        height, width = self.boxes(random_scale, pixels).T[2:]
+        height, width = self.boxes(scale_jitter_crop, pixels).T[2:]
         np.testing.assert_array_equal(height, width)
         share = height / min(pixels)
         if min(pixels) > 30:
@@ -211,7 +211,7 @@ class TestCrops:
             assert share.max() == pytest.approx(224 / 256, abs=0.03)
 
     def test_random_place(self, pixels):
-        top, left, height, width = self.boxes(random_place, pixels).T
+        top, left, height, width = self.boxes(resize_random_crop, pixels).T
         assert set(height) == set(width) == {max(1, round(min(pixels) * 224 / 256))}
         if min(pixels) > 30:
             for start, room in ((top, pixels[0] - height[0]), (left, pixels[1] - width[0])):
@@ -219,7 +219,7 @@ class TestCrops:
                 assert start.max() >= 0.97 * room
 
     def test_centre(self, pixels):
-        (top, left, height, width), *others = self.boxes(centre, pixels, 2)
+        (top, left, height, width), *others = self.boxes(center_crop, pixels, 2)
         assert (others[0] == [top, left, height, width]).all()
         assert height == width
         assert abs(2 * top + height - pixels[0]) <= 1

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from onebit.recipes.data.augmentation import random_area
-from onebit.recipes.data.datasets import DATASETS, get_dataset, load_dataset, usual_augmentation
+from onebit.recipes.data.augmentation import random_resized_crop
+from onebit.recipes.data.datasets import DATASETS, default_augmentation, get_dataset, load_dataset
 from onebit.recipes.data.images import as_images, batches, normalised
-from onebit.recipes.data.tfds import cut, load_arrays
+from onebit.recipes.data.tfds import decode_and_crop, load_arrays
 from onebit.zoo import Preprocessing
 from tests.conftest import shared
 from tests.recipes.prepared import prepare
@@ -148,14 +148,16 @@ def test_a_cut_is_the_part_resized():
         return tf.constant([2, 1]), tf.constant([20, 38])
 
     for encode in (tf.io.encode_jpeg, tf.io.encode_png):
-        image = cut(encode(picture), top, (10, 12), tf.constant([0, 0], tf.int64)).numpy()
+        image = decode_and_crop(encode(picture), top, (10, 12), tf.constant([0, 0], tf.int64)).numpy()
         assert (image.shape, image.dtype) == ((10, 12, 3), np.uint8)
         np.testing.assert_allclose(image, np.broadcast_to([200, 0, 0], image.shape), atol=12)
 
 
 def test_an_image_of_the_size_is_kept_whole():
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(cut(tf.io.encode_png(picture), random_area, (32, 32), tf.constant([1, 2])), picture)
+    np.testing.assert_array_equal(
+        decode_and_crop(tf.io.encode_png(picture), random_resized_crop, (32, 32), tf.constant([1, 2])), picture
+    )
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
@@ -166,7 +168,7 @@ def test_every_dataset(name, tmp_path):
     training, test = load_dataset(name, tmp_path)
     assert training.num_classes == known.num_classes
     assert training.shape == test.shape == known.image_shape
-    settings = {"batch_size": 8, "epochs": 2, "augment": usual_augmentation(name)}
+    settings = {"batch_size": 8, "epochs": 2, "augment": default_augmentation(name)}
     found = [(x.numpy(), y.numpy()) for x, y in batches(training, **settings)]
     assert len(found) == 2 * (training.count // 8)
     assert all(x.shape == (8, *known.image_shape) and x.dtype == np.float32 for x, _ in found)

@@ -17,10 +17,10 @@ from onebit.recipes.data.augmentation import (
     flip_and_jitter,
     flip_and_light,
     lighting,
-    random_area,
     random_flip,
-    random_place,
-    random_scale,
+    random_resized_crop,
+    resize_random_crop,
+    scale_jitter_crop,
 )
 from tests.recipes.models import tiny_network
 
@@ -268,12 +268,12 @@ def test_augmentation(name, dataset, wanted):
 @pytest.mark.parametrize(
     ("name", "augment", "crop"),
     [
-        ("birealnet", flip_and_light, random_area),
-        ("birealnet_staged", flip, random_place),
-        ("ftbnn", flip, random_area),
-        ("irnet_imagenet", flip_and_jitter, random_area),
-        ("reactnet", flip_and_light, random_area),
-        ("mcdonnell", None, random_scale),
+        ("birealnet", flip_and_light, random_resized_crop),
+        ("birealnet_staged", flip, resize_random_crop),
+        ("ftbnn", flip, random_resized_crop),
+        ("irnet_imagenet", flip_and_jitter, random_resized_crop),
+        ("reactnet", flip_and_light, random_resized_crop),
+        ("mcdonnell", None, scale_jitter_crop),
     ],
 )
 def test_augmentation_of_imagenet(name, augment, crop):
