@@ -21,7 +21,7 @@ from .data.datasets import load_dataset
 from .data.images import Images, as_images, batches, normalised
 from .recipe import Recipe, Stage, get_recipe
 from .run_folder import check_folder, read_json, read_plan, start, working_dir, write_json
-from .training.callbacks import EpochCheckpoint, Evaluation, FlipRatio, History, StopWhenDiverged, read_history
+from .training.callbacks import CSVHistory, EpochCheckpoint, EvaluateAt, FlipRatio, StopWhenDiverged, read_history
 from .training.curves import plot_history
 from .training.distiller import Distiller, check_classes, teacher_logits
 from .training.strategies import get_strategy, is_chief, share, synchronise
@@ -209,7 +209,7 @@ class _Run:
             # Keras would do so, but then only itself know of the loss' scale, which belongs into the checkpoints.
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         optimizer.build(model.trainable_variables)
-        history = History(self.output / "history.csv", stage.name)
+        history = CSVHistory(self.output / "history.csv", stage.name)
         folder = self.output / "checkpoints" / f"{index + 1}-{stage.name}"
         checkpoint = EpochCheckpoint(folder, model, optimizer, history, self.output / "best.weights.h5")
         done = checkpoint.restore()
@@ -237,7 +237,7 @@ class _Run:
                 *stage.callbacks(model),
                 FlipRatio(),
                 _Finish(stage, model, self),
-                Evaluation(self.validation, stage.milestones),
+                EvaluateAt(self.validation, stage.milestones),
                 StopWhenDiverged(),
                 *self.callbacks,
                 history,

@@ -86,7 +86,7 @@ class NegativeSlopes(tf.keras.callbacks.Callback):
             logs["negative_slopes"] = float(np.mean(np.concatenate(values) < 0))
 
 
-class Evaluation(tf.keras.callbacks.Callback):
+class EvaluateAt(tf.keras.callbacks.Callback):
     """Evaluates validation or test images after chosen epochs, as ``val_loss`` and ``val_accuracy``.
 
     Args:
@@ -105,7 +105,7 @@ class Evaluation(tf.keras.callbacks.Callback):
             logs.update({f"val_{name}": value for name, value in results.items()})
 
 
-class History(tf.keras.callbacks.Callback):
+class CSVHistory(tf.keras.callbacks.Callback):
     """Keeps one row of figures for each epoch, in memory and as a CSV file that is replaced in one step.
 
     Args:
@@ -190,7 +190,7 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         folder: Path,
         model: tf.keras.Model,
         optimizer: tf.keras.optimizers.Optimizer,
-        history: History,
+        history: CSVHistory,
         best: Path,
     ) -> None:
         super().__init__()
