@@ -77,7 +77,7 @@ def ftbnn(
     given = {"width": width, "groups": groups, "shuffle": shuffle}
     options: dict[str, Any] = {"nonlinearity": nonlinearity, "order": order, "shortcut": shortcut}
     options |= {name: value for name, value in given.items() if value is not None}
-    decays = is_stem_or_logits_kernel if shortcut == "binary_conv" else is_real_kernel
+    decays = decay_stem_and_logits if shortcut == "binary_conv" else decay_real_kernels
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
         return L2Adam(LinearEpochs(steps_per_epoch, epochs, lr), l2=weight_decay, decays=decays)
@@ -95,13 +95,13 @@ def ftbnn(
 
 
 @lq.utils.register_keras_custom_object
-def is_real_kernel(name: str) -> bool:
+def decay_real_kernels(name: str) -> bool:
     """Return whether a variable is the kernel of the stem, of a real-valued shortcut or of the classifier."""
     return _is_kernel_of(("stem", "shortcut", "logits"), name)
 
 
 @lq.utils.register_keras_custom_object
-def is_stem_or_logits_kernel(name: str) -> bool:
+def decay_stem_and_logits(name: str) -> bool:
     """Return whether a variable is the kernel of the stem or the classifier, real even where shortcuts are binary."""
     return _is_kernel_of(("stem", "logits"), name)
 

@@ -43,7 +43,7 @@ from ..zoo import load
 from .data.augmentation import flip_and_jitter
 from .data.datasets import default_augmentation
 from .recipe import Recipe, Settings, Stage, register
-from .training.optimizers import L2SGD, every
+from .training.optimizers import L2SGD, decay_all
 from .training.schedules import CosineEpochs, WarmupSteps
 
 CIFAR_SETTINGS: Settings = {
@@ -110,7 +110,7 @@ def irnet(
 
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
         schedule = CosineEpochs(steps_per_epoch, epochs, lr)
-        return L2SGD(schedule, momentum=momentum, l2=weight_decay, decays=every)
+        return L2SGD(schedule, momentum=momentum, l2=weight_decay, decays=decay_all)
 
     stage = _stage(model, dataset, epochs, optimizer, EDESchedule(epochs, t_min, t_max))
     return Recipe("irnet", dataset, batch_size, "imagenet", [stage])
@@ -157,7 +157,7 @@ def irnet_imagenet(
     def optimizer(steps_per_epoch: int) -> tf.keras.optimizers.Optimizer:
         drops = [round(steps_per_epoch * epochs * part) for part in (0.3, 0.6, 0.9)]
         schedule = WarmupSteps(lr, drops, round(warmup * epochs * steps_per_epoch), warmup_lr)
-        return L2SGD(schedule, momentum=momentum, nesterov=True, l2=weight_decay, decays=every)
+        return L2SGD(schedule, momentum=momentum, nesterov=True, l2=weight_decay, decays=decay_all)
 
     stage = _stage(model, dataset, epochs, optimizer, EDESchedule(epochs, t_min, t_max))
     return Recipe("irnet_imagenet", dataset, batch_size, "imagenet", [stage])

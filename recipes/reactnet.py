@@ -99,7 +99,9 @@ def reactnet(
             epochs=epochs,
             build=lambda classes, shape: load(model, step=number, num_classes=classes, input_shape=shape),
             optimizer=lambda steps: L2Adam(
-                LinearEpochs(steps, epochs, lr), l2=weight_decay if number == 1 else 0.0, decays=is_convolution
+                LinearEpochs(steps, epochs, lr),
+                l2=weight_decay if number == 1 else 0.0,
+                decays=decay_reactnet_convolutions,
             ),
             augment=default_augmentation(dataset, imagenet=flip_and_light),
             teacher=None if teacher == LABELS else lambda classes, shape: load_teacher(teacher, PREPROCESSING),
@@ -111,7 +113,7 @@ def reactnet(
 
 
 @lq.utils.register_keras_custom_object
-def is_convolution(name: str) -> bool:
+def decay_reactnet_convolutions(name: str) -> bool:
     """Return whether the official code takes a variable for a convolution's, and so has it decay."""
     layer, _, variable = ("/" + name).rpartition("/")  # of quantizers in a cloned model Keras gives no layer
     wanted = ("kernel", "alpha_bias", "shift_in", "shift_out")

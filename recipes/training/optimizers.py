@@ -19,7 +19,7 @@ class _CoupledL2(tf.keras.optimizers.Optimizer):
     Args:
         l2: The factor.
         decays: Gets a variable's name and returns whether it decays, or the name that such a function is registered
-            under. Default: `is_kernel`.
+            under. Default: `decay_kernels`.
         decaying: The places of the variables that decay, among those that the optimizer is built for. Default: what
             ``decays`` says. A saved model has them, because a ``.keras`` file loses the layers' part of the names.
 
@@ -37,7 +37,7 @@ class _CoupledL2(tf.keras.optimizers.Optimizer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.l2 = l2
-        self.decays: Decays = _registered(decays) if isinstance(decays, str) else decays or is_kernel
+        self.decays: Decays = _registered(decays) if isinstance(decays, str) else decays or decay_kernels
         # No list, which would become part of the checkpoints.
         self._decaying = None if decaying is None else frozenset(decaying)
 
@@ -82,13 +82,13 @@ def _registered(name: str) -> Decays:
 
 
 @lq.utils.register_keras_custom_object
-def is_kernel(name: str) -> bool:
+def decay_kernels(name: str) -> bool:
     """Return whether a variable's name is that of a convolution's or a dense layer's kernel."""
     return name.split("/")[-1].split(":")[0].endswith("kernel")
 
 
 @lq.utils.register_keras_custom_object
-def every(name: str) -> bool:
+def decay_all(name: str) -> bool:
     """Return True: all variables decay, normalisations included (IR-Net)."""
     return True
 

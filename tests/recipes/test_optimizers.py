@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from onebit.quantizers import McDonnellSign
-from onebit.recipes.ftbnn import is_real_kernel
-from onebit.recipes.reactnet import is_convolution
-from onebit.recipes.training.optimizers import L2SGD, L2Adam, every, is_kernel
+from onebit.recipes.ftbnn import decay_real_kernels
+from onebit.recipes.reactnet import decay_reactnet_convolutions
+from onebit.recipes.training.optimizers import L2SGD, L2Adam, decay_all, decay_kernels
 from onebit.recipes.training.schedules import CosineEpochs
 
 L2 = 0.3
@@ -62,10 +62,10 @@ def half_squares(chosen):
         (lambda **l2: L2Adam(0.05, **l2), lambda: L2Adam(0.05)),
     ],
 )
-@pytest.mark.parametrize("decays", [None, every])
+@pytest.mark.parametrize("decays", [None, decay_all])
 def test_equals_a_term_in_the_loss(ours, plain, decays):
     actual = train(ours(l2=L2, decays=decays))
-    expected = train(plain(), half_squares(decays or is_kernel))
+    expected = train(plain(), half_squares(decays or decay_kernels))
     without = train(plain())
     assert not all(np.allclose(a, b, atol=1e-3) for a, b in zip(actual, without, strict=True))
     for a, b in zip(actual, expected, strict=True):
@@ -92,7 +92,7 @@ def test_without_l2_it_is_the_plain_optimizer():
 
 def test_kernels_and_nothing_else():
     model = network()
-    decayed = {v.name.split(":")[0] for v in model.trainable_variables if is_kernel(v.name)}
+    decayed = {v.name.split(":")[0] for v in model.trainable_variables if decay_kernels(v.name)}
     assert decayed == {"binary/kernel", "separable/depthwise_kernel", "separable/pointwise_kernel", "logits/kernel"}
 
 
@@ -120,7 +120,9 @@ def test_variables_without_a_gradient_stay():
 
 
 @pytest.mark.parametrize("form", ["model.keras", "model.h5", "folder"])
-@pytest.mark.parametrize(("kind", "decays"), [(L2SGD, every), (L2Adam, is_real_kernel), (L2Adam, is_convolution)])
+@pytest.mark.parametrize(
+    ("kind", "decays"), [(L2SGD, decay_all), (L2Adam, decay_real_kernels), (L2Adam, decay_reactnet_convolutions)]
+)
 def test_saved_with_a_model(kind, decays, form, tmp_path):
     """The loaded model is compiled with what it was saved with, and its next step is the same."""
     model = network()
