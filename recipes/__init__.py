@@ -11,10 +11,10 @@ from .data.datasets import DATASETS, load_dataset
 from .data.images import as_images
 from .recipe import Recipe, Stage, get_recipe, list_recipes
 from .trainer import train
+from .training.batch_norm import recalibrate_batch_norm
 from .training.callbacks import DivergedError, FlipRatio, NegativeSlopes
 from .training.distiller import Distiller, logits_model, teacher_logits
 from .training.losses import SmoothedCrossentropy, distribution_loss
-from .training.moments import average_batch_moments
 from .training.optimizers import L2SGD, L2Adam
 from .training.schedules import CosineEpochs, LinearEpochs, StepEpochs, WarmRestarts, WarmupSteps
 from .training.strategies import get_strategy
@@ -36,13 +36,13 @@ __all__ = [
     "WarmRestarts",
     "WarmupSteps",
     "as_images",
-    "average_batch_moments",
     "distribution_loss",
     "get_recipe",
     "get_strategy",
     "list_recipes",
     "load_dataset",
     "logits_model",
+    "recalibrate_batch_norm",
     "teacher_logits",
     "train",
 ]

@@ -46,8 +46,8 @@ from ..zoo import load
 from .data.augmentation import flip, flip_and_light, resize_random_crop
 from .data.datasets import default_augmentation
 from .recipe import Recipe, Same, Settings, Stage, register
+from .training.batch_norm import recalibrate_batch_norm
 from .training.losses import SmoothedCrossentropy
-from .training.moments import average_batch_moments
 from .training.optimizers import L2SGD, L2Adam
 from .training.schedules import LinearEpochs, StepEpochs
 from .transfer import transfer_signs, transfer_weights
@@ -143,7 +143,7 @@ def birealnet_staged(
     5. ``unit_weights``: the weights become ±1 without their scales, and the normalisations' statistics, scales and
        offsets, and the classifier, are trained for one epoch, so that they absorb the scales. No convolution changes.
        *Our choices*: the rate, a hundredth of the binary stage's, and that the statistics are then averaged over the
-       training set (`average_batch_moments`).
+       training set (`recalibrate_batch_norm`).
 
     Args:
         model, dataset: As in `birealnet`.
@@ -186,7 +186,7 @@ def birealnet_staged(
         stage("leaky_clip", pretraining_epochs, pretraining_lr / 10, pretraining_weight_decay),
         stage("clip", pretraining_epochs, pretraining_lr / 10, pretraining_weight_decay),
         stage("binary", epochs, lr, 0.0),
-        stage("unit_weights", 1, lr / 100, 0.0, build=frozen, init_from=transfer_signs, finish=average_batch_moments),
+        stage("unit_weights", 1, lr / 100, 0.0, build=frozen, init_from=transfer_signs, finish=recalibrate_batch_norm),
     ]
     preprocessing = "mean_rgb" if dataset == "imagenet2012" else "imagenet"
     return Recipe("birealnet_staged", dataset, batch_size, preprocessing, stages)

@@ -41,7 +41,7 @@ from .data.augmentation import cutout as cut_out
 from .data.augmentation import random_crop, random_flip, scale_jitter_crop
 from .data.datasets import get_dataset
 from .recipe import Recipe, Same, Settings, Stage, register
-from .training.moments import average_batch_moments
+from .training.batch_norm import recalibrate_batch_norm
 from .training.optimizers import L2SGD
 from .training.schedules import WarmRestarts, cycle_ends
 
@@ -119,7 +119,7 @@ def mcdonnell(
             change.
         cutout: Whether each image loses an 18 x 18 patch to random pixels.
         average_moments: Whether the normalisations' statistics are taken anew over the training set at the end, see
-            `average_batch_moments`, as paper and MATLAB code do. The Keras code keeps the running averages.
+            `recalibrate_batch_norm`, as paper and MATLAB code do. The Keras code keeps the running averages.
 
     Raises:
         ValueError: There is no such dataset, or ``first_cycle`` is below 1.
@@ -161,7 +161,7 @@ def mcdonnell(
         optimizer=optimizer,
         augment=augment,
         crop=scale_jitter_crop,
-        finish=average_batch_moments if average_moments else None,
+        finish=recalibrate_batch_norm if average_moments else None,
         milestones=sorted({*cycle_ends(epochs, max(first_cycle, 1)), epochs}),
     )
     return Recipe("mcdonnell", dataset, batch_size, "0_255", [stage])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit.recipes import average_batch_moments
+from onebit.recipes import recalibrate_batch_norm
 
 SCALES = np.array([1, 2, 3, 4]).reshape(4, 1, 1, 1, 1)
 BATCHES = (3 + SCALES * np.random.default_rng(0).normal(size=(4, 8, 5, 5, 2))).astype(np.float32)
@@ -35,7 +35,7 @@ def test_averages_over_batches():
     layers = [model.get_layer(name) for name in ("bn1", "bn2")]
     trained = [variable.numpy() for variable in model.trainable_variables]
     labels = np.zeros(len(BATCHES))
-    average_batch_moments(model, tf.data.Dataset.from_tensor_slices((BATCHES, labels)))
+    recalibrate_batch_norm(model, tf.data.Dataset.from_tensor_slices((BATCHES, labels)))
     inside = [
         model.get_layer("conv")((x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)).numpy() for x in BATCHES
     ]
@@ -53,7 +53,7 @@ def test_averages_over_batches():
 
 def test_a_channel_that_never_changes_keeps_no_variance():
     model = network()
-    average_batch_moments(model, tf.data.Dataset.from_tensors((np.full((8, 5, 5, 2), 7, np.float32), np.zeros(8))))
+    recalibrate_batch_norm(model, tf.data.Dataset.from_tensors((np.full((8, 5, 5, 2), 7, np.float32), np.zeros(8))))
     statistics = model.get_layer("bn1")
     np.testing.assert_allclose(statistics.moving_mean, 7, rtol=1e-6)
     np.testing.assert_allclose(statistics.moving_variance, 0, atol=1e-10)
@@ -63,5 +63,5 @@ def test_a_channel_that_never_changes_keeps_no_variance():
 def test_the_momentum_survives_an_error():
     model = network()
     with pytest.raises(ValueError, match="batches must hold at least one batch"):
-        average_batch_moments(model, tf.data.Dataset.from_tensor_slices((BATCHES, np.zeros(4))).take(0))
+        recalibrate_batch_norm(model, tf.data.Dataset.from_tensor_slices((BATCHES, np.zeros(4))).take(0))
     assert [model.get_layer(name).momentum for name in ("bn1", "bn2")] == [0.9, 0.9]

@@ -7,7 +7,7 @@ import tensorflow as tf
 from .strategies import batch_norms
 
 
-def average_batch_moments(model: tf.keras.Model, batches: tf.data.Dataset) -> None:
+def recalibrate_batch_norm(model: tf.keras.Model, batches: tf.data.Dataset) -> None:
     r"""Set the moving statistics of every batch normalisation to averages of its batches' moments.
 
     One pass over the training batches in training mode, with constant weights. As in the official MATLAB code, it is
