@@ -24,7 +24,7 @@ from .run_folder import check_folder, read_json, read_plan, start, working_dir, 
 from .training.callbacks import CSVHistory, EpochCheckpoint, EvaluateAt, FlipRatio, StopWhenDiverged, read_history
 from .training.curves import plot_history
 from .training.distiller import Distiller, check_classes, teacher_logits
-from .training.strategies import get_strategy, is_chief, share, synchronise
+from .training.strategies import get_strategy, is_chief, split_batches, use_sync_batch_norm
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 
@@ -202,7 +202,7 @@ class _Run:
         return model
 
     def _run(self, stage: Stage, index: int, model: tf.keras.Model, previous: tf.keras.Model | None) -> None:
-        synchronise(model)
+        use_sync_batch_norm(model)
         steps = self.training.count // self.recipe.batch_size
         optimizer = stage.optimizer(steps)
         if tf.keras.mixed_precision.global_policy().name == "mixed_float16":
@@ -225,10 +225,10 @@ class _Run:
             if stage.repeats:
                 training = teacher_logits(teacher, self._batches(stage, 0, 1)).repeat()
             trained = Distiller(model, None if stage.repeats else teacher)
-            synchronise(trained)
+            use_sync_batch_norm(trained)
         trained.compile(optimizer, stage.loss, metrics=self._metrics())
         trained.fit(
-            share(training, self.recipe.batch_size),
+            split_batches(training, self.recipe.batch_size),
             epochs=stage.epochs,
             initial_epoch=done,
             steps_per_epoch=steps,

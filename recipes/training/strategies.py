@@ -62,7 +62,7 @@ def is_chief(name: str) -> bool:
     return machines.task_type == chief and machines.task_id == 0
 
 
-def share(batches: tf.data.Dataset, batch_size: int) -> Any:
+def split_batches(batches: tf.data.Dataset, batch_size: int) -> Any:
     """Let each replica of the current strategy have its part of each batch, in order.
 
     So a step sees the same images however many replicas there are. TensorFlow's own sharding may give each worker
@@ -102,7 +102,7 @@ def batch_norms(model: tf.keras.Model) -> list[tf.keras.layers.BatchNormalizatio
     return [layer for layer in model.submodules if isinstance(layer, tf.keras.layers.BatchNormalization)]
 
 
-def synchronise(model: tf.keras.Model) -> None:
+def use_sync_batch_norm(model: tf.keras.Model) -> None:
     """Let normalisations take their statistics over the whole batch, of which each replica sees only its part."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from onebit import recipes
-from onebit.recipes.training.strategies import is_chief, share, synchronise
+from onebit.recipes.training.strategies import is_chief, split_batches, use_sync_batch_norm
 from onebit.zoo.build.torch_layers import ExactBatchNormalization, UnbiasedBatchNormalization
 from tests.conftest import start_python
 from tests.recipes.models import DATA, recipe
@@ -20,16 +20,16 @@ from tests.recipes.models import DATA, recipe
 def test_each_replica_has_its_part_of_each_batch(strategy):
     batches = tf.data.Dataset.range(24).batch(8).map(lambda x: (x, (x, 10 * x)))
     with strategy.scope():
-        shared = iter(share(batches, 8))
+        shared = iter(split_batches(batches, 8))
         seen = [strategy.experimental_local_results(next(shared)) for _ in range(3)]
         with pytest.raises(ValueError, match="batch_size=7 must be a multiple of the number of replicas, 2"):
-            share(batches, 7)
+            split_batches(batches, 7)
     for number, parts in enumerate(seen):
         for replica, (x, (y, z)) in enumerate(parts):
             np.testing.assert_array_equal(x, 8 * number + 4 * replica + np.arange(4))
             np.testing.assert_array_equal(y, x)
             np.testing.assert_array_equal(z, 10 * x)
-    assert share(batches, 7) is batches, "one replica takes whole batches"
+    assert split_batches(batches, 7) is batches, "one replica takes whole batches"
 
 
 @pytest.mark.parametrize("layer", [ExactBatchNormalization, UnbiasedBatchNormalization])
@@ -52,7 +52,7 @@ def test_batch_norms_see_the_whole_batch(layer, strategy, float64):
     expected = step(alone, tf.constant(x), tf.constant(weights))
     with strategy.scope():
         model = network()
-        synchronise(model)
+        use_sync_batch_norm(model)
         parts = [
             strategy.experimental_distribute_values_from_function(
                 lambda context, whole=whole: tf.constant(np.split(whole, 2)[context.replica_id_in_sync_group])
