@@ -134,7 +134,7 @@ def train(
             tf.keras.mixed_precision.set_global_policy(precision)
             run = _Run(recipe, folder, images, seed, callbacks, verbose if chief else 0)
             model = run.train()
-            return run.conclude(model, plan, time.perf_counter() - started)
+            return run.save_results(model, plan, time.perf_counter() - started)
         finally:
             tf.keras.mixed_precision.set_global_policy(before[0])
             tf.keras.backend.set_floatx(before[1])
@@ -271,7 +271,7 @@ class _Run:
         model.compile(loss=self.recipe.stages[-1].loss, metrics=self._metrics())
         return model.evaluate(images, verbose=0, return_dict=True)
 
-    def conclude(self, model: tf.keras.Model, plan: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    def save_results(self, model: tf.keras.Model, plan: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Save the trained network, and write the record."""
         rows = read_history(self.output / "history.csv")
         if not rows:
