@@ -16,6 +16,7 @@ from larq.quantizers import MagnitudeAwareSign
 
 from .activations import FPReLU, LeakyClip, RPReLU, ShiftedReLU
 from .approx_sign import ApproxSign
+from .binary_set import BinaryActivation, BinarySet, binary_activation, latent_weights
 from .ede import EDE, EDESchedule, ede_schedule
 from .kernel import KernelQuantizer
 from .libra_pb import LibraPB
@@ -26,6 +27,8 @@ from .scaled_sign import ScaledSign
 __all__ = [
     "EDE",
     "ApproxSign",
+    "BinaryActivation",
+    "BinarySet",
     "EDESchedule",
     "FPReLU",
     "KernelQuantizer",
@@ -37,5 +40,7 @@ __all__ = [
     "RSign",
     "ScaledSign",
     "ShiftedReLU",
+    "binary_activation",
     "ede_schedule",
+    "latent_weights",
 ]

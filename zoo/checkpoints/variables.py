@@ -129,6 +129,11 @@ def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str,
         variable.assign(values[name])
 
 
+def latent_value(variable: tf.Variable) -> np.ndarray:
+    """Return what a variable holds: of a binary kernel its latent weights, also in Larq's ``quantized_scope``."""
+    return getattr(variable, "latent_variable", variable).numpy()
+
+
 def _kind(value: np.ndarray) -> str:
     return {"i": "integer", "u": "integer", "b": "integer", "c": "complex"}.get(value.dtype.kind, "real")
 

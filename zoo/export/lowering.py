@@ -27,13 +27,11 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from ...quantizers import FPReLU, RPReLU, RSign
+from ...quantizers import BinarySet, FPReLU, RPReLU, binary_activation
 from ..build.layers import ShuffleChannels
 from ..checkpoints import latents
 from ..checkpoints.variables import BinaryKernel
 from .layers import Affine, BinaryConvolution, CutPadding, GatherChannels, ScaledPReLU, ShiftedPReLU
-
-_SIGN_PROBE = np.array([-2.0, -0.5, -1e-7, 0.0, 1e-7, 0.5, 2.0], np.float32)
 
 
 def export_form(model: tf.keras.Model) -> tf.keras.Model:
@@ -200,13 +198,10 @@ def _check_size(layer: lq.layers.QuantConv2D) -> None:
 
 def sign_threshold(quantizer: Callable[[Any], Any] | None) -> np.ndarray | None:
     """Return where an input quantizer's sign changes, one number or one for each channel; ``None`` if it is no sign."""
-    if isinstance(quantizer, RSign):
-        alpha = quantizer.alpha.numpy()
-        return alpha if alpha.ndim == 1 else None
-    if quantizer is None:
+    binary = binary_activation(quantizer)
+    if binary is None or (binary.low, binary.high) != (-1, 1):
         return None
-    signs = np.asarray(quantizer(tf.constant(_SIGN_PROBE)))
-    return np.zeros(1, np.float32) if np.array_equal(signs, np.where(_SIGN_PROBE < 0, -1, 1)) else None
+    return np.atleast_1d(binary.threshold).astype(np.float32)
 
 
 def binary_kernel(layer: tf.keras.layers.Layer) -> np.ndarray | None:
@@ -215,4 +210,5 @@ def binary_kernel(layer: tf.keras.layers.Layer) -> np.ndarray | None:
         return None
     latent = tf.convert_to_tensor(layer.kernel).numpy()
     kernel = BinaryKernel(layer, layer.kernel, layer.kernel_quantizer).quantized(latent)
-    return kernel if latents.split(latents.as_filters(kernel, [0, 1, 2])) else None
+    parts = BinarySet.of_filters(latents.as_filters(kernel, [0, 1, 2]))
+    return kernel if parts and parts[1].is_symmetric else None

@@ -10,6 +10,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
+from ...quantizers import BinarySet
 from ..checkpoints import latents
 from .lowering import binary_kernel, has_strides, sign_threshold
 from .tflite_file import TFLiteFile
@@ -121,7 +122,8 @@ def _reason(layer: tf.keras.layers.Layer) -> str:
     if sign_threshold(layer.input_quantizer) is None:
         return f"its input_quantizer, {_name(layer.input_quantizer)}, is not a sign (or is one along another axis)"
     kernel = layer.kernel_quantizer(tf.convert_to_tensor(layer.kernel)).numpy()
-    if latents.split(latents.as_filters(kernel, [0, 1, 2])) is None:
+    parts = BinarySet.of_filters(latents.as_filters(kernel, [0, 1, 2]))
+    if parts is None or not parts[1].is_symmetric:
         return f"its kernel_quantizer, {_name(layer.kernel_quantizer)}, does not give ± one number for each filter"
     if not np.abs(kernel).all():
         return "the scale of a filter is 0"
