@@ -20,17 +20,22 @@ Step = Callable[[], Any]
 def torch_step(case: dict[str, Any]) -> Step:
     """Return a training step of plain PyTorch."""
     import torch
-    import torch_networks
+    from torch_networks import NETWORKS
 
-    network = getattr(torch_networks, case["model"])(case["classes"])
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
     height, width, channels = case["shape"]
     x = torch.randn(case["batch"], channels, height, width)
     y = torch.zeros(case["batch"], dtype=torch.long)
+    state: dict[str, torch.Tensor] = {}
+
+    def logits() -> torch.Tensor:
+        return NETWORKS[case["model"]](state, x, training=True, classes=case["classes"])
+
+    logits()  # draws the state
+    optimizer = torch.optim.SGD([tensor for tensor in state.values() if tensor.requires_grad], 0.01, momentum=0.9)
 
     def step() -> None:
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(x), y).backward()
+        torch.nn.functional.cross_entropy(logits(), y).backward()
         optimizer.step()
 
     return step

@@ -25,6 +25,7 @@ tf.config.set_logical_device_configuration(
 )
 
 HERE = Path(__file__).resolve().parent
+GOLDENS = HERE / "goldens"
 SHARED = HERE.parents[1] / "shared"
 
 
@@ -89,7 +90,7 @@ def shared(*parts: str) -> Path:
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     """The folder of golden vectors."""
-    return HERE / "goldens"
+    return GOLDENS
 
 
 @pytest.fixture(scope="session")

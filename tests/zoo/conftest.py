@@ -1,24 +1,14 @@
-"""What the comparisons with PyTorch need, and networks with little work in them."""
+"""Networks with little work in them."""
 
 from __future__ import annotations
 
 import functools
-from types import ModuleType
 
 import pytest
 
 from onebit.zoo import birealnet, ftbnn, irnet, reactnet
 from onebit.zoo.build.resnet import Layout
 from onebit.zoo.checkpoints.state_dicts import OFFICIAL
-
-
-@pytest.fixture
-def torch_networks() -> ModuleType:
-    """The official networks in PyTorch, where it is installed."""
-    pytest.importorskip("torch")
-    from tests.zoo import torch_networks
-
-    return torch_networks
 
 
 @pytest.fixture

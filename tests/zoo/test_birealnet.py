@@ -1,4 +1,4 @@
-"""Bi-Real Net: the official code's figures, larq-zoo's network, and the real-valued twin."""
+"""Bi-Real Net: larq-zoo's network, and the full-precision one."""
 
 from __future__ import annotations
 
@@ -10,56 +10,6 @@ from onebit import zoo
 from onebit.quantizers import LeakyClip
 from onebit.zoo.checkpoints.state_dicts import OFFICIAL
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
-
-TOLERANCE = 1e-9
-
-
-@pytest.mark.slow
-def test_18_layers_agree_with_the_official_code(goldens, reference, float64):
-    model = zoo.BiRealNet18(classifier_activation=None)
-    errors = golden_errors(model, "birealnet18", OFFICIAL["BiRealNet18"].names(), goldens, reference)
-    assert len(errors) == 28 and max(errors.values()) < TOLERANCE, errors
-
-
-@pytest.mark.parametrize(
-    ("function", "size", "network"),
-    [
-        pytest.param(
-            "BiRealNet20",
-            32,
-            lambda nets, *args: nets.birealnet(*args, (6, 6, 6), imagenet=False),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "BiRealNet18CIFAR",
-            32,
-            lambda nets, *args: nets.birealnet(*args, (4, 4, 4, 4), imagenet=False),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "BiRealNet34", 64, lambda nets, *args: nets.birealnet(*args, (6, 8, 12, 6)), marks=pytest.mark.slow
-        ),
-        pytest.param("BiRealNet50", 64, lambda nets, *args: nets.birealnet50(*args), marks=pytest.mark.slow),
-    ],
-)
-def test_the_others_agree_with_pytorch(function, size, network, torch_networks, reference, float64):
-    assert_agreement(function, size, lambda *args: network(torch_networks, *args), reference)
-
-
-def test_a_shallow_one_agrees_with_pytorch(shallow, torch_networks, reference, float64):
-    def network(*args):
-        return torch_networks.birealnet(*args, shallow, imagenet=False)
-
-    assert_agreement("BiRealNet20", 16, network, reference)
-
-
-def assert_agreement(function, size, network, reference):
-    model = getattr(zoo, function)(input_shape=(size, size, 3), num_classes=10, classifier_activation=None)
-    places = OFFICIAL[function].names()
-    x = np.random.default_rng(3).standard_normal((4, size, size, 3))
-    errors = torch_errors(model, places, network, x, drawn_state(model, places, reference))
-    assert len(errors) == len(places) + 2 and max(errors.values()) < TOLERANCE, errors
 
 
 def test_the_unused_convolution_of_50_layers_has_no_place():

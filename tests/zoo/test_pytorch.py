@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 
 import numpy as np
@@ -10,18 +9,8 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
-from tests.conftest import assert_golden
 
 torch = pytest.importorskip("torch", reason="PyTorch checkpoints need the extra 'convert'")
-
-# Heavy networks at their golden size are marked; a family's light one stays in the fast suite.
-GOLDENS = [
-    pytest.param("irnet_resnet20_1w1a", "irnet_resnet20"),
-    pytest.param("birealnet18", "birealnet18", marks=pytest.mark.slow),
-    pytest.param("irnet_resnet18_imagenet_1w1a", "irnet_resnet18", marks=pytest.mark.slow),
-    pytest.param("reactnet_a", "reactnet_a", marks=pytest.mark.slow),
-    pytest.param("reactnet_a_step1", "reactnet_a_step1", marks=pytest.mark.slow),
-]
 
 
 @pytest.fixture
@@ -34,19 +23,6 @@ def checkpoint(tmp_path, goldens, reference):
         return path
 
     return write
-
-
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("golden", "name"), GOLDENS)
-def test_a_converted_checkpoint_computes_the_golden_logits(golden, name, checkpoint, goldens, reference):
-    """The one call: ``weights=`` the official file."""
-    manifest = json.loads((goldens / f"{golden}.json").read_text())
-    _, channels, height, width = manifest["input_shape"]
-    model = zoo.load(
-        name, weights=checkpoint(golden), input_shape=(height, width, channels), classifier_activation=None
-    )
-    images = reference.example_input(goldens / f"{golden}.json", 1, "NHWC")
-    assert_golden(model(images, training=False), np.load(goldens / f"{golden}.npz")["logits_eval"])
 
 
 def test_conversion_to_a_packed_file_keeps_every_prediction(checkpoint, tmp_path):

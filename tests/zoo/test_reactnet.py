@@ -1,4 +1,4 @@
-"""ReActNet: the official code's figures, and what has no official code."""
+"""ReActNet: its choices, and what has no official code."""
 
 from __future__ import annotations
 
@@ -8,53 +8,8 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.zoo import reactnet
-from onebit.zoo.checkpoints.state_dicts import OFFICIAL
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import assert_golden
-from tests.zoo.official_check import drawn_state, golden_errors, torch_errors
-
-TOLERANCE = 1e-9
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("step", "name"), [(1, "reactnet_a_step1"), (2, "reactnet_a")])
-def test_a_agrees_with_the_official_code(step, name, goldens, reference, float64):
-    model = zoo.ReActNetA(step=step, classifier_activation=None)
-    errors = golden_errors(model, name, OFFICIAL["ReActNetA"].names(step), goldens, reference)
-    assert len(errors) == 70 and max(errors.values()) < TOLERANCE, errors
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("function", "step", "size", "blocks"),
-    [
-        ("ReActNet20", 2, 32, (6, 6, 6)),
-        ("ReActNet20", 1, 32, (6, 6, 6)),
-        ("ReActNet18CIFAR", 2, 32, (4, 4, 4, 4)),
-        ("ReActResNet18", 2, 64, (4, 4, 4, 4)),
-        ("ReActResNet18", 1, 64, (4, 4, 4, 4)),
-        ("ReActResNet34", 2, 64, (6, 8, 12, 6)),
-    ],
-)
-def test_the_resnets_agree_with_pytorch(function, step, size, blocks, torch_networks, reference, float64):
-    assert_agreement(function, step, size, blocks, torch_networks, reference)
-
-
-@pytest.mark.parametrize("step", [1, 2])
-def test_a_shallow_one_agrees_with_pytorch(step, shallow, torch_networks, reference, float64):
-    assert_agreement("ReActNet20", step, 16, shallow, torch_networks, reference)
-
-
-def assert_agreement(function, step, size, blocks, torch_networks, reference):
-    model = getattr(zoo, function)(step=step, input_shape=(size, size, 3), num_classes=10, classifier_activation=None)
-    places = OFFICIAL[function].names()
-
-    def network(*args):
-        return torch_networks.birealnet(*args, blocks, imagenet=size == 64, react=True, real_weights=step == 1)
-
-    x = np.random.default_rng(3).standard_normal((4, size, size, 3))
-    errors = torch_errors(model, places, network, x, drawn_state(model, places, reference))
-    assert len(errors) == len(places) + 2 and max(errors.values()) < TOLERANCE, errors
 
 
 @pytest.mark.parametrize(

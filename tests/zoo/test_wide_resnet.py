@@ -1,4 +1,4 @@
-"""The 1-bit Wide ResNet: the official code's figures, the paper's weight counts, the authors' published weights."""
+"""The 1-bit Wide ResNet: the paper's weight counts, its choices, and the authors' published weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onebit import zoo
 from onebit.recipes.data.tfds import load_arrays
 from onebit.zoo.checkpoints.mcdonnell_mat import conv_names, norm_names
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.conftest import assert_golden, shared
+from tests.conftest import shared
 
 MAT = {
     "cifar10": "CIFAR10_allparams.mat",
@@ -25,57 +25,6 @@ MAT = {
 
 def official(tag):
     return shared("official_weights", "mcdonnell", MAT[tag])
-
-
-# --- The official code's figures ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["wrn_20_1_onebit", "wrn_20_1_srelu"])
-def golden(request, goldens, reference, float64):
-    """A network with the golden vectors' weights: (model, variables by their official names, arrays, input)."""
-    activation = "shifted_relu" if request.param.endswith("srelu") else "relu"
-    model = zoo.WideResNet(depth=20, width=1, activation=activation, classifier_activation=None)
-    layers = {f"conv_{i}": name for i, name in enumerate(conv_names(20))}
-    layers |= {f"bn_{i}": name for i, name in enumerate(norm_names(20))}
-    ours = named_variables(model)
-    manifest = goldens / f"{request.param}.json"
-    variables = {}
-    for name, value in reference.state_dict(manifest, 1).items():
-        layer, part = name.split("/")
-        variables[name] = ours.pop(f"{layers[layer]}/{part}")
-        variables[name].assign(value)
-    assert not ours, "every variable has an official value"
-    return model, variables, np.load(goldens / f"{request.param}.npz"), reference.example_input(manifest, 1, "NHWC")
-
-
-def test_inference_agrees_with_the_official_code(golden):
-    model, _, arrays, x = golden
-    logits = model(x, training=False)
-    assert_golden(logits, arrays["logits_eval"])
-    if "output_eval" in arrays:
-        assert_golden(tf.nn.softmax(logits), arrays["output_eval"])
-
-
-def test_training_agrees_with_the_official_code(golden, reference):
-    model, variables, arrays, x = golden
-    trainable = {name: v for name, v in variables.items() if v.trainable}
-    with tf.GradientTape() as tape:
-        logits = model(x, training=True)
-        loss = tf.reduce_sum(logits * reference.cotangent(logits.shape, 1))
-    assert_golden(logits, arrays["logits_train"])
-
-    gradients = dict(zip(trainable, tape.gradient(loss, list(trainable.values())), strict=True))
-    recorded = [name for name in arrays.files if name.startswith(("grad/", "gradprobe/"))]
-    assert len(recorded) >= 9
-    for name in recorded:
-        kind, parameter = name.split("/", 1)
-        gradient = gradients[parameter].numpy()
-        assert_golden(gradient if kind == "grad" else reference.probe(gradient, 1), arrays[name])
-
-    statistics = [name for name in arrays.files if name.startswith("bn_after/")]
-    assert len(statistics) >= 2
-    for name in statistics:
-        assert_golden(variables[name.removeprefix("bn_after/")], arrays[name])
 
 
 # --- Structure ------------------------------------------------------------------------------------------------------
