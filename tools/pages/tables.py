@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pkgutil
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -217,15 +219,24 @@ def recipe_table() -> str:
     """Return the table of training recipes, with their defaults."""
     found = [recipes.get_recipe(name) for name in recipes.list_recipes()]
     return markdown(
-        ["recipe", "data set", "stages", "epochs:", "batch:"],
+        ["recipe", "what it does", "model", "data set", "epochs:", "batch:"],
         (
             (
                 f"`{recipe.name}`",
+                summary(_recipe_function(recipe.name)),
+                f"`{recipe.settings['model']}`" if "model" in recipe.settings else "",
                 recipe.dataset,
-                ", ".join(stage.name for stage in recipe.stages),
                 length(recipe),
                 str(recipe.batch_size),
             )
             for recipe in found
         ),
     )
+
+
+def _recipe_function(name: str) -> Any:
+    """Return the function of a recipe, from the module of its paper."""
+    modules = (
+        importlib.import_module(f"{recipes.__name__}.{found.name}") for found in pkgutil.iter_modules(recipes.__path__)
+    )
+    return next(getattr(module, name) for module in modules if inspect.isfunction(getattr(module, name, None)))
