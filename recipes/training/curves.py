@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from ...util.files import replacing
 def plot_history(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     """Draw loss, accuracy, flip ratio and learning rate over the epochs of a run, stage after stage.
 
+    Without Matplotlib, which the extra ``plots`` installs, nothing is drawn.
+
     Args:
         rows: The history's rows.
         path: The PNG to write.
         title: Its title.
     """
+    if importlib.util.find_spec("matplotlib") is None:
+        return
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7), layout="constrained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ import tensorflow as tf
 
 from onebit import recipes, zoo
 from onebit.recipes import DivergedError, trainer
+from onebit.recipes.training.curves import plot_history
 from tests.recipes.models import DATA, recipe, striped_images, tiny_network
+
+
+def test_no_curves_without_matplotlib(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    plot_history([{"stage": "train", "epoch": 1, "loss": 1.0}], tmp_path / "curves.png", "a run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_leaves_a_model_its_packed_file_a_record_and_curves(finished):
