@@ -52,8 +52,8 @@ def reading(path: object, kind: str = "") -> Iterator[None]:
 
     Args:
         path: The file, which the message names.
-        kind: What it should be, such as ``"a PyTorch checkpoint"``: where this is given, each error but those of a file
-            that is missing or cannot be read at all says that it is none, or damaged.
+        kind: What it should be, such as ``"a PyTorch checkpoint"``: where this is given, each error that does not name
+            the file itself says that it is none, or damaged.
 
     Raises:
         ValueError: In place of any exception but `OSError` and `ImportError`.
@@ -65,7 +65,7 @@ def reading(path: object, kind: str = "") -> Iterator[None]:
         raise
     except Exception as error:
         text = printable(error if isinstance(error, ValueError | OSError) else first_line(error))
-        is_own = isinstance(error, OSError) and (error.errno is not None or name in text)
+        is_own = (isinstance(error, OSError) and error.errno is not None) or name in text
         if kind and not is_own:
             raise ValueError(f"{name} is not {kind}, or is damaged: {text}") from _clean(error)
         if not isinstance(error, ValueError | OSError):

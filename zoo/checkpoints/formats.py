@@ -10,6 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from ...util.arguments import check_implied
+from ...util.files import check_source, reading
 from ..images.images import resolve_preprocessing
 from ..model_info import model_info, record_model
 from .base import Checkpoint
@@ -29,10 +30,14 @@ def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -
     Raises:
         ValueError: The content is of no known format, damaged, or for another architecture.
         FileNotFoundError: There is no such file.
+        OSError: It is a folder, a device or a pipe.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; weights are a file.")
+    path = check_source(path)
+    with reading(path):
+        return _open(path, function)
+
+
+def _open(path: Path, function: str | None) -> Checkpoint:
     with path.open("rb") as file:
         head = file.read(32)
     # First, because what precedes the brace is a length, whose bytes may look like anything: a pickle begins with 0x80.

@@ -6,14 +6,24 @@ import contextlib
 import shutil
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import tensorflow as tf
 
+from ...util.archive import check_archive
+from ...util.files import reading
 from .base import Checkpoint
+from .hdf5 import Stored, check_hdf5
+
+_ADVICE = (
+    "A Keras file is loaded whole or not at all, with the num_classes and the include_top that it was saved with. "
+    "zoo.convert makes a packed file of it, whose body can be loaded alone."
+)
 
 
 class KerasFile(Checkpoint):
@@ -30,38 +40,20 @@ class KerasFile(Checkpoint):
         self.path = path
         self.source = str(path)
         self.arguments: dict[str, Any] = {}
-        try:
-            self._ending = _ending(path)
-        except Exception as error:  # whatever a damaged file leads the libraries to
-            raise ValueError(f"{path} is not a file of Keras weights, or is damaged: {error}") from error
+        with reading(path, "a file of Keras weights"):
+            self._ending, self._stored = read_stored(path)
 
-    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
-        """See `Checkpoint`."""
+    def _load_into(self, model: tf.keras.Model, new_top: bool) -> None:
+        # Keras reads each array whole before it compares shapes, and converts whatever kind of number it is.
+        if problem := _difference(self._stored, model):
+            raise ValueError(f"{self.path} does not fit the model {model.name!r}: {problem}. {_ADVICE}")
         before = model.get_weights()
         try:
-            # Of a ".h5" Keras itself takes care; in the others it looks only for what the model has.
-            if self._ending != ".h5" and (count := self._count()) != len(model.weights):
-                raise ValueError(f"it has {count} variables, and the model {len(model.weights)}.")
             with self._renamed() as path:
                 model.load_weights(str(path))
         except Exception as error:
             model.set_weights(before)
-            raise ValueError(
-                f"{self.path} does not fit the model {model.name!r}: {error} (A Keras file is loaded whole or not at "
-                "all, with the num_classes and the include_top that it was saved with. zoo.convert makes a packed "
-                "file of it, whose body can be loaded alone.)"
-            ) from error
-
-    def _count(self) -> int:
-        """Return how many variables of a model the file holds, leaving out an optimizer's and the metrics'."""
-        names: list[str] = []
-        with contextlib.ExitStack() as stack:
-            source: Any = self.path
-            if self._ending == ".keras":
-                source = stack.enter_context(zipfile.ZipFile(self.path)).open("model.weights.h5")
-            file = stack.enter_context(h5py.File(source, "r"))
-            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        return sum(not name.startswith(("optimizer/", "metrics/")) for name in names)
+            raise ValueError(f"{self.path} does not fit the model {model.name!r}: {error} {_ADVICE}") from error
 
     @contextlib.contextmanager
     def _renamed(self) -> Iterator[Path]:
@@ -74,15 +66,45 @@ class KerasFile(Checkpoint):
             yield Path(shutil.copyfile(self.path, Path(folder, f"model{self._ending}")))
 
 
-def _ending(path: Path) -> str:
-    """Return the ending that Keras gives to files of this content."""
+def read_stored(path: Path) -> tuple[str, list[Stored]]:
+    """Return the ending that Keras gives to files of this content, and what arrays it holds for a model's variables.
+
+    Raises:
+        ValueError: The file claims more than it holds, or holds no weights. Whatever a damaged file leads h5py to is
+            raised as it is.
+    """
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            archive.getinfo("model.weights.h5")
-        return ".keras"
+        check_archive(path)
+        with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as inner, h5py.File(inner, "r") as file:
+            return ".keras", _weights(check_hdf5(file, archive.getinfo("model.weights.h5").file_size))
     with h5py.File(path, "r") as file:
+        found = check_hdf5(file, path.stat().st_size)
         if "layer_names" in file.attrs or "model_weights" in file:
-            return ".h5"
+            return ".h5", _weights(found)
         if not len(file):
             raise ValueError("it is empty")
-        return ".weights.h5"
+        return ".weights.h5", _weights(found)
+
+
+def _weights(found: dict[str, Stored]) -> list[Stored]:
+    """Return the arrays of a model's own variables, leaving out an optimizer's and the metrics'."""
+    others = ("optimizer/", "optimizer_weights/", "metrics/")
+    return [stored for name, stored in found.items() if not name.startswith(others)]
+
+
+def _difference(stored: list[Stored], model: tf.keras.Model) -> str:
+    """Return in what a file's arrays, in whatever order, are not those of a model's variables; or nothing."""
+    has = Counter((each.shape, _kind(each.dtype)) for each in stored)
+    wanted = Counter((tuple(v.shape), _kind(v.dtype.as_numpy_dtype)) for v in model.weights)
+    if has == wanted:
+        return ""
+    if has.total() != wanted.total():
+        return f"it has {has.total()} variables, and the model {wanted.total()}"
+    theirs, ours = (
+        "; ".join(f"{kind} of shape {shape}" for shape, kind in list(part)[:6]) for part in (has - wanted, wanted - has)
+    )
+    return f"it has {theirs} in the place of {ours}"
+
+
+def _kind(dtype: Any) -> str:
+    return {"i": "integers", "u": "integers", "b": "integers"}.get(np.dtype(dtype).kind, "real numbers")

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ...util.files import reading
 from .base import Checkpoint
+from .mat_file import read_mat
 from .variables import assign
 
 EPSILON = 1e-5
@@ -38,12 +40,10 @@ class McDonnellMat(Checkpoint):
         self.source = str(path)
         if function not in (None, "WideResNet"):
             raise ValueError(f"{path} is a MATLAB file, which only WideResNet has; {function} cannot load it.")
-        try:
-            arrays = _read(path)
+        with reading(path, "one of McDonnell's weight files"):
+            arrays = read_mat(path)
             is_matlab = "BinaryWeights" in arrays
             self._kernels, self._norms = (_matlab_layout if is_matlab else _keras_layout)(arrays)
-        except Exception as error:  # whatever a damaged file leads scipy and us to
-            raise ValueError(f"{path} is not one of McDonnell's weight files, or is damaged: {error}") from error
         self.sizes = {
             **{f"kernel {i}": kernel.size for i, kernel in enumerate(self._kernels)},
             **{f"norm {i} {part}": value.size for i, norm in enumerate(self._norms) for part, value in norm.items()},
@@ -59,8 +59,7 @@ class McDonnellMat(Checkpoint):
             "quantized": True,
         }
 
-    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
-        """See `Checkpoint`."""
+    def _load_into(self, model: tf.keras.Model, new_top: bool) -> None:
         depth = self.arguments["depth"]
         values = {f"{name}/kernel": kernel for name, kernel in zip(conv_names(depth), self._kernels, strict=True)}
         for name, norm in zip(norm_names(depth), self._norms, strict=True):
@@ -80,16 +79,11 @@ def norm_names(depth: int) -> list[str]:
     return ["input_bn", *(f"{block}_{i}_bn" for block in blocks for i in (1, 2)), "head_bn", "logits_bn"]
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    from scipy.io import loadmat
-
-    return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
-
-
-def _keras_layout(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
+def _keras_layout(arrays: dict[str, Any]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
     """Sort the arrays by what they are: their names are running counters, but their order is the layers'."""
-    kernels = [_kernel(bits[0]) for bits in arrays.values() if bits.ndim == 5]
-    moments = [rows.astype(np.float32) for rows in arrays.values() if rows.ndim == 2]
+    numbers = [array for array in arrays.values() if isinstance(array, np.ndarray)]
+    kernels = [_kernel(bits[0]) for bits in numbers if bits.ndim == 5]
+    moments = [rows.astype(np.float32) for rows in numbers if rows.ndim == 2]
     _check_counts(kernels, moments)
     if moments[0].shape[0] != 4:
         raise ValueError(f"the first normalisation has the shape {moments[0].shape} instead of (4, channels)")
@@ -98,21 +92,21 @@ def _keras_layout(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list
     return kernels, [first, *({"moving_mean": m[0], "moving_variance": m[1]} for m in others)]
 
 
-def _matlab_layout(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
-    kernels = [_kernel(bits) for bits in arrays["BinaryWeights"].ravel()]
+def _matlab_layout(arrays: dict[str, Any]) -> tuple[list[np.ndarray], list[dict[str, np.ndarray]]]:
+    kernels = [_kernel(bits) for bits in arrays["BinaryWeights"]]
     _check_network(arrays, kernels)
-    moments = [cell.astype(np.float32) for cell in arrays["Moments"].ravel()]
+    moments = [cell.astype(np.float32) for cell in arrays["Moments"]]
     _check_counts(kernels, moments)
     # MatConvNet's deviation already contains epsilon.
     norms = [{"moving_mean": m[:, 0], "moving_variance": np.square(m[:, 1]) - np.float32(EPSILON)} for m in moments]
-    gamma, beta = arrays["BNG"].ravel()[0], arrays["BNB"].ravel()[0]
+    gamma, beta = arrays["BNG"][0], arrays["BNB"][0]
     norms[0].update(gamma=gamma.ravel().astype(np.float32), beta=beta.ravel().astype(np.float32))
     return kernels, norms
 
 
-def _check_network(arrays: dict[str, np.ndarray], kernels: list[np.ndarray]) -> None:
+def _check_network(arrays: dict[str, Any], kernels: list[np.ndarray]) -> None:
     """Tell the residual network from others that the repository keeps in this layout, such as the plain ones."""
-    sums = sum(str(np.squeeze(kind)) == "Residual_sum" for kind in arrays["LayerTypes"].ravel())
+    sums = sum("".join(map(chr, kind.ravel())) == "Residual_sum" for kind in arrays["LayerTypes"])
     if sums != len(kernels) // 2:  # one for each block, and one after the stem
         raise ValueError(f"it is another network: {len(kernels)} convolutions have {sums} residual sums")
     scales = [np.abs(kernel).max() for kernel in kernels]

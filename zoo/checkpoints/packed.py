@@ -32,7 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...quantizers import BinarySet, latent_weights
-from ...util.files import check_target
+from ...util.files import check_target, reading
 from ..images.images import Preprocessing, resolve_preprocessing
 from ..model_info import model_info
 from ..registry import function as zoo_function
@@ -160,17 +160,18 @@ def load_packed(path: str | os.PathLike[str]) -> tf.keras.Model:
             what the file holds.
         FileNotFoundError: There is no such file.
     """
-    file = PackedFile(path)
-    if file.function is None:
-        raise ValueError(
-            f"{path} holds the weights of a model that is not the zoo's, so it cannot be built from the file. "
-            "Build the model and call load_weights(model, path)."
-        )
-    build = zoo_function(file.function)
-    try:
-        return build(weights=file.path, include_top=file.has_top)
-    except Exception as error:  # whatever the arguments of a damaged file lead Keras to
-        raise ValueError(f"The model that {path} describes cannot be built: {error}") from error
+    with reading(path):
+        file = PackedFile(path)
+        if file.function is None:
+            raise ValueError(
+                f"{path} holds the weights of a model that is not the zoo's, so it cannot be built from the file. "
+                "Build the model and call load_weights(model, path)."
+            )
+        build = zoo_function(file.function)
+        try:
+            return build(weights=file.path, include_top=file.has_top)
+        except Exception as error:  # whatever the arguments of a damaged file lead Keras to
+            raise ValueError(f"The model that {path} describes cannot be built: {error}") from error
 
 
 def convert(

@@ -79,7 +79,7 @@ class PackedFile(Checkpoint):
     """
 
     def __init__(self, path: str | os.PathLike[str], function: str | None = None) -> None:
-        self.path = Path(path)
+        self.path = check_source(path)
         self.source = str(path)
         self.header, self.sizes = _read_header(self.path)
         self.function: str | None = self.header["function"]
@@ -98,8 +98,7 @@ class PackedFile(Checkpoint):
         names = self.header.get("class_names")
         self.class_names = tuple(names) if names and self.has_top else None
 
-    def load_into(self, model: Any, new_top: bool = False) -> None:
-        """See `Checkpoint`."""
+    def _load_into(self, model: Any, new_top: bool) -> None:
         binary = binary_kernels(model)
         kernels, values = self.header["kernels"], {}
         with _open(self.path) as file:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ...util.formatting import first_line
+from ...util.archive import check_archive
+from ...util.files import reading
 from .. import registry
 from .base import Checkpoint
 from .state_dicts import OFFICIAL, UNMATCHED, Place
@@ -67,8 +69,7 @@ class PyTorchCheckpoint(Checkpoint):
             raise ValueError(f"{self.source} has a bias for {bias.shape} classes, but no kernel for as many.")
         return len(bias)
 
-    def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
-        """See `Checkpoint`."""
+    def _load_into(self, model: tf.keras.Model, new_top: bool) -> None:
         variables = named_variables(model)
         parts: dict[str, dict[int, np.ndarray]] = {}
         problems: dict[str, list[str]] = {"unexpected": [], "misshaped": []}
@@ -121,20 +122,26 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f"{path} is a PyTorch checkpoint: reading it needs PyTorch {OLDEST_TORCH} or newer, and this is "
             f"{torch.__version__}, whose reader of tensors may run code. Install onebit-zoo[convert]."
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+    with reading(path, "a PyTorch checkpoint"):
+        if zipfile.is_zipfile(path):
+            check_archive(path)  # torch does not look at its CRCs
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # whose text advises to run what is in the file
+            raise ValueError(f"{path} holds other things than tensors, which may run code, or is damaged.") from error
         state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-        if isinstance(state, Mapping) and state and all(isinstance(value, torch.Tensor) for value in state.values()):
-            # NumPy has no bfloat16.
-            if any(value.untyped_storage().nbytes() < value.nbytes for value in state.values()):
-                raise ValueError("a tensor claims more values than the file holds")
-            wide = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in state.items()}
-            return {str(name).removeprefix("module."): value.detach().numpy() for name, value in wide.items()}
-    except pickle.UnpicklingError as error:  # whose text advises to run what is in the file
-        raise ValueError(f"{path} holds other things than tensors, which may run code, or is damaged.") from error
-    except Exception as error:  # torch raises whatever a damaged file leads it to
-        raise ValueError(f"{path} is not a PyTorch checkpoint, or is damaged: {first_line(error)}") from error
-    raise ValueError(f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors.")
+        if not (isinstance(state, Mapping) and state and all(isinstance(v, torch.Tensor) for v in state.values())):
+            raise ValueError(
+                f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors."
+            )
+        values = list(state.values())
+        if any(value.untyped_storage().nbytes() < value.nbytes for value in values) or (
+            sum(value.nbytes for value in values) > 4 * path.stat().st_size  # several share what is stored once
+        ):
+            raise ValueError("its tensors claim more values than the file holds")
+        # NumPy has no bfloat16.
+        wide = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in state.items()}
+        return {str(name).removeprefix("module."): value.detach().numpy() for name, value in wide.items()}
 
 
 def _layout(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
 
 from ...util.arguments import to_python
+from ...util.files import open_source, reading
 from ...util.formatting import brief
 
 if TYPE_CHECKING:
@@ -157,6 +160,11 @@ def for_dataset(preprocessing: str | Preprocessing, dataset: str) -> Preprocessi
 LARGEST = 4096
 """Pixels of height and of width of what `read_images` returns: one image is then 50 MB."""
 
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no EPS, which Pillow has Ghostscript run
+_LARGEST_FILE = 2**27
+_FREE_PIXELS, _PIXELS_PER_BYTE = 2**23, 20  # photographs have at least half a bit for a pixel
+_MOST_PIXELS = 10**8
+
 
 def get_preprocessing(name: str | Preprocessing) -> Preprocessing:
     """Return the preprocessing of a name; what is one already is returned as it is.
@@ -171,15 +179,40 @@ def get_preprocessing(name: str | Preprocessing) -> Preprocessing:
     return PREPROCESSING[name]
 
 
+def _open(source: str | os.PathLike[str] | IO[bytes]) -> PIL.Image.Image:
+    """Return an image in its own orientation, having checked what it claims before it is unfolded."""
+    from PIL import Image, ImageOps
+
+    is_file = isinstance(source, str | os.PathLike)
+    with open_source(source, _LARGEST_FILE) if is_file else contextlib.nullcontext(source) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
+            image = Image.open(file, formats=_FORMATS)
+        pixels = image.width * image.height
+        if pixels > _MOST_PIXELS or pixels > max(_FREE_PIXELS, _PIXELS_PER_BYTE * size):
+            raise ValueError(
+                f"its {size:,} bytes claim {image.width:,} x {image.height:,} pixels: {_FREE_PIXELS:,} are read of any "
+                f"file, and up to {_MOST_PIXELS:,} of one that has a byte for {_PIXELS_PER_BYTE} pixels"
+            )
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
+
+
 def _with_colours(image: PIL.Image.Image) -> PIL.Image.Image:
     """Return an image of red, green and blue, 8 bits each."""
     from PIL import Image
 
     if image.mode.startswith("I;16"):  # Pillow would cut off all that exceeds 255
-        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+        pixels = np.asarray(image).astype(np.uint32)
+        pixels += 128
+        pixels //= 257
+        image = Image.fromarray(pixels.astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"its pixels are of the kind {image.mode!r}, whose range is unknown")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
@@ -205,10 +238,32 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+def read_image(source: str | os.PathLike[str] | IO[bytes], size: tuple[int, int], crop: float = 1.0) -> np.ndarray:
+    """Read an image and bring it to a size; see `read_images`.
+
+    Args:
+        source: Its path, or a binary file of its content.
+        size: (height, width).
+        crop: As for `read_images`.
+
+    Returns:
+        (height, width, 3), uint8.
+    """
+    from PIL import Image
+
+    height, width = size
+    image = _with_colours(_open(source))
+    scale = crop * min(image.width / width, image.height / height)
+    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+    # Rounding may put the box a little outside the image, which Pillow refuses.
+    box = (max(left, 0), max(top, 0), min(image.width - left, image.width), min(image.height - top, image.height))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
+
+
 def read_images(
     paths: Iterable[str | os.PathLike[str]], size: tuple[int, int], crop: float = 1.0, channels: int = 3
 ) -> np.ndarray:
-    """Read image files of any format that Pillow knows, and cut and resize each to the same size.
+    """Read image files (BMP, GIF, JPEG, PNG, PPM, TIFF or WebP), and cut and resize each to the same size.
 
     They are resized as the papers' code does it, bilinearly with antialiasing, also for larq-zoo's networks, whose own
     code is bicubic.
@@ -225,10 +280,10 @@ def read_images(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A file is not an image, or is damaged; or another argument is out of its range.
+        OSError: One is a folder, a device or a pipe.
+        ValueError: A file is not an image, is damaged, or claims far more pixels than it holds; or another argument is
+            out of its range.
     """
-    from PIL import Image, ImageOps
-
     if isinstance(paths, str | os.PathLike):
         raise ValueError(f"paths must be a list of files, not one: [{os.fspath(paths)!r}].")
     if not 0 < crop <= 1:
@@ -236,16 +291,6 @@ def read_images(
     height, width = check_size(size)
     images = []
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                image = _with_colours(ImageOps.exif_transpose(file))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"There is no file {path}.") from None
-        except Exception as error:  # whatever a damaged file leads Pillow to
-            raise ValueError(f"{path} cannot be read as an image: {error}") from error
-        scale = crop * min(image.width / width, image.height / height)
-        left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-        # Rounding may put the box a little outside the image, which Pillow refuses.
-        box = (max(left, 0), max(top, 0), min(image.width - left, image.width), min(image.height - top, image.height))
-        images.append(np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box)))
+        with reading(path, "an image that can be read"):
+            images.append(read_image(path, (height, width), crop))
     return with_channels(np.stack(images) if images else np.zeros((0, height, width, 3), np.uint8), channels)
