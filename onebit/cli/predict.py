@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Classify IMAGE files of any common format; each is cut to a square and resized."""
     import numpy as np
-    from scipy.special import softmax
+    import tensorflow as tf
 
     from .. import zoo
 
@@ -44,7 +44,7 @@ def command(
     pixels = zoo.read_images(images, loaded.size, loaded.preprocessing.crop, loaded.channels)
     probabilities = loaded.model.predict(loaded.preprocessing(pixels), verbose=0)
     if _returns_logits(loaded.model):
-        probabilities = softmax(probabilities, axis=-1)
+        probabilities = tf.nn.softmax(probabilities).numpy()
     names = loaded.class_names or [f"class {index}" for index in range(probabilities.shape[-1])]
     rows: list[dict[str, Any]] = [
         {
