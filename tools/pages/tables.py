@@ -42,20 +42,29 @@ def weights(folder: str) -> str:
         zoo.list_weights(), key=lambda row: (not row.shipped, row.page is not None, row.dataset, -_top1(row))
     )
     return markdown(
-        ["network, weights", "trained on", "bits: weights / activations", "file:", "top-1:", "the paper's:"],
+        [
+            "network", "weights", "trained on", "bits of weights / activations", "file:", "top-1 measured here:",
+            "top-1 by its source:", "top-1 in the paper:",
+        ],
         (
             (
-                f"[`{row.model}`, `{row.tag}`]({folder}{cards.name(row)})",
+                f"[`{row.model}`]({folder}{cards.name(row)})",
+                f"`{row.tag}`",
                 _DATASETS.get(row.dataset, row.dataset),
                 bits(row.model),
-                ("" if row.shipped else "by hand, " if row.page else "download, ")
-                + (format_bytes(row.size) if row.size else ""),
-                percent(row.metrics) or f"{percent(row.published)} (not measured here)",
+                ", ".join(filter(None, [row.size and format_bytes(row.size), _where(row)])),
+                percent(row.metrics),
+                percent(row.published),
                 reported(paper_top1(row.model, row)),
             )
             for row in order
         ),
-    )
+    )  # fmt: skip
+
+
+def _where(row: zoo.Weights) -> str:
+    """Return how some weights come to the user, where they are not in the package."""
+    return "" if row.shipped else "download by hand" if row.page else "download"
 
 
 _DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet"}
