@@ -32,8 +32,8 @@ def test_a_command_has_help(script, monkeypatch, capsys):
 def shipped(tmp_path, monkeypatch):
     """A folder of weights that ship, with one row in its list."""
     monkeypatch.setattr(register, "DATA", tmp_path / "shipped")
-    register.DATA.mkdir()
-    (register.DATA / "weights.json").write_text('[{"model": "another", "tag": "cifar10"}]')
+    (register.DATA / "weights").mkdir(parents=True)
+    (register.DATA / "weights" / "irnet.json").write_text('[{"model": "another", "tag": "cifar10"}]')
     return register.DATA
 
 
@@ -49,7 +49,7 @@ def test_a_run_is_registered(tmp_path, monkeypatch, shipped):
     settings = {"epochs": 1, "batch_size": 8, "precision": "float32", "verbose": 0}
     record = recipes.train("irnet", run, data_dir=tmp_path, validation=8, **settings)
     registered(monkeypatch, run, "irnet_resnet20", "--data-dir", tmp_path, "--note", "Made for a test.")
-    row, other = json.loads((shipped / "weights.json").read_text())
+    row, other = json.loads((shipped / "weights" / "irnet.json").read_text())
     assert other["model"] == "another"
     content = (shipped / row["file"]).read_bytes()
     assert (row["sha256"], row["size"]) == (hashlib.sha256(content).hexdigest(), len(content))
@@ -68,4 +68,4 @@ def test_what_cannot_be_measured_is_not_registered(record, tmp_path, monkeypatch
     (tmp_path / "record.json").write_text(json.dumps(record))
     with pytest.raises(SystemExit, match="2"):
         registered(monkeypatch, tmp_path, "irnet_resnet20")
-    assert [path.name for path in shipped.iterdir()] == ["weights.json"]
+    assert [path.name for path in shipped.iterdir()] == ["weights"]

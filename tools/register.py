@@ -3,7 +3,7 @@
     python tools/register.py RUN MODEL --data-dir DATA [--tag cifar10] [--note TEXT]
 
 Measures the run's packed file on all test images, in float32, then writes into ``zoo/data``: the packed file, the run's
-record (settings, seed, versions, wall time) and history, and its row in ``weights.json``. Afterwards
+record (settings, seed, versions, wall time) and history, and its row among its paper's in ``weights``. Afterwards
 ``tools/report.py`` renews the documents.
 """
 
@@ -49,7 +49,7 @@ def chosen(record: dict[str, Any]) -> dict[str, Any]:
 def row(
     record: dict[str, Any], name: str, tag: str, classes: int, content: bytes, figures: zoo.Evaluation
 ) -> dict[str, Any]:
-    """Return the row of ``weights.json``."""
+    """Return the row of the registered weights."""
     measure = f"onebit evaluate {name} --weights {tag} --data {record['data']} --data-dir DATA --precision float32"
     return {
         "model": name,
@@ -107,9 +107,10 @@ def main() -> None:
     with replacing(DATA / f"{stem}.json") as temporary:
         record.pop("history", None)
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    rows = json.loads((DATA / "weights.json").read_text(encoding="utf-8"))
+    file = DATA / "weights" / f"{zoo.entry(options.model).build.__module__.rpartition('.')[2]}.json"
+    rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     others = [old for old in rows if (old["model"], old["tag"]) != (options.model, options.tag)]
-    with replacing(DATA / "weights.json") as temporary:
+    with replacing(file) as temporary:
         temporary.write_text(json.dumps([new, *others], indent=2) + "\n", encoding="utf-8")
     print(f"{options.model}: {figures.top1:.2f} % top-1 of {figures.images:,} images, {new['size']:,} bytes")
 

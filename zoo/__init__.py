@@ -1,13 +1,18 @@
-"""The architectures of the papers, the registry that names them, and their weights."""
+"""The architectures of the papers, the registry that names them, and their weights.
+
+Every module in this folder is imported, and what it has in ``__all__`` is here, too: the networks of a paper are where
+their module is, and nowhere listed.
+"""
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
 
 from ..util.download import cache_dir
 from ..util.precision import fast_precision
-from . import larq_zoo as _larq_zoo  # noqa: F401  (registers larq-zoo's models)
-from .birealnet import BiRealNet18, BiRealNet18CIFAR, BiRealNet20, BiRealNet34, BiRealNet50
 from .build.layers import BinaryConv2D
-from .checkpoints.formats import load_weights
-from .checkpoints.packed import convert, load_packed, save_packed
-from .checkpoints.weights import Weights, get_weights, list_weights
+from .checkpoints.packed import save_packed
+from .checkpoints.weights import Weights
 from .counts import Counts, count, recorded_counts
 from .evaluation import Evaluation, evaluate
 from .export.convert import convert_to_tflite
@@ -15,53 +20,35 @@ from .export.export import Exported, export
 from .export.interpreter import latency
 from .export.tflite_file import TFLiteFile, read_tflite
 from .export.verify import Agreement
-from .ftbnn import FTBNN18, FTBNN20
 from .images.imagenet import decode_predictions
 from .images.images import PREPROCESSING, Preprocessing, get_preprocessing, read_images
 from .images.samples import Sample, class_names, resized_sample, sample_images
-from .irnet import IRNetResNet18, IRNetResNet18CIFAR, IRNetResNet20, IRNetResNet34, IRNetVGGSmall
+from .loading import convert, load_packed, load_weights
 from .model_info import ModelInfo, model_info, preprocessing_of
-from .reactnet import ReActNet18CIFAR, ReActNet20, ReActNetA, ReActNetB, ReActNetC, ReActResNet18, ReActResNet34
-from .registry import Entry, entry, list_models, load
-from .resnet34 import ResNet34
+from .registry import Entry, entry, get_weights, list_models, list_weights, load
 from .stages import stage_outputs
-from .wide_resnet import WideResNet, WideResNetImageNet
+
+if TYPE_CHECKING:  # for type checkers and editors, which do not run the loop below
+    from .birealnet import *  # noqa: F403
+    from .ftbnn import *  # noqa: F403
+    from .irnet import *  # noqa: F403
+    from .reactnet import *  # noqa: F403
+    from .resnet34 import *  # noqa: F403
+    from .wide_resnet import *  # noqa: F403
 
 __all__ = [
-    "FTBNN18",
-    "FTBNN20",
     "PREPROCESSING",
     "Agreement",
-    "BiRealNet18",
-    "BiRealNet18CIFAR",
-    "BiRealNet20",
-    "BiRealNet34",
-    "BiRealNet50",
     "BinaryConv2D",
     "Counts",
     "Entry",
     "Evaluation",
     "Exported",
-    "IRNetResNet18",
-    "IRNetResNet18CIFAR",
-    "IRNetResNet20",
-    "IRNetResNet34",
-    "IRNetVGGSmall",
     "ModelInfo",
     "Preprocessing",
-    "ReActNet18CIFAR",
-    "ReActNet20",
-    "ReActNetA",
-    "ReActNetB",
-    "ReActNetC",
-    "ReActResNet18",
-    "ReActResNet34",
-    "ResNet34",
     "Sample",
     "TFLiteFile",
     "Weights",
-    "WideResNet",
-    "WideResNetImageNet",
     "cache_dir",
     "class_names",
     "convert",
@@ -90,3 +77,13 @@ __all__ = [
     "save_packed",
     "stage_outputs",
 ]
+
+for _found in pkgutil.iter_modules(__path__):  # noqa: F405
+    if not _found.ispkg:
+        _module = importlib.import_module(f"{__name__}.{_found.name}")
+        for _name in getattr(_module, "__all__", ()):
+            if _name in __all__:
+                raise ImportError(f"{_module.__name__} has a {_name}, which the zoo has already.")
+            globals()[_name] = getattr(_module, _name)
+            __all__.append(_name)
+__all__.sort()

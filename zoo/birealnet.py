@@ -13,40 +13,44 @@ layers there (64.5) is not here: neither code nor a description of it could be h
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import tensorflow as tf
 from larq.quantizers import MagnitudeAwareSign
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, LeakyClip, ScaledSign
-from ..util.arguments import check_choice
-from .build.architecture import architecture
-from .build.builder import Scaffold
-from .build.layers import Padding, binary_conv
-from .build.options import ModelOptions
-from .build.resnet import (
+from .build import (
     ADAPTED,
     CIFAR_18,
     CIFAR_20,
     IMAGENET_18,
     IMAGENET_34,
     Block,
-    Layout,
+    ModelBuilder,
+    ModelOptions,
+    Padding,
+    ResNetSpec,
+    StateDictLayout,
+    TensorMap,
+    architecture,
     average_pool,
+    binary_conv,
     classify,
     convolve,
+    map_conv,
+    map_norm,
+    map_shortcut,
+    map_stem_and_top,
     normalise,
     official_blocks,
-    official_shortcut,
-    official_stem_and_top,
     real_shortcut,
     small_positive,
     stem,
 )
-from .checkpoints.state_dicts import IGNORED, OFFICIAL, OfficialCode, Place, conv, norm
 from .registry import CIFAR, IMAGENET, Paper, register
+
+__all__ = ["BiRealNet18", "BiRealNet18CIFAR", "BiRealNet20", "BiRealNet34", "BiRealNet50"]
 
 PAPER = Paper(
     "Bi-Real Net: Enhancing the Performance of 1-bit CNNs With Improved Representational Capability and Advanced "
@@ -69,17 +73,43 @@ JOURNAL_PAPER = Paper(
 Activation = Literal["relu", "leaky_clip", "clip"]
 Variant = Literal["official", "larq_zoo"]
 
-_ACTIVATIONS = {
-    "relu": tf.keras.layers.ReLU,
-    "leaky_clip": LeakyClip,
-    "clip": lambda name: LeakyClip(slope=0.0, name=name),
-}
+_BOTTLENECKS = ResNetSpec("imagenet", (256, 512, 1024, 2048), (3, 4, 6, 3))
+
+
+def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
+    tensors = map_stem_and_top("fc")
+    for official, block in official_blocks(spec):
+        tensors |= map_conv(f"{official}.binary_conv.weights", f"{block.name}_conv")
+        tensors |= map_norm(f"{official}.bn1", f"{block.name}_bn")
+        if block.strides == 2:
+            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+    return tensors
+
+
+def _state_dict_50() -> dict[str, TensorMap]:
+    tensors = map_stem_and_top("fc")
+    for index, block in enumerate(_BOTTLENECKS.blocks()):
+        official, name = f"layers.{index}", block.name
+        for i in (1, 2, 3):
+            tensors |= map_conv(f"{official}.conv{i}.weight", f"{name}_conv{i}")
+            tensors |= map_norm(f"{official}.bn{i}", f"{name}_bn{i}")
+        if name.endswith("block1"):
+            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+            if index:
+                tensors |= map_conv(f"{official}.down_conv1x1.weight", f"{name}_narrow_conv")
+    return tensors
+
+
+# The official code has 18, 34 and 50 layers. The CIFAR networks' names continue those of 18.
+_layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, untold=("quantized",))
 
 
 @register("birealnet18", PAPER)
-@architecture(IMAGENET)
+@architecture(
+    IMAGENET,
+    state_dict=_layout(lambda: _state_dict(IMAGENET_18), implies={"padding": "symmetric", "variant": "official"}),
+)
 def BiRealNet18(
-    scaffold: Scaffold,
     *,
     quantized: bool = True,
     activation: Activation = "relu",
@@ -90,23 +120,22 @@ def BiRealNet18(
     """Bi-Real Net with 18 layers for ImageNet: four stages of four one-convolution blocks, 64 to 512 channels.
 
     Args:
-        quantized: ``False`` builds the real-valued twin that the paper's pre-training starts from. The names of its
-            variables are the same.
-        activation: What the twin has in place of the sign: ``"relu"`` (default), ``"leaky_clip"`` and ``"clip"`` are
-            the stages of the paper's pre-training.
+        quantized: ``False`` builds the full-precision network that the paper's pre-training starts from. The names of
+            its variables are the same.
+        activation: What that network has in place of the sign: ``"relu"`` (default), ``"leaky_clip"`` and ``"clip"``
+            are the stages of the paper's pre-training.
         variant: ``"official"`` (default), or ``"larq_zoo"``: larq-zoo's network, which pads its real-valued layers with
             TensorFlow's ``same``, has batch normalisations of epsilon 1e-3 and momentum 0.8, and multiplies the
             gradient of binary weights by their scale (but does not clip them). Its weights need ``padding="same"`` as
             well. Without weights it starts as the official code does.
         padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``.
     """
-    return _birealnet(scaffold, IMAGENET_18, "birealnet18")
+    return _birealnet(IMAGENET_18, "birealnet18", quantized, activation, padding, variant, **options)
 
 
 @register("birealnet34", PAPER)
-@architecture(IMAGENET)
+@architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_34)))
 def BiRealNet34(
-    scaffold: Scaffold,
     *,
     quantized: bool = True,
     activation: Activation = "relu",
@@ -118,13 +147,12 @@ def BiRealNet34(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    return _birealnet(scaffold, IMAGENET_34, "birealnet34")
+    return _birealnet(IMAGENET_34, "birealnet34", quantized, activation, padding, **options)
 
 
 @register("birealnet18_cifar", PAPER, note=ADAPTED)
-@architecture(CIFAR)
+@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18)))
 def BiRealNet18CIFAR(
-    scaffold: Scaffold,
     *,
     quantized: bool = True,
     activation: Activation = "relu",
@@ -136,13 +164,12 @@ def BiRealNet18CIFAR(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    return _birealnet(scaffold, CIFAR_18, "birealnet18_cifar")
+    return _birealnet(CIFAR_18, "birealnet18_cifar", quantized, activation, padding, **options)
 
 
 @register("birealnet20", PAPER, note=ADAPTED)
-@architecture(CIFAR)
+@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_20)))
 def BiRealNet20(
-    scaffold: Scaffold,
     *,
     quantized: bool = True,
     activation: Activation = "relu",
@@ -156,34 +183,38 @@ def BiRealNet20(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    return _birealnet(scaffold, CIFAR_20, "birealnet20")
+    return _birealnet(CIFAR_20, "birealnet20", quantized, activation, padding, **options)
 
 
-def _birealnet(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
-    arguments = scaffold.arguments
-    _check(arguments)
-    larq_zoo = arguments.get("variant") == "larq_zoo"
-
-    def norm_layer(x: tf.Tensor, layer: str) -> tf.Tensor:
-        if larq_zoo:
-            return normalise(x, layer, epsilon=1e-3, momentum=0.8)
-        return normalise(x, layer)
-
-    x = stem(scaffold.inputs, layout, normalise=norm_layer, padding="same" if larq_zoo else None)
-    for block in layout.walk():
+def _birealnet(
+    spec: ResNetSpec,
+    name: str,
+    quantized: bool,
+    activation: Activation,
+    padding: Padding,
+    variant: Variant = "official",
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
+    builder = ModelBuilder(**options)
+    larq_zoo = variant == "larq_zoo"
+    norm = functools.partial(normalise, epsilon=1e-3, momentum=0.8) if larq_zoo else normalise
+    x = stem(builder.inputs, spec, normalise=norm, padding="same" if larq_zoo else None)
+    for block in spec.blocks():
         shortcut = x
         if block.channels != x.shape[-1]:
-            shortcut = real_shortcut(x, block, normalise=norm_layer)
-        x = _convolve(x, block.channels, 3, f"{block.name}_conv", arguments, block.strides)
-        x = norm_layer(x, f"{block.name}_bn")
+            shortcut = real_shortcut(x, block, normalise=norm)
+        layer = f"{block.name}_conv"
+        x = _convolve(x, block.channels, 3, layer, quantized, activation, padding, block.strides, larq_zoo)
+        x = norm(x, f"{block.name}_bn")
         x = tf.keras.layers.Add(name=f"{block.name}_add")([x, shortcut])
-    return classify(x, scaffold, name)
+    return classify(x, builder, name)
 
 
 @register("birealnet50", JOURNAL_PAPER)
-@architecture(IMAGENET)
+@architecture(
+    IMAGENET, state_dict=_layout(_state_dict_50, ignored=("*.num_batches_tracked", "layers.0.down_conv1x1.weight"))
+)
 def BiRealNet50(
-    scaffold: Scaffold,
     *,
     quantized: bool = True,
     activation: Activation = "relu",
@@ -199,93 +230,62 @@ def BiRealNet50(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    arguments = scaffold.arguments
-    _check(arguments)
-    narrow = wide = stem(scaffold.inputs, IMAGENET_18)
-    for block in _BOTTLENECKS.walk():
-        narrow, wide = _bottleneck(narrow, wide, block, arguments)
-    return classify(wide, scaffold, "birealnet50")
-
-
-_BOTTLENECKS = Layout("imagenet", (256, 512, 1024, 2048), (3, 4, 6, 3))
+    builder = ModelBuilder(**options)
+    narrow = wide = stem(builder.inputs, IMAGENET_18)
+    for block in _BOTTLENECKS.blocks():
+        narrow, wide = _bottleneck(narrow, wide, block, quantized, activation, padding)
+    return classify(wide, builder, "birealnet50")
 
 
 def _bottleneck(
-    narrow: tf.Tensor, wide: tf.Tensor, block: Block, arguments: Mapping[str, Any]
+    narrow: tf.Tensor, wide: tf.Tensor, block: Block, quantized: bool, activation: Activation, padding: Padding
 ) -> tuple[tf.Tensor, tf.Tensor]:
     name, channels = block.name, block.channels // 4
     changes = block.channels != wide.shape[-1]
     add = tf.keras.layers.Add
+    binary = functools.partial(_convolve, quantized=quantized, activation=activation, padding=padding)
     if block.name == "stage1_block1":
         x = convolve(LeakyClip(name=f"{name}_leaky_clip")(wide), channels, 1, f"{name}_conv1")
         x = normalise(x, f"{name}_bn1")
     else:
-        x = normalise(_convolve(wide, channels, 1, f"{name}_conv1", arguments), f"{name}_bn1")
+        x = normalise(binary(wide, channels, 1, f"{name}_conv1"), f"{name}_bn1")
         shortcut = convolve(narrow, channels, 1, f"{name}_narrow_conv") if changes else narrow
         x = add(name=f"{name}_add1")([x, shortcut])
-    narrow = normalise(_convolve(x, channels, 3, f"{name}_conv2", arguments, block.strides), f"{name}_bn2")
+    narrow = normalise(binary(x, channels, 3, f"{name}_conv2", strides=block.strides), f"{name}_bn2")
     shortcut = average_pool(x, f"{name}_narrow_pool") if block.strides == 2 else x
     narrow = add(name=f"{name}_add2")([narrow, shortcut])
-    x = normalise(_convolve(narrow, block.channels, 1, f"{name}_conv3", arguments), f"{name}_bn3")
+    x = normalise(binary(narrow, block.channels, 1, f"{name}_conv3"), f"{name}_bn3")
     shortcut = real_shortcut(wide, block) if changes else wide
     return narrow, add(name=f"{name}_add3")([x, shortcut])
 
 
 def _convolve(
-    x: tf.Tensor, filters: int, size: int, name: str, arguments: Mapping[str, Any], strides: int = 1
+    x: tf.Tensor,
+    filters: int,
+    size: int,
+    name: str,
+    quantized: bool,
+    activation: Activation,
+    padding: Padding,
+    strides: int = 1,
+    larq_zoo: bool = False,
 ) -> tf.Tensor:
-    """Apply sign and binary convolution, or what the real-valued twin has in their place."""
-    quantizers = {}
-    if arguments["quantized"]:
-        scale = MagnitudeAwareSign() if arguments.get("variant") == "larq_zoo" else ScaledSign()
-        quantizers = {
-            "input_quantizer": ApproxSign(),
-            "kernel_quantizer": scale,
-            "kernel_initializer": small_positive(),
-        }
-    else:
-        x = _ACTIVATIONS[arguments["activation"]](name=f"{name}_{arguments['activation']}")(x)
-    return binary_conv(x, filters, size, name=name, strides=strides, padding=arguments["padding"], **quantizers)
-
-
-def _check(arguments: Mapping[str, Any]) -> None:
-    check_choice("quantized", arguments["quantized"], (True, False))
-    check_choice("activation", arguments["activation"], get_args(Activation))
-    check_choice("variant", arguments.get("variant", "official"), get_args(Variant))
-
-
-def _official_names(layout: Layout) -> dict[str, Place]:
-    names = official_stem_and_top("fc")
-    for official, block in official_blocks(layout):
-        names |= conv(f"{official}.binary_conv.weights", f"{block.name}_conv") | norm(
-            f"{official}.bn1", f"{block.name}_bn"
-        )
-        if block.strides == 2:
-            names |= official_shortcut(f"{official}.downsample", block, 1)
-    return names
-
-
-def _official_names_50() -> dict[str, Place]:
-    names = official_stem_and_top("fc")
-    for index, block in enumerate(_BOTTLENECKS.walk()):
-        official, name = f"layers.{index}", block.name
-        for i in (1, 2, 3):
-            names |= conv(f"{official}.conv{i}.weight", f"{name}_conv{i}") | norm(f"{official}.bn{i}", f"{name}_bn{i}")
-        if name.endswith("block1"):
-            names |= official_shortcut(f"{official}.downsample", block, 1)
-            if index:
-                names |= conv(f"{official}.down_conv1x1.weight", f"{name}_narrow_conv")
-    return names
-
-
-# The official code has 18, 34 and 50 layers. The CIFAR networks' names continue those of 18.
-_OFFICIAL_LAYOUTS = {
-    "BiRealNet18": IMAGENET_18,
-    "BiRealNet34": IMAGENET_34,
-    "BiRealNet18CIFAR": CIFAR_18,
-    "BiRealNet20": CIFAR_20,
-}
-OFFICIAL.update(
-    {name: OfficialCode(functools.partial(_official_names, layout)) for name, layout in _OFFICIAL_LAYOUTS.items()}
-)
-OFFICIAL["BiRealNet50"] = OfficialCode(_official_names_50, (*IGNORED, "layers.0.down_conv1x1.weight"))
+    """Apply sign and binary convolution, or what the full-precision network has in their place."""
+    if not quantized:
+        layer = f"{name}_{activation}"
+        if activation == "relu":
+            x = tf.keras.layers.ReLU(name=layer)(x)
+        else:
+            x = LeakyClip(slope=0.1 if activation == "leaky_clip" else 0.0, name=layer)(x)
+        return binary_conv(x, filters, size, name=name, strides=strides, padding=padding)
+    return binary_conv(
+        x,
+        filters,
+        size,
+        name=name,
+        strides=strides,
+        padding=padding,
+        input_quantizer=ApproxSign(),
+        kernel_quantizer=MagnitudeAwareSign() if larq_zoo else ScaledSign(),
+        kernel_initializer=small_positive(),
+    )

@@ -13,24 +13,26 @@ because a wider 7x7 stem would cost more than all the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, FPReLU, ScaledSign
-from ..util.arguments import check_choice
-from .build.architecture import architecture
-from .build.builder import Scaffold
-from .build.layers import DuplicateChannels, PadChannels, Padding, ShuffleChannels, binary_conv
-from .build.options import ModelOptions
-from .build.resnet import (
+from .build import (
     CIFAR_20,
     IMAGENET_18,
     Block,
-    Layout,
+    DuplicateChannels,
+    ModelBuilder,
+    ModelOptions,
+    PadChannels,
+    Padding,
+    ResNetSpec,
+    ShuffleChannels,
+    architecture,
     average_pool,
+    binary_conv,
     classify,
     normalise,
     real_shortcut,
@@ -39,6 +41,8 @@ from .build.resnet import (
     torch_uniform,
 )
 from .registry import CIFAR, IMAGENET, Paper, register
+
+__all__ = ["FTBNN18", "FTBNN20"]
 
 PAPER = Paper(
     "FTBNN: Rethinking Non-linearity for 1-bit CNNs and Going Beyond",
@@ -61,7 +65,6 @@ _SHORTCUT_GROUPS = 4
 @register("ftbnn18_grouped", PAPER, note=_NOTE, width=2, groups=4)
 @architecture(IMAGENET)
 def FTBNN18(
-    scaffold: Scaffold,
     *,
     nonlinearity: Nonlinearity = "fprelu",
     order: Order = "bn_act_add",
@@ -91,17 +94,18 @@ def FTBNN18(
         width: Factor of all channels but the stem's.
         groups: Groups of the binary 3x3 convolutions. ``groups=width**2`` keeps their weights and operations.
         shuffle: Whether what a block adds to its shortcut is dealt out to all groups of the next.
-        quantized: ``False`` builds the real-valued twin, without quantizers.
+        quantized: ``False`` builds the full-precision network, without quantizers.
         padding: Padding of the binary convolutions: ``"symmetric"`` (default), ``"same"`` or ``"same_one"``.
     """
-    return _ftbnn(scaffold, IMAGENET_18, "ftbnn18")
+    return _ftbnn(
+        IMAGENET_18, "ftbnn18", nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding, **options
+    )
 
 
 @register("ftbnn20", PAPER, note=_NOTE, width=1, groups=1)
 @register("ftbnn20_grouped", PAPER, note=_NOTE, width=2, groups=2)
 @architecture(CIFAR)
 def FTBNN20(
-    scaffold: Scaffold,
     *,
     nonlinearity: Nonlinearity = "fprelu",
     order: Order = "bn_act_add",
@@ -120,31 +124,44 @@ def FTBNN20(
             downsample. The registered ``ftbnn20_grouped`` has 2 groups, twice the weights and operations of
             ``ftbnn20``: with 4, they would have 8 channels in the first stage, where devices multiply 32 at a time.
     """
-    return _ftbnn(scaffold, CIFAR_20, "ftbnn20")
+    return _ftbnn(
+        CIFAR_20, "ftbnn20", nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding, **options
+    )
 
 
-def _ftbnn(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
-    arguments = scaffold.arguments
-    _check(arguments, layout)
-    groups, order = arguments["groups"], arguments["order"]
-    x = stem(scaffold.inputs, layout)
-    if arguments["width"] != 1:
-        x = DuplicateChannels(int(layout.channels[0] * arguments["width"]), name="stem_duplicate")(x)
-    for block in layout.walk():
-        block = block._replace(channels=int(block.channels * arguments["width"]))
-        shortcut = _shortcut(x, block, arguments) if block.channels != x.shape[-1] else x
-        y = _convolve(x, block.channels, 3, f"{block.name}_conv", arguments, block.strides, groups)
+def _ftbnn(
+    spec: ResNetSpec,
+    name: str,
+    nonlinearity: Nonlinearity,
+    order: Order,
+    shortcut: Shortcut,
+    width: float,
+    groups: int,
+    shuffle: bool,
+    quantized: bool,
+    padding: Padding,
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
+    _check(width, groups, shortcut, base=spec.channels[0])
+    builder = ModelBuilder(**options)
+    x = stem(builder.inputs, spec)
+    if width != 1:
+        x = DuplicateChannels(int(spec.channels[0] * width), name="stem_duplicate")(x)
+    for block in spec.blocks():
+        block = block._replace(channels=int(block.channels * width))
+        skip = _shortcut(x, block, shortcut, quantized, padding) if block.channels != x.shape[-1] else x
+        y = _convolve(x, block.channels, 3, f"{block.name}_conv", quantized, padding, block.strides, groups)
         for step in order.split("_"):
             if step == "bn":
                 y = normalise(y, f"{block.name}_bn")
             elif step == "act":
-                y = _activate(y, f"{block.name}_{arguments['nonlinearity']}", arguments["nonlinearity"])
+                y = _activate(y, f"{block.name}_{nonlinearity}", nonlinearity)
             else:
-                if groups > 1 and arguments["shuffle"]:
+                if groups > 1 and shuffle:
                     y = ShuffleChannels(groups, name=f"{block.name}_shuffle")(y)
-                y = tf.keras.layers.Add(name=f"{block.name}_add")([y, shortcut])
+                y = tf.keras.layers.Add(name=f"{block.name}_add")([y, skip])
         x = y
-    return classify(x, scaffold, name)
+    return classify(x, builder, name)
 
 
 def _activate(x: tf.Tensor, name: str, nonlinearity: Nonlinearity) -> tf.Tensor:
@@ -156,8 +173,8 @@ def _activate(x: tf.Tensor, name: str, nonlinearity: Nonlinearity) -> tf.Tensor:
     return tf.keras.layers.ReLU(name=name)(x) if nonlinearity == "relu" else x
 
 
-def _shortcut(x: tf.Tensor, block: Block, arguments: Mapping[str, Any]) -> tf.Tensor:
-    kind, name = arguments["shortcut"], f"{block.name}_shortcut"
+def _shortcut(x: tf.Tensor, block: Block, kind: Shortcut, quantized: bool, padding: Padding) -> tf.Tensor:
+    name = f"{block.name}_shortcut"
     if kind == "real_conv":
         return real_shortcut(x, block)
     x = average_pool(x, f"{name}_pool")
@@ -166,9 +183,8 @@ def _shortcut(x: tf.Tensor, block: Block, arguments: Mapping[str, Any]) -> tf.Te
     if kind == "average_pad":
         return PadChannels(after=block.channels - x.shape[-1], name=f"{name}_pad")(x)
     if kind == "binary_conv":
-        x = _convolve(x, block.channels, 1, f"{name}_conv", arguments)
+        x = _convolve(x, block.channels, 1, f"{name}_conv", quantized, padding)
     else:
-        start = torch_uniform()
         x = binary_conv(
             x,
             block.channels,
@@ -176,15 +192,21 @@ def _shortcut(x: tf.Tensor, block: Block, arguments: Mapping[str, Any]) -> tf.Te
             name=f"{name}_conv",
             padding="symmetric",
             groups=_SHORTCUT_GROUPS,
-            kernel_initializer=start,
+            kernel_initializer=torch_uniform(),
         )
     return normalise(x, f"{name}_bn")
 
 
 def _convolve(
-    x: tf.Tensor, filters: int, size: int, name: str, arguments: Mapping[str, Any], strides: int = 1, groups: int = 1
+    x: tf.Tensor,
+    filters: int,
+    size: int,
+    name: str,
+    quantized: bool,
+    padding: Padding,
+    strides: int = 1,
+    groups: int = 1,
 ) -> tf.Tensor:
-    quantized = arguments["quantized"]
     return binary_conv(
         x,
         filters,
@@ -192,19 +214,14 @@ def _convolve(
         name=name,
         strides=strides,
         groups=groups,
-        padding=arguments["padding"],
+        padding=padding,
         input_quantizer=ApproxSign() if quantized else None,
         kernel_quantizer=ScaledSign() if quantized else None,
         kernel_initializer=small_positive() if quantized else torch_uniform(),
     )
 
 
-def _check(arguments: Mapping[str, Any], layout: Layout) -> None:
-    for name, allowed in (("nonlinearity", Nonlinearity), ("order", Order), ("shortcut", Shortcut)):
-        check_choice(name, arguments[name], get_args(allowed))
-    for name in ("shuffle", "quantized"):
-        check_choice(name, arguments[name], (True, False))
-    width, groups, base = arguments["width"], arguments["groups"], layout.channels[0]
+def _check(width: float, groups: int, shortcut: Shortcut, base: int) -> None:
     if not (isinstance(width, int | float) and width >= 1 and base * width % 1 == 0):
         raise ValueError(
             f"width must be a number of at least 1 with a whole number of channels, {base} * width, not {width!r}."
@@ -213,7 +230,7 @@ def _check(arguments: Mapping[str, Any], layout: Layout) -> None:
         raise ValueError(
             f"groups must be a divisor of the {base * width:g} channels of the first stage, not {groups!r}."
         )
-    if arguments["shortcut"] == "grouped_conv" and base * width % _SHORTCUT_GROUPS:
+    if shortcut == "grouped_conv" and base * width % _SHORTCUT_GROUPS:
         raise ValueError(
             f"shortcut='grouped_conv' has {_SHORTCUT_GROUPS} groups, which do not divide {base * width:g} channels."
         )

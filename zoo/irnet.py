@@ -12,38 +12,45 @@ Published accuracy in percent (official README), CIFAR-10: ResNet-20 86.5, and 9
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import EDE, LibraPB
-from ..util.arguments import check_choice
-from .build.architecture import architecture
-from .build.builder import Scaffold
-from .build.layers import PadChannels, Padding, binary_conv
-from .build.options import ModelOptions
-from .build.resnet import (
+from .build import (
     CIFAR_18,
     CIFAR_20,
     IMAGENET_18,
     IMAGENET_34,
     Block,
-    Layout,
+    HardTanh,
+    ModelBuilder,
+    ModelOptions,
+    PadChannels,
+    Padding,
+    ResNetSpec,
+    StateDictLayout,
+    TensorMap,
+    architecture,
+    binary_conv,
     classify,
     convolve,
+    dense_kernel_of_map,
     he_normal,
+    map_blocks_of_two,
+    map_conv,
+    map_dense,
+    map_norm,
+    map_stem_and_top,
     normalise,
-    official_blocks_of_two,
-    official_stem_and_top,
     real_shortcut,
     stem,
     torch_uniform,
 )
-from .build.torch_layers import HardTanh
-from .checkpoints.state_dicts import IGNORED, OFFICIAL, OfficialCode, Place, conv, dense, norm
 from .registry import CIFAR, IMAGENET, Paper, register
+
+__all__ = ["IRNetResNet18", "IRNetResNet18CIFAR", "IRNetResNet20", "IRNetResNet34", "IRNetVGGSmall"]
 
 PAPER = Paper(
     "Forward and Backward Information Retention for Accurate Binary Neural Networks",
@@ -66,17 +73,55 @@ ActivationBits = Literal[1, 32]
 Structure = Literal["bireal", "normal"]
 
 
-def _default_structure(arguments: Mapping[str, Any]) -> dict[str, Structure]:
-    return {"structure": "normal" if arguments["activation_bits"] == 32 else "bireal"}
+# Name, output channels, and whether a pooling follows.
+_VGG_SMALL = (
+    ("stage1_block1", 128, True),
+    ("stage2_block1", 256, False),
+    ("stage2_block2", 256, True),
+    ("stage3_block1", 512, False),
+    ("stage3_block2", 512, True),
+)
+
+
+def _structure(activation_bits: ActivationBits) -> Structure:
+    return "normal" if activation_bits == 32 else "bireal"
+
+
+def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
+    top, shortcut = ("fc", "downsample") if spec.stem == "imagenet" else ("linear", "shortcut")
+    blocks = map_blocks_of_two(spec, None if spec is CIFAR_20 else shortcut)
+    return map_stem_and_top(top) | blocks | map_norm("bn2", "logits_bn")
+
+
+def _state_dict_vgg_small() -> dict[str, TensorMap]:
+    tensors = map_conv("conv0.weight", "stem_conv") | map_norm("bn0", "stem_bn")
+    tensors |= map_dense("fc", "logits", dense_kernel_of_map(512, 4, 4))
+    for index, (name, *_) in enumerate(_VGG_SMALL, 1):
+        tensors |= map_conv(f"conv{index}.weight", f"{name}_conv") | map_norm(f"bn{index}", f"{name}_bn")
+    return tensors
+
+
+_layout = functools.partial(
+    StateDictLayout,
+    implies={"padding": "symmetric"},
+    # The ImageNet networks have a batch normalisation after the classifier, which they do not use.
+    ignored=("*.num_batches_tracked", "bn3.*"),
+    # Its code does not save EDE's state.
+    unmatched=("*/k_bias", "*/t_bias"),
+)
+_UNTOLD = ("activation_bits", "structure", "quantized")
 
 
 @register("irnet_resnet20", PAPER, activation_bits=1, structure="bireal")
 @register("irnet_resnet20_normal", PAPER, note=_NORMAL, activation_bits=1, structure="normal")
 @register("irnet_resnet20_1w32a", PAPER, activation_bits=32, structure="normal")
 @register("irnet_resnet20_real", PAPER, activation_bits=32, structure="normal", quantized=False)
-@architecture(CIFAR, dependent=_default_structure)
+@architecture(
+    CIFAR,
+    state_dict=_layout(lambda: _state_dict(CIFAR_20), untold=_UNTOLD),
+    defaults={"structure": _structure},
+)
 def IRNetResNet20(
-    scaffold: Scaffold,
     *,
     activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
@@ -95,17 +140,20 @@ def IRNetResNet20(
         structure: ``"bireal"``, a shortcut around each convolution: the default and the official code of 1 bit; or
             ``"normal"``, one around two convolutions, with the activation between them: the default and the official
             code of 32 bits. There is no official code of the other two combinations.
-        quantized: ``False`` builds the real-valued twin, without quantizers.
+        quantized: ``False`` builds the full-precision network, without quantizers.
         padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``.
     """
-    return _resnet(scaffold, CIFAR_20, "irnet_resnet20")
+    return _resnet(CIFAR_20, "irnet_resnet20", activation_bits, structure, quantized, padding, **options)
 
 
 @register("irnet_resnet18", PAPER, activation_bits=1, structure="bireal")
 @register("irnet_resnet18_1w32a", PAPER, activation_bits=32, structure="normal")
-@architecture(IMAGENET, dependent=_default_structure)
+@architecture(
+    IMAGENET,
+    state_dict=_layout(lambda: _state_dict(IMAGENET_18), untold=_UNTOLD),
+    defaults={"structure": _structure},
+)
 def IRNetResNet18(
-    scaffold: Scaffold,
     *,
     activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
@@ -122,14 +170,17 @@ def IRNetResNet18(
             convolutions. 32: ReLU instead, and no signs.
         structure, quantized, padding: See `IRNetResNet20`.
     """
-    return _resnet(scaffold, IMAGENET_18, "irnet_resnet18")
+    return _resnet(IMAGENET_18, "irnet_resnet18", activation_bits, structure, quantized, padding, **options)
 
 
 @register("irnet_resnet34", PAPER, activation_bits=1, structure="bireal")
 @register("irnet_resnet34_1w32a", PAPER, activation_bits=32, structure="normal")
-@architecture(IMAGENET, dependent=_default_structure)
+@architecture(
+    IMAGENET,
+    state_dict=_layout(lambda: _state_dict(IMAGENET_34), untold=_UNTOLD),
+    defaults={"structure": _structure},
+)
 def IRNetResNet34(
-    scaffold: Scaffold,
     *,
     activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
@@ -142,13 +193,12 @@ def IRNetResNet34(
     Args:
         activation_bits, structure, quantized, padding: See `IRNetResNet18`.
     """
-    return _resnet(scaffold, IMAGENET_34, "irnet_resnet34")
+    return _resnet(IMAGENET_34, "irnet_resnet34", activation_bits, structure, quantized, padding, **options)
 
 
 @register("irnet_resnet18_cifar", PAPER)
-@architecture(CIFAR)
+@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18), untold=("quantized",)))
 def IRNetResNet18CIFAR(
-    scaffold: Scaffold,
     *,
     quantized: bool = True,
     padding: Padding = "symmetric",
@@ -159,13 +209,12 @@ def IRNetResNet18CIFAR(
     Args:
         quantized, padding: See `IRNetResNet20`.
     """
-    return _resnet(scaffold, CIFAR_18, "irnet_resnet18_cifar")
+    return _resnet(CIFAR_18, "irnet_resnet18_cifar", 1, "normal", quantized, padding, **options)
 
 
 @register("irnet_vgg_small", PAPER)
-@architecture(CIFAR)
+@architecture(CIFAR, state_dict=_layout(_state_dict_vgg_small, untold=("quantized",)))
 def IRNetVGGSmall(
-    scaffold: Scaffold,
     *,
     quantized: bool = True,
     padding: Padding = "symmetric",
@@ -180,41 +229,36 @@ def IRNetVGGSmall(
     Args:
         quantized, padding: See `IRNetResNet20`.
     """
-    check_choice("quantized", scaffold.arguments["quantized"], (True, False))
-    if scaffold.include_top and None in scaffold.inputs.shape[1:]:
-        shape = tuple(scaffold.inputs.shape[1:])
+    builder = ModelBuilder(**options)
+    if builder.include_top and None in builder.inputs.shape[1:]:
+        shape = tuple(builder.inputs.shape[1:])
         raise ValueError(f"input_shape of IRNetVGGSmall with its top must have a known height and width, not {shape}.")
-    x = convolve(scaffold.inputs, 128, 3, "stem_conv", initializer=he_normal("fan_out"))
+    x = convolve(builder.inputs, 128, 3, "stem_conv", initializer=he_normal("fan_out"))
     x = HardTanh(name="stem_hardtanh")(normalise(x, "stem_bn"))
     for name, channels, pools in _VGG_SMALL:
-        x = _convolve(x, channels, f"{name}_conv", scaffold.arguments, initializer=he_normal("fan_out"))
+        x = _convolve(x, channels, f"{name}_conv", 1, quantized, padding, he_normal("fan_out"))
         if pools:
             # An odd last row or column falls away, as officially.
             x = tf.keras.layers.MaxPooling2D(2, 2, name=f"{name}_pool")(x)
         x = HardTanh(name=f"{name}_hardtanh")(normalise(x, f"{name}_bn"))
-    if scaffold.include_top:
+    if builder.include_top:
         x = tf.keras.layers.Flatten(name="flatten")(x)
         start = tf.keras.initializers.RandomNormal(stddev=0.01)
-        x = tf.keras.layers.Dense(scaffold.num_classes, kernel_initializer=start, name="logits")(x)
-    return scaffold.finish(x, "irnet_vgg_small")
+        x = tf.keras.layers.Dense(builder.num_classes, kernel_initializer=start, name="logits")(x)
+    return builder.finish(x, "irnet_vgg_small")
 
 
-# Name, output channels, and whether a pooling follows.
-_VGG_SMALL = (
-    ("stage1_block1", 128, True),
-    ("stage2_block1", 256, False),
-    ("stage2_block2", 256, True),
-    ("stage3_block1", 512, False),
-    ("stage3_block2", 512, True),
-)
-
-
-def _resnet(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
-    arguments = {"activation_bits": 1, "structure": "normal"} | scaffold.arguments
-    check_choice("activation_bits", arguments["activation_bits"], get_args(ActivationBits))
-    check_choice("structure", arguments["structure"], get_args(Structure))
-    check_choice("quantized", arguments["quantized"], (True, False))
-    binary = arguments["activation_bits"] == 1
+def _resnet(
+    spec: ResNetSpec,
+    name: str,
+    activation_bits: ActivationBits,
+    structure: Structure | None,
+    quantized: bool,
+    padding: Padding,
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
+    builder = ModelBuilder(**options)
+    binary = activation_bits == 1
 
     def activate(x: tf.Tensor, layer: str) -> tf.Tensor:
         if binary:
@@ -223,32 +267,33 @@ def _resnet(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
 
     def head(x: tf.Tensor, layer: str) -> tf.Tensor:
         x = normalise(x, f"{layer}_bn")
-        return activate(x, layer) if layout is CIFAR_20 and not binary else x
+        return activate(x, layer) if spec is CIFAR_20 and not binary else x
 
-    active_stem = layout.stem == "imagenet" or (layout is CIFAR_20 and binary)
-    x = stem(scaffold.inputs, layout, activate=activate if active_stem else None, initializer=_start(layout))
-    for block in layout.walk(convolutions=2):
-        shortcut = _shortcut(x, block, layout)
-        x = _convolve(x, block.channels, f"{block.name}_conv1", arguments, block.strides, _start(layout))
+    active_stem = spec.stem == "imagenet" or (spec is CIFAR_20 and binary)
+    x = stem(builder.inputs, spec, activate=activate if active_stem else None, initializer=_start(spec))
+    for block in spec.blocks(convs_per_block=2):
+        shortcut = _shortcut(x, block, spec)
+        first, second = f"{block.name}_conv1", f"{block.name}_conv2"
+        x = _convolve(x, block.channels, first, activation_bits, quantized, padding, _start(spec), block.strides)
         x = normalise(x, f"{block.name}_bn1")
-        if arguments["structure"] == "bireal":
+        if structure == "bireal":
             x = tf.keras.layers.Add(name=f"{block.name}_add1")([x, shortcut])
         x = activate(x, f"{block.name}_1")
-        if arguments["structure"] == "bireal":
+        if structure == "bireal":
             shortcut = x
-        x = _convolve(x, block.channels, f"{block.name}_conv2", arguments, initializer=_start(layout))
+        x = _convolve(x, block.channels, second, activation_bits, quantized, padding, _start(spec))
         x = normalise(x, f"{block.name}_bn2")
         x = tf.keras.layers.Add(name=f"{block.name}_add2")([x, shortcut])
         x = activate(x, f"{block.name}_2")
-    return classify(x, scaffold, name, head, he_normal("fan_in") if layout is CIFAR_20 else None)
+    return classify(x, builder, name, head, he_normal("fan_in") if spec is CIFAR_20 else None)
 
 
-def _shortcut(x: tf.Tensor, block: Block, layout: Layout) -> tf.Tensor:
+def _shortcut(x: tf.Tensor, block: Block, spec: ResNetSpec) -> tf.Tensor:
     channels = x.shape[-1]
     if block.channels == channels:
         return x
-    if layout is not CIFAR_20:
-        return real_shortcut(x, block, pool=False, initializer=_start(layout))
+    if spec is not CIFAR_20:
+        return real_shortcut(x, block, pool=False, initializer=_start(spec))
     # The average of single pixels, in TensorFlow's pooling: twenty times as fast as a slice with a stride.
     x = tf.keras.layers.AveragePooling2D(1, block.strides, name=f"{block.name}_shortcut_subsample")(x)
     added = block.channels - channels
@@ -256,53 +301,30 @@ def _shortcut(x: tf.Tensor, block: Block, layout: Layout) -> tf.Tensor:
 
 
 def _convolve(
-    x: tf.Tensor, filters: int, name: str, arguments: Mapping[str, Any], strides: int = 1, initializer: Any = None
+    x: tf.Tensor,
+    filters: int,
+    name: str,
+    activation_bits: ActivationBits,
+    quantized: bool,
+    padding: Padding,
+    initializer: tf.keras.initializers.Initializer,
+    strides: int = 1,
 ) -> tf.Tensor:
-    quantized = arguments["quantized"]
     return binary_conv(
         x,
         filters,
         3,
         name=name,
         strides=strides,
-        padding=arguments["padding"],
-        input_quantizer=EDE() if quantized and arguments.get("activation_bits", 1) == 1 else None,
+        padding=padding,
+        input_quantizer=EDE() if quantized and activation_bits == 1 else None,
         kernel_quantizer=LibraPB() if quantized else None,
         kernel_initializer=initializer,
     )
 
 
-def _start(layout: Layout) -> tf.keras.initializers.Initializer:
+def _start(spec: ResNetSpec) -> tf.keras.initializers.Initializer:
     """Return how the official code of a residual network starts its convolutions."""
-    if layout is CIFAR_18:
+    if spec is CIFAR_18:
         return torch_uniform()
-    return he_normal("fan_in" if layout is CIFAR_20 else "fan_out")
-
-
-def _official_names(layout: Layout) -> dict[str, Place]:
-    top, shortcut = ("fc", "downsample") if layout.stem == "imagenet" else ("linear", "shortcut")
-    blocks = official_blocks_of_two(layout, None if layout is CIFAR_20 else shortcut)
-    return official_stem_and_top(top) | blocks | norm("bn2", "logits_bn")
-
-
-def _official_names_vgg_small() -> dict[str, Place]:
-    names = conv("conv0.weight", "stem_conv") | norm("bn0", "stem_bn") | dense("fc", "logits", flattened=(512, 4, 4))
-    for index, (name, *_) in enumerate(_VGG_SMALL, 1):
-        names |= conv(f"conv{index}.weight", f"{name}_conv") | norm(f"bn{index}", f"{name}_bn")
-    return names
-
-
-_OFFICIAL_LAYOUTS = {
-    "IRNetResNet20": CIFAR_20,
-    "IRNetResNet18": IMAGENET_18,
-    "IRNetResNet34": IMAGENET_34,
-    "IRNetResNet18CIFAR": CIFAR_18,
-}
-# The ImageNet networks have a batch normalisation after the classifier in their checkpoints, which they do not use.
-OFFICIAL.update(
-    {
-        name: OfficialCode(functools.partial(_official_names, layout), (*IGNORED, "bn3.*"))
-        for name, layout in _OFFICIAL_LAYOUTS.items()
-    }
-)
-OFFICIAL["IRNetVGGSmall"] = OfficialCode(_official_names_vgg_small)
+    return he_normal("fan_in" if spec is CIFAR_20 else "fan_out")

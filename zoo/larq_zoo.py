@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import tensorflow as tf
 
-from ..util.arguments import check_choice, check_data_format, is_input, to_python
+from ..util.arguments import check_data_format, to_python
 from ..util.download import keras_fetching
-from .build.budget import building, limit
-from .build.builder import has_new_top, info_of, load_into, report_new_top, resolve_classes, resolve_input
+from .build import ModelOptions
+from .build.architecture import has_new_top, load_into, record, report_new_top, settle
+from .build.budget import limited_to, naming
 from .checkpoints.formats import open_checkpoint
-from .checkpoints.larq_zoo_file import PREPROCESSING
 from .checkpoints.variables import TOP, assign, named_variables
 from .images.images import for_dataset
-from .model_info import record_model
-from .registry import IMAGENET, Paper, register
+from .registry import IMAGENET, Architecture, Paper, register
 
-_TASK = IMAGENET._replace(preprocessing=for_dataset(PREPROCESSING, "imagenet2012"))
+_SPEC = IMAGENET._replace(preprocessing=for_dataset("minus1_1", "imagenet2012"))
 _MODELS = {
     "larq/binary_alexnet": ("literature", "BinaryAlexNet", "1602.02830"),
     "larq/birealnet": ("literature", "BiRealNet", "1808.00278"),
@@ -44,7 +43,7 @@ _MODELS = {
 }
 
 
-def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.Model]:
+def _delegate(name: str, module: str, function: str) -> Architecture[...]:
     def build(
         *,
         input_shape: tuple[int | None, int | None, int] | None = None,
@@ -60,41 +59,46 @@ def _delegate(name: str, module: str, function: str) -> Callable[..., tf.keras.M
         is_path = isinstance(weights, os.PathLike) or (isinstance(weights, str) and os.path.isfile(weights))
         if not is_path and weights not in (None, "imagenet"):
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
-        checkpoint = open_checkpoint(cast(Any, weights), name) if is_path else None
-        check_choice("include_top", include_top, (True, False))
-        classes = resolve_classes(to_python(num_classes), include_top, _TASK, checkpoint)
-        inputs = resolve_input(name, input_tensor, to_python(input_shape), _TASK, checkpoint)
-        shape = tuple(inputs.shape[1:])
-        published = weights == "imagenet" and not is_path
-        new_top = has_new_top(checkpoint, include_top, classes) or (
-            published and include_top and classes != _TASK.classes
-        )
         check_data_format()
-        with building():
-            if checkpoint is not None and not new_top:
-                limit(checkpoint)
-            fetched = "imagenet" if published and not new_top else None
-            network = make(weights=fetched, include_top=include_top, num_classes=classes, input_shape=shape)
+        checkpoint = open_checkpoint(cast(Any, weights), name) if is_path else None
+        options = ModelOptions(
+            input_shape=to_python(input_shape),
+            input_tensor=input_tensor,
+            include_top=include_top,
+            num_classes=to_python(num_classes),
+        )
+        with naming(checkpoint):
+            settled = settle(name, _SPEC, options, checkpoint)
+            shape, classes = settled["input_shape"], settled["num_classes"]
+            published = weights == "imagenet" and not is_path
+            new_top = has_new_top(settled, checkpoint) or (published and include_top and classes != _SPEC.num_classes)
+            # Where the classifier is not the file's, their layers have no names by which to tell it from the body.
+            with limited_to(None if new_top else checkpoint):
+                fetched = "imagenet" if published and not new_top else None
+                network = make(weights=fetched, include_top=include_top, num_classes=classes, input_shape=shape)
         model = _with_lasting_names(network, name, _body_layers(theirs) if include_top else None)
         if checkpoint is not None:
-            load_into(model, checkpoint, classes, new_top)
+            load_into(model, checkpoint, settled)
         elif new_top:
-            report_new_top(f"larq-zoo's {function}", _TASK.classes, model.name, classes)
+            report_new_top(f"larq-zoo's {function}", _SPEC.num_classes, model.name, classes)
             body = _with_lasting_names(make(weights="imagenet", include_top=False, input_shape=shape), name, None)
             values = {name: variable.numpy() for name, variable in named_variables(body).items()}
             assign(model, values, f"larq-zoo's {function}", new_top=True)
         if input_tensor is not None:
             sources = tf.keras.utils.get_source_inputs(input_tensor)
             model = tf.keras.Model(sources, model.call(input_tensor), name=model.name)
-        if not is_input(input_tensor):
-            return model
-        arguments = {"input_shape": shape, "num_classes": classes, "include_top": include_top}
-        return record_model(model, info_of(name, arguments, _TASK, checkpoint, include_top and not new_top))
+        recorded = cast(ModelOptions, {key: settled[key] for key in options})  # type: ignore[literal-required]
+        return record(model, name, _SPEC, {}, recorded, checkpoint)
 
     build.__name__ = build.__qualname__ = name
-    cast(Any, build).task = _TASK
     build.__doc__ = f"larq-zoo's `{module}.{function}`, see there."
-    return build
+    delegate = cast(Architecture[...], build)
+    delegate.spec, delegate.state_dicts, delegate.complete = _SPEC, (), _no_arguments
+    return delegate
+
+
+def _no_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(arguments)
 
 
 def _make(function: Callable[..., tf.keras.Model], **arguments: Any) -> tf.keras.Model:
@@ -110,7 +114,7 @@ def _make(function: Callable[..., tf.keras.Model], **arguments: Any) -> tf.keras
 @functools.cache
 def _body_layers(function: Callable[..., tf.keras.Model]) -> int:
     """Return how many layers a network has before its classifier: as many as without."""
-    return len(function(weights=None, include_top=False, input_shape=_TASK.input_shape).layers)
+    return len(function(weights=None, include_top=False, input_shape=_SPEC.input_shape).layers)
 
 
 def _with_lasting_names(model: tf.keras.Model, name: str, body: int | None) -> tf.keras.Model:

@@ -11,40 +11,56 @@ ReAct-ResNet-18 65.9.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Literal
 
+import numpy as np
 import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import RPReLU, RSign, ScaledSign
-from ..util.arguments import check_choice
-from .build.architecture import architecture
-from .build.builder import Scaffold
-from .build.layers import DuplicateChannels, Padding, binary_conv
-from .build.options import ModelOptions
-from .build.resnet import (
+from .build import (
     ADAPTED,
     CIFAR_18,
     CIFAR_20,
     IMAGENET_18,
     IMAGENET_34,
     Block,
-    Layout,
+    DuplicateChannels,
+    ModelBuilder,
+    ModelOptions,
+    Padding,
+    ResNetSpec,
+    StateDictLayout,
+    TensorMap,
+    architecture,
     average_pool,
+    binary_conv,
     classify,
     convolve,
+    map_conv,
+    map_dense,
+    map_norm,
+    map_shortcut,
+    map_stem_and_top,
     normalise,
     official_blocks,
-    official_shortcut,
-    official_stem_and_top,
     real_shortcut,
     small_positive,
     stem,
     torch_uniform,
+    vector,
 )
-from .checkpoints.state_dicts import OFFICIAL, OfficialCode, Place, conv, dense, norm, rprelu, rsign
 from .registry import CIFAR, IMAGENET, Paper, register
+
+__all__ = [
+    "ReActNet18CIFAR",
+    "ReActNet20",
+    "ReActNetA",
+    "ReActNetB",
+    "ReActNetC",
+    "ReActResNet18",
+    "ReActResNet34",
+]
 
 PAPER = Paper(
     "ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions",
@@ -76,11 +92,74 @@ _BLOCKS = [
 ]
 
 
+def negated(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return values with the opposite sign: what the official code adds before the sign is minus our threshold."""
+    return -vector(value, shape)
+
+
+def _map_rsign(official: str, layer: str) -> dict[str, TensorMap]:
+    return {f"{official}.bias": TensorMap(f"{layer}/input_quantizer/alpha_bias", negated)}
+
+
+def _map_rprelu(shift_in: str, slope: str, shift_out: str, layer: str) -> dict[str, TensorMap]:
+    return {
+        f"{shift_in}.bias": TensorMap(f"{layer}/shift_in"),
+        f"{slope}.weight": TensorMap(f"{layer}/slope"),
+        f"{shift_out}.bias": TensorMap(f"{layer}/shift_out"),
+    }
+
+
+def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
+    tensors = map_stem_and_top("fc")
+    for official, block in official_blocks(spec):
+        tensors |= _map_rsign(f"{official}.move0", f"{block.name}_conv")
+        tensors |= map_conv(f"{official}.binary_conv.weight", f"{block.name}_conv")
+        tensors |= map_norm(f"{official}.bn1", f"{block.name}_bn")
+        tensors |= _map_rprelu(f"{official}.move1", f"{official}.prelu", f"{official}.move2", f"{block.name}_rprelu")
+        if block.strides == 2:
+            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+    return tensors
+
+
+def _state_dict_a(step: Step) -> dict[str, TensorMap]:
+    tensors = map_conv("feature.0.conv1.weight", "stem_conv") | map_norm("feature.0.bn1", "stem_bn")
+    tensors |= map_dense("fc", "logits")
+    weight = "weights" if step == 2 else "weight"
+    channels = 32
+    for index, block in enumerate(_BLOCKS, 1):
+        official, name = f"feature.{index}", block.name
+        for half, kernel in (("1", "3x3"), ("2", "pw")):
+            conv, bn = f"{name}_conv{half}", f"{name}_bn{half}"
+            tensors |= _map_rsign(f"{official}.move{half}1", conv)
+            if half == "2" and block.channels != channels:
+                for part in (0, 1):
+                    tensors |= map_conv(f"{official}.binary_pw_down{part + 1}.{weight}", conv, part, 2)
+                    tensors |= map_norm(f"{official}.bn2_{part + 1}", bn, part, 2)
+            else:
+                tensors |= map_conv(f"{official}.binary_{kernel}.{weight}", conv)
+                tensors |= map_norm(f"{official}.bn{half}", bn)
+            shift_in, slope, shift_out = (
+                f"{official}.{each}" for each in (f"move{half}2", f"prelu{half}", f"move{half}3")
+            )
+            tensors |= _map_rprelu(shift_in, slope, shift_out, f"{name}_rprelu{half}")
+        channels = block.channels
+    return tensors
+
+
+# There is official code of ReActNet-A and the ImageNet ResNets. The CIFAR networks' names continue those of the latter.
+_layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, untold=("step",))
+
+
 @register("reactnet_a", PAPER, step=2)
 @register("reactnet_a_step1", PAPER, step=1)
-@architecture(IMAGENET)
+@architecture(
+    IMAGENET,
+    state_dict=[
+        StateDictLayout(lambda: _state_dict_a(1), implies={"padding": "symmetric", "step": 1}),
+        StateDictLayout(lambda: _state_dict_a(2), implies={"padding": "symmetric", "step": 2}),
+    ],
+)
 def ReActNetA(
-    scaffold: Scaffold,
     *,
     step: Step = 2,
     quantized: bool = True,
@@ -95,16 +174,15 @@ def ReActNetA(
     Args:
         step: 2 (default), or 1 for the network of the first training step, whose weights are real-valued. The names of
             the variables are the same.
-        quantized: ``False`` builds the real-valued twin: no signs and no thresholds.
+        quantized: ``False`` builds the full-precision network: no signs and no thresholds.
         padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``.
     """
-    return _mobilenet(scaffold, "reactnet_a")
+    return _mobilenet("reactnet_a", step, quantized, padding, **options)
 
 
 @register("reactnet_b", PAPER, note=_DESCRIBED)
 @architecture(IMAGENET)
 def ReActNetB(
-    scaffold: Scaffold,
     *,
     step: Step = 2,
     downsample_input: DownsampleInput = "real",
@@ -124,13 +202,12 @@ def ReActNetB(
             ``"sign"``.
         step, quantized, padding: See `ReActNetA`.
     """
-    return _mobilenet(scaffold, "reactnet_b", real_groups=4)
+    return _mobilenet("reactnet_b", step, quantized, padding, 4, downsample_input, **options)
 
 
 @register("reactnet_c", PAPER, note=_DESCRIBED)
 @architecture(IMAGENET)
 def ReActNetC(
-    scaffold: Scaffold,
     *,
     step: Step = 2,
     downsample_input: DownsampleInput = "real",
@@ -143,14 +220,13 @@ def ReActNetC(
     Args:
         step, downsample_input, quantized, padding: See `ReActNetB`.
     """
-    return _mobilenet(scaffold, "reactnet_c", real_groups=1)
+    return _mobilenet("reactnet_c", step, quantized, padding, 1, downsample_input, **options)
 
 
 @register("react_resnet18", PAPER, step=2)
 @register("react_resnet18_step1", PAPER, step=1)
-@architecture(IMAGENET)
+@architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_18)))
 def ReActResNet18(
-    scaffold: Scaffold,
     *,
     step: Step = 2,
     quantized: bool = True,
@@ -162,13 +238,12 @@ def ReActResNet18(
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    return _resnet(scaffold, IMAGENET_18, "react_resnet18")
+    return _resnet(IMAGENET_18, "react_resnet18", step, quantized, padding, **options)
 
 
 @register("react_resnet34", PAPER)
-@architecture(IMAGENET)
+@architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_34)))
 def ReActResNet34(
-    scaffold: Scaffold,
     *,
     step: Step = 2,
     quantized: bool = True,
@@ -180,13 +255,12 @@ def ReActResNet34(
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    return _resnet(scaffold, IMAGENET_34, "react_resnet34")
+    return _resnet(IMAGENET_34, "react_resnet34", step, quantized, padding, **options)
 
 
 @register("reactnet18_cifar", PAPER, note=ADAPTED)
-@architecture(CIFAR)
+@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18)))
 def ReActNet18CIFAR(
-    scaffold: Scaffold,
     *,
     step: Step = 2,
     quantized: bool = True,
@@ -198,14 +272,13 @@ def ReActNet18CIFAR(
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    return _resnet(scaffold, CIFAR_18, "reactnet18_cifar")
+    return _resnet(CIFAR_18, "reactnet18_cifar", step, quantized, padding, **options)
 
 
 @register("reactnet20", PAPER, note=ADAPTED, step=2)
 @register("reactnet20_step1", PAPER, note=ADAPTED, step=1)
-@architecture(CIFAR)
+@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_20)))
 def ReActNet20(
-    scaffold: Scaffold,
     *,
     step: Step = 2,
     quantized: bool = True,
@@ -217,47 +290,56 @@ def ReActNet20(
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    return _resnet(scaffold, CIFAR_20, "reactnet20")
+    return _resnet(CIFAR_20, "reactnet20", step, quantized, padding, **options)
 
 
-def _mobilenet(scaffold: Scaffold, name: str, real_groups: int | None = None) -> tf.keras.Model:
-    convolve_binary = _binary_convolution(scaffold.arguments)
-    x = normalise(convolve(scaffold.inputs, 32, 3, "stem_conv", strides=2), "stem_bn")
+def _mobilenet(
+    name: str,
+    step: Step,
+    quantized: bool,
+    padding: Padding,
+    real_groups: int | None = None,
+    downsample_input: DownsampleInput = "real",
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
+    builder = ModelBuilder(**options)
+    binary = functools.partial(_convolve, step=step, quantized=quantized, padding=padding)
+    x = normalise(convolve(builder.inputs, 32, 3, "stem_conv", strides=2), "stem_bn")
     for block in _BLOCKS:
         shortcut = average_pool(x, f"{block.name}_pool") if block.strides == 2 else x
-        x = convolve_binary(x, x.shape[-1], 3, f"{block.name}_conv1", block.strides)
+        x = binary(x, x.shape[-1], 3, f"{block.name}_conv1", strides=block.strides)
         x = _finish_block(normalise(x, f"{block.name}_bn1"), shortcut, f"{block.name}_", "1")
         shortcut = x
-        if block.channels == x.shape[-1]:
-            x = convolve_binary(x, block.channels, 1, f"{block.name}_conv2")
-        else:
+        doubles = block.channels != x.shape[-1]
+        if doubles:
             shortcut = DuplicateChannels(block.channels, name=f"{block.name}_duplicate")(x)
-            if real_groups:
-                signed = scaffold.arguments["quantized"] and scaffold.arguments["downsample_input"] == "sign"
-                x = binary_conv(
-                    x,
-                    block.channels,
-                    1,
-                    name=f"{block.name}_conv2",
-                    padding="symmetric",
-                    groups=real_groups,
-                    input_quantizer=RSign() if signed else None,
-                    kernel_initializer=torch_uniform(),
-                )
-            else:
-                x = convolve_binary(x, block.channels, 1, f"{block.name}_conv2")
+        if doubles and real_groups:
+            x = binary_conv(
+                x,
+                block.channels,
+                1,
+                name=f"{block.name}_conv2",
+                padding="symmetric",
+                groups=real_groups,
+                input_quantizer=RSign() if quantized and downsample_input == "sign" else None,
+                kernel_initializer=torch_uniform(),
+            )
+        else:
+            x = binary(x, block.channels, 1, f"{block.name}_conv2")
         x = _finish_block(normalise(x, f"{block.name}_bn2"), shortcut, f"{block.name}_", "2")
-    return classify(x, scaffold, name)
+    return classify(x, builder, name)
 
 
-def _resnet(scaffold: Scaffold, layout: Layout, name: str) -> tf.keras.Model:
-    convolve_binary = _binary_convolution(scaffold.arguments)
-    x = stem(scaffold.inputs, layout)
-    for block in layout.walk():
+def _resnet(
+    spec: ResNetSpec, name: str, step: Step, quantized: bool, padding: Padding, **options: Unpack[ModelOptions]
+) -> tf.keras.Model:
+    builder = ModelBuilder(**options)
+    x = stem(builder.inputs, spec)
+    for block in spec.blocks():
         shortcut = real_shortcut(x, block) if block.channels != x.shape[-1] else x
-        x = convolve_binary(x, block.channels, 3, f"{block.name}_conv", block.strides)
+        x = _convolve(x, block.channels, 3, f"{block.name}_conv", step, quantized, padding, block.strides)
         x = _finish_block(normalise(x, f"{block.name}_bn"), shortcut, f"{block.name}_")
-    return classify(x, scaffold, name)
+    return classify(x, builder, name)
 
 
 def _finish_block(x: tf.Tensor, shortcut: tf.Tensor, name: str, index: str = "") -> tf.Tensor:
@@ -265,72 +347,19 @@ def _finish_block(x: tf.Tensor, shortcut: tf.Tensor, name: str, index: str = "")
     return RPReLU(name=f"{name}rprelu{index}")(x)
 
 
-def _binary_convolution(arguments: Mapping[str, Any]) -> Callable[..., tf.Tensor]:
-    """Return what applies RSign and a binary convolution, as far as the arguments make them binary."""
-    check_choice("step", arguments["step"], get_args(Step))
-    check_choice("quantized", arguments["quantized"], (True, False))
-    check_choice("downsample_input", arguments.get("downsample_input", "real"), get_args(DownsampleInput))
-    signs = arguments["quantized"]
-    binary = signs and arguments["step"] == 2
-
-    def apply(x: tf.Tensor, filters: int, size: int, name: str, strides: int = 1) -> tf.Tensor:
-        return binary_conv(
-            x,
-            filters,
-            size,
-            name=name,
-            strides=strides,
-            padding=arguments["padding"],
-            input_quantizer=RSign() if signs else None,
-            kernel_quantizer=ScaledSign() if binary else None,
-            kernel_initializer=small_positive() if binary else torch_uniform(),
-        )
-
-    return apply
-
-
-def _official_names(layout: Layout) -> dict[str, Place]:
-    names = official_stem_and_top("fc")
-    for official, block in official_blocks(layout):
-        names |= rsign(f"{official}.move0", f"{block.name}_conv")
-        names |= conv(f"{official}.binary_conv.weight", f"{block.name}_conv") | norm(
-            f"{official}.bn1", f"{block.name}_bn"
-        )
-        names |= rprelu(f"{official}.move1", f"{official}.prelu", f"{official}.move2", f"{block.name}_rprelu")
-        if block.strides == 2:
-            names |= official_shortcut(f"{official}.downsample", block, 1)
-    return names
-
-
-def _official_names_mobilenet(step: Step) -> dict[str, Place]:
-    names = conv("feature.0.conv1.weight", "stem_conv") | norm("feature.0.bn1", "stem_bn") | dense("fc", "logits")
-    weight = "weights" if step == 2 else "weight"
-    channels = 32
-    for index, block in enumerate(_BLOCKS, 1):
-        official, name = f"feature.{index}", block.name
-        names |= rsign(f"{official}.move11", f"{name}_conv1") | conv(f"{official}.binary_3x3.{weight}", f"{name}_conv1")
-        names |= norm(f"{official}.bn1", f"{name}_bn1")
-        names |= rprelu(f"{official}.move12", f"{official}.prelu1", f"{official}.move13", f"{name}_rprelu1")
-        names |= rsign(f"{official}.move21", f"{name}_conv2")
-        if block.channels == channels:
-            names |= conv(f"{official}.binary_pw.{weight}", f"{name}_conv2") | norm(f"{official}.bn2", f"{name}_bn2")
-        else:
-            for part in (0, 1):
-                names |= conv(f"{official}.binary_pw_down{part + 1}.{weight}", f"{name}_conv2", part, 2)
-                names |= norm(f"{official}.bn2_{part + 1}", f"{name}_bn2", part, 2)
-        names |= rprelu(f"{official}.move22", f"{official}.prelu2", f"{official}.move23", f"{name}_rprelu2")
-        channels = block.channels
-    return names
-
-
-# There is official code of ReActNet-A and the ImageNet ResNets. The CIFAR networks' names continue those of the latter.
-_OFFICIAL_LAYOUTS = {
-    "ReActResNet18": IMAGENET_18,
-    "ReActResNet34": IMAGENET_34,
-    "ReActNet18CIFAR": CIFAR_18,
-    "ReActNet20": CIFAR_20,
-}
-OFFICIAL.update(
-    {name: OfficialCode(functools.partial(_official_names, layout)) for name, layout in _OFFICIAL_LAYOUTS.items()}
-)
-OFFICIAL["ReActNetA"] = OfficialCode(_official_names_mobilenet, steps=get_args(Step))
+def _convolve(
+    x: tf.Tensor, filters: int, size: int, name: str, step: Step, quantized: bool, padding: Padding, strides: int = 1
+) -> tf.Tensor:
+    """Apply RSign and a binary convolution, as far as the arguments make them binary."""
+    binary = quantized and step == 2
+    return binary_conv(
+        x,
+        filters,
+        size,
+        name=name,
+        strides=strides,
+        padding=padding,
+        input_quantizer=RSign() if quantized else None,
+        kernel_quantizer=ScaledSign() if binary else None,
+        kernel_initializer=small_positive() if binary else torch_uniform(),
+    )

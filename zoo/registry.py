@@ -1,38 +1,41 @@
-"""Which models the zoo has, by name."""
+"""Which models the zoo has, by name, and the weights that are registered for them."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import tensorflow as tf
 
 from ..util.formatting import did_you_mean
+from .checkpoints.state_dicts import StateDictLayout
+from .checkpoints.weights import Weights, registered_weights
 from .images.images import PREPROCESSING, Preprocessing, for_dataset
 
-_Build = TypeVar("_Build", bound=Callable[..., tf.keras.Model])
+_P = ParamSpec("_P")
 
 
-class Task(NamedTuple):
+class InputSpec(NamedTuple):
     """What an architecture was made for, where nothing else is asked of it.
 
     Attributes:
         input_shape: (height, width, channels).
-        classes: How many it tells apart.
+        num_classes: How many it tells apart.
         min_size: Smallest height and width of an input.
         preprocessing: What its paper's code hands to it.
     """
 
     input_shape: tuple[int, int, int]
-    classes: int
+    num_classes: int
     min_size: int = 1
     preprocessing: Preprocessing = PREPROCESSING["imagenet"]
 
 
-IMAGENET = Task((224, 224, 3), 1000, min_size=32, preprocessing=for_dataset("imagenet", "imagenet2012"))
-CIFAR = Task((32, 32, 3), 10, min_size=8)
+IMAGENET = InputSpec((224, 224, 3), 1000, min_size=32, preprocessing=for_dataset("imagenet", "imagenet2012"))
+CIFAR = InputSpec((32, 32, 3), 10, min_size=8)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,27 @@ class Paper:
     top1: Mapping[str, float] = field(default_factory=dict)
 
 
+class Architecture(Protocol[_P]):
+    """A public function of the zoo, as the decorator `zoo.build.architecture` makes one.
+
+    Attributes:
+        spec: What it was made for.
+        state_dicts: The layouts of its official code's state dicts, if it has any.
+        complete: Returns arguments of the function (without `ModelOptions`) with the defaults of those left out.
+    """
+
+    __name__: str
+    __module__: str
+    spec: InputSpec
+    state_dicts: tuple[StateDictLayout, ...]
+    complete: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> tf.keras.Model: ...
+
+
+_A = TypeVar("_A", bound=Architecture[...])
+
+
 @dataclass(frozen=True)
 class Entry:
     """A registered model: a function of the zoo with the arguments that make it this model.
@@ -61,44 +85,65 @@ class Entry:
         build: The public function, called with ``arguments`` and any `ModelOptions`.
         arguments: What tells this model from the others that the function can build.
         paper: Its source.
-        task: What the paper made it for.
         note: How far it is from the paper's network, where it is not the computation of the authors' code.
     """
 
     name: str
-    build: Callable[..., tf.keras.Model]
+    build: Architecture[...]
     paper: Paper
-    task: Task
     arguments: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
 
     @property
     def native_shape(self) -> tuple[int, int, int]:
         """The input shape that the paper uses, (height, width, channels)."""
-        return self.task.input_shape
+        return self.build.spec.input_shape
+
+    @property
+    def is_delegated(self) -> bool:
+        """Whether another zoo builds it: its name has a slash, and this zoo has neither function nor weights of it."""
+        return "/" in self.name
 
     @property
     def call(self) -> str:
         """The call that builds it, such as ``"zoo.WideResNet(depth=20, width=10)"``."""
-        if "/" in self.name:  # another zoo's, for which this one has no function
+        if self.is_delegated:
             return f"zoo.load({self.name!r})"
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"zoo.{self.build.__name__}({arguments})"
+
+    def load(self, **options: Any) -> tf.keras.Model:
+        """Build the model; see `load`."""
+        weights = options.get("weights")
+        # A folder of a tag's name, such as a dataset's, does not hide the weights.
+        if isinstance(weights, str) and not (os.path.isfile(weights) or self.is_delegated):
+            options["weights"] = get_weights(self.name, weights)
+        return self.build(**{**self.arguments, **options})
+
+    def _key(self, names: Iterable[str]) -> list[Any]:
+        return _key(self.build, self.arguments, names)
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(name: str, paper: Paper, *, note: str = "", **arguments: Any) -> Callable[[_Build], _Build]:
+def register(name: str, paper: Paper, *, note: str = "", **arguments: Any) -> Callable[[_A], _A]:
     """Return a decorator that registers a function of the zoo, called with ``arguments``, as the model ``name``.
 
-    The function has an attribute ``task``, as `architecture` gives it one.
+    Raises:
+        ValueError: When it decorates: the name is taken, or the function has a model of the same arguments.
     """
 
-    def decorate(build: _Build) -> _Build:
+    def decorate(build: _A) -> _A:
         if name in _ENTRIES:
             raise ValueError(f"The model {name!r} is registered twice.")
-        _ENTRIES[name] = Entry(name, build, paper, cast(Any, build).task, arguments, note)
+        build.complete(arguments)  # an error of its own where the function has no such argument
+        new = Entry(name, build, paper, arguments, note)
+        rows = [*_entries_of(build), new]
+        names = _distinguishing(rows)
+        if same := [row.name for row in rows[:-1] if row._key(names) == new._key(names)]:
+            raise ValueError(f"The models {same[0]!r} and {name!r} are the same: {build.__name__} with {arguments}.")
+        _ENTRIES[name] = new
         return build
 
     return decorate
@@ -124,21 +169,37 @@ def entry(name: str) -> Entry:
         raise ValueError(f"There is no model {name!r}.{did_you_mean(name, _ENTRIES)}") from None
 
 
-def entry_of(build: str, arguments: Mapping[str, Any]) -> Entry | None:
-    """Return the entry whose function is named ``build`` and whose arguments are all among ``arguments``."""
-    for candidate in _ENTRIES.values():
-        if candidate.build.__name__ == build and candidate.arguments.items() <= arguments.items():
-            return candidate
-    return None
+def entry_of(build: Architecture[...], arguments: Mapping[str, Any]) -> Entry | None:
+    """Return the entry of the model that ``build`` makes with ``arguments``, or ``None`` if none is registered.
+
+    It is the one with the same values of all arguments by which any two models of the function differ, where what is
+    left out has its default. There is at most one, whatever the order of registration.
+    """
+    rows = _entries_of(build)
+    names = _distinguishing(rows)
+    return next((row for row in rows if row._key(names) == _key(build, arguments, names)), None)
 
 
-def function(name: str) -> Callable[..., tf.keras.Model]:
+def _entries_of(build: Architecture[...]) -> list[Entry]:
+    return [row for row in _ENTRIES.values() if row.build is build]
+
+
+def _distinguishing(rows: Iterable[Entry]) -> list[str]:
+    return sorted({name for row in rows for name in row.arguments})
+
+
+def _key(build: Architecture[...], arguments: Mapping[str, Any], names: Iterable[str]) -> list[Any]:
+    complete = build.complete(arguments)
+    return [complete[name] for name in names]
+
+
+def function(name: str) -> Architecture[...]:
     """Return the public function of the zoo that is called ``name``, such as ``"WideResNet"``.
 
     Raises:
         ValueError: No registered model is built by such a function.
     """
-    functions = {e.build.__name__: e.build for e in _ENTRIES.values()}
+    functions = {row.build.__name__: row.build for row in _ENTRIES.values()}
     if name not in functions:
         raise ValueError(f"The zoo has no function {name!r}.{did_you_mean(name, functions)}")
     return functions[name]
@@ -156,5 +217,45 @@ def load(name: str, **options: Any) -> tf.keras.Model:
         TypeError: Its function takes no such option.
         FileNotFoundError, ConnectionError, ImportError: The weights cannot be fetched, or cannot be read here.
     """
-    found = entry(name)
-    return found.build(**{**found.arguments, **options})
+    return entry(name).load(**options)
+
+
+def list_weights(model: str | None = None) -> list[Weights]:
+    """Return the registered weights of a model, or all.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    if model is not None:
+        entry(model)
+    return [row for row in registered_weights() if model in (None, row.model)]
+
+
+def get_weights(model: str, tag: str) -> Weights:
+    """Return a model's registered weights of a tag.
+
+    Raises:
+        ValueError: There is no such model, or it has no such weights; the message says which there are.
+    """
+    tags = {row.tag: row for row in list_weights(model)}
+    if tag not in tags:
+        raise ValueError(
+            f"The model {model!r} has no weights {tag!r}, and there is no such file.{did_you_mean(tag, tags)}"
+        )
+    return tags[tag]
+
+
+def weights_of(build: Architecture[...], arguments: Mapping[str, Any], tag: str) -> Weights:
+    """Return the weights of a tag for what ``build`` makes with ``arguments``.
+
+    Raises:
+        ValueError: There are none; the message says for which models there are.
+    """
+    if found := entry_of(build, arguments):
+        return get_weights(found.name, tag)
+    having = sorted({row.model for row in registered_weights() if entry(row.model).build is build})
+    described = ", ".join(f"{name}={value!r}" for name, value in build.complete(arguments).items())
+    raise ValueError(
+        f"There are no weights {tag!r} for {build.__name__}({described}), and no file of that name. "
+        f"Registered weights of {build.__name__} are for: {', '.join(having) or 'none'}."
+    )

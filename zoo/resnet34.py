@@ -9,37 +9,45 @@ from __future__ import annotations
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from .build.architecture import architecture
-from .build.builder import Scaffold
-from .build.options import ModelOptions
-from .build.resnet import (
+from .build import (
     IMAGENET_34,
+    ModelBuilder,
+    ModelOptions,
+    StateDictLayout,
+    TensorMap,
+    architecture,
     classify,
     convolve,
     he_normal,
+    map_blocks_of_two,
+    map_stem_and_top,
     normalise,
-    official_blocks_of_two,
-    official_stem_and_top,
     real_shortcut,
     stem,
 )
-from .checkpoints.state_dicts import OFFICIAL, OfficialCode, Place
 from .registry import IMAGENET, Paper, register
+
+__all__ = ["ResNet34"]
 
 PAPER = Paper(
     "Deep Residual Learning for Image Recognition", "K. He, X. Zhang, S. Ren, J. Sun", "CVPR 2016", "1512.03385"
 )
 
 
-@register("resnet34", PAPER, note="Real-valued: ReActNet's teacher, not a network of the five papers.")
-@architecture(IMAGENET)
-def ResNet34(scaffold: Scaffold, **options: Unpack[ModelOptions]) -> tf.keras.Model:
+def _state_dict() -> dict[str, TensorMap]:
+    return map_stem_and_top("fc") | map_blocks_of_two(IMAGENET_34, "downsample")
+
+
+@register("resnet34", PAPER, note="Full precision: ReActNet's teacher.")
+@architecture(IMAGENET, state_dict=StateDictLayout(_state_dict))
+def ResNet34(**options: Unpack[ModelOptions]) -> tf.keras.Model:
     """ResNet-34 for ImageNet: four stages of 3, 4, 6 and 3 blocks of two 3x3 convolutions, 64 to 512 channels.
 
     Downsampling is a 1x1 convolution of stride 2 and a batch normalisation.
     """
-    x = stem(scaffold.inputs, IMAGENET_34, activate=_relu, initializer=he_normal("fan_out"))
-    for block in IMAGENET_34.walk(convolutions=2):
+    builder = ModelBuilder(**options)
+    x = stem(builder.inputs, IMAGENET_34, activate=_relu, initializer=he_normal("fan_out"))
+    for block in IMAGENET_34.blocks(convs_per_block=2):
         shortcut = x
         if block.channels != x.shape[-1]:
             shortcut = real_shortcut(x, block, pool=False, initializer=he_normal("fan_out"))
@@ -48,15 +56,8 @@ def ResNet34(scaffold: Scaffold, **options: Unpack[ModelOptions]) -> tf.keras.Mo
         x = convolve(x, block.channels, 3, f"{block.name}_conv2", initializer=he_normal("fan_out"))
         x = normalise(x, f"{block.name}_bn2")
         x = _relu(tf.keras.layers.Add(name=f"{block.name}_add")([x, shortcut]), f"{block.name}_2")
-    return classify(x, scaffold, "resnet34")
+    return classify(x, builder, "resnet34")
 
 
 def _relu(x: tf.Tensor, layer: str) -> tf.Tensor:
     return tf.keras.layers.ReLU(name=f"{layer}_relu")(x)
-
-
-def _torchvision_names() -> dict[str, Place]:
-    return official_stem_and_top("fc") | official_blocks_of_two(IMAGENET_34, "downsample")
-
-
-OFFICIAL["ResNet34"] = OfficialCode(_torchvision_names)

@@ -23,21 +23,27 @@ from 0 to 255.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import McDonnellSign, ShiftedReLU
-from ..util.arguments import check_choice
-from .build.architecture import architecture
-from .build.builder import Scaffold
-from .build.layers import PadChannels, Padding, Temperature, binary_conv
-from .build.options import ModelOptions
-from .build.torch_layers import ExactBatchNormalization, SymmetricMaxPool2D
-from .checkpoints.mcdonnell_mat import EPSILON
+from .build import (
+    ExactBatchNormalization,
+    ModelBuilder,
+    ModelOptions,
+    PadChannels,
+    Padding,
+    SymmetricMaxPool2D,
+    Temperature,
+    architecture,
+    binary_conv,
+)
 from .images.images import for_dataset
 from .registry import CIFAR, IMAGENET, Paper, register
+
+__all__ = ["WideResNet", "WideResNetImageNet"]
 
 PAPER = Paper(
     "Training wide residual networks for deployment using a single bit for each weight",
@@ -70,7 +76,6 @@ _IMAGENET = IMAGENET._replace(preprocessing=for_dataset("0_255", "imagenet2012")
 @register("wide_resnet_20_20", PAPER, note=_OF_CIFAR100, depth=20, width=20)
 @architecture(_CIFAR)
 def WideResNet(
-    scaffold: Scaffold,
     *,
     depth: int = 20,
     width: float = 10,
@@ -95,16 +100,27 @@ def WideResNet(
             (default).
         temperature: Divides the logits of the ``"shifted_relu"`` variant, which nothing else bounds. Officially 40 for
             CIFAR-10 and 25 for CIFAR-100.
-        quantized: ``False`` builds the real-valued twin.
+        quantized: ``False`` builds the full-precision network.
         padding: ``"same"`` (default), as the official Keras code; ``"symmetric"``, as the MATLAB code.
     """
-    return _wide_resnet(scaffold, scales=3, name="wide_resnet")
+    return _wide_resnet(
+        3,
+        "wide_resnet",
+        depth,
+        width,
+        activation,
+        learned_norm,
+        input_relu,
+        temperature,
+        quantized,
+        padding,
+        **options,
+    )
 
 
 @register("wide_resnet_imagenet_18_2.5", PAPER, note=_NO_CODE, depth=18, width=2.5)
 @architecture(_IMAGENET)
 def WideResNetImageNet(
-    scaffold: Scaffold,
     *,
     depth: int = 18,
     width: float = 2.5,
@@ -127,47 +143,65 @@ def WideResNetImageNet(
         width: Factor of the channels.
         activation, learned_norm, input_relu, temperature, quantized, padding: See `WideResNet`.
     """
-    return _wide_resnet(scaffold, scales=4, name="wide_resnet_imagenet")
+    return _wide_resnet(
+        4,
+        "wide_resnet_imagenet",
+        depth,
+        width,
+        activation,
+        learned_norm,
+        input_relu,
+        temperature,
+        quantized,
+        padding,
+        **options,
+    )
 
 
-def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
-    arguments = scaffold.arguments
-    depth, width, activation = arguments["depth"], arguments["width"], arguments["activation"]
+def _wide_resnet(
+    scales: int,
+    name: str,
+    depth: int,
+    width: float,
+    activation: Activation,
+    learned_norm: bool,
+    input_relu: bool,
+    temperature: float,
+    quantized: bool,
+    padding: Padding,
+    **options: Unpack[ModelOptions],
+) -> tf.keras.Model:
     blocks = _blocks(depth, scales)
     base = 16 if scales == 3 else 64
     if not (isinstance(width, int | float) and width > 0 and base * width % 1 == 0):
         raise ValueError(
             f"width must be a positive number with a whole number of channels, {base} * width, not {width!r}."
         )
-    check_choice("activation", activation, get_args(Activation))
-    for flag in ("learned_norm", "input_relu", "quantized"):
-        check_choice(flag, arguments[flag], (True, False))
-    temperature = arguments["temperature"]
     if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
         raise ValueError(f"temperature must be a positive number, not {temperature!r}.")
+    builder = ModelBuilder(**options)
 
     def convolve(x: tf.Tensor, filters: int, size: int, layer: str, strides: int = 1) -> tf.Tensor:
-        quantizer = McDonnellSign() if arguments["quantized"] else None
-        padding = arguments["padding"]
+        quantizer = McDonnellSign() if quantized else None
         return binary_conv(x, filters, size, strides=strides, padding=padding, kernel_quantizer=quantizer, name=layer)
 
-    def normalise(x: tf.Tensor, layer: str, learned: bool = arguments["learned_norm"]) -> tf.Tensor:
-        return ExactBatchNormalization(epsilon=EPSILON, momentum=0.99, center=learned, scale=learned, name=layer)(x)
+    def normalise(x: tf.Tensor, layer: str, learned: bool = learned_norm) -> tf.Tensor:
+        return ExactBatchNormalization(epsilon=1e-5, momentum=0.99, center=learned, scale=learned, name=layer)(x)
 
     def activate(x: tf.Tensor, layer: str) -> tf.Tensor:
         if activation == "shifted_relu":
             return ShiftedReLU(name=f"{layer}_srelu")(x)
         return tf.keras.layers.ReLU(name=f"{layer}_relu")(normalise(x, f"{layer}_bn"))
 
-    x = normalise(scaffold.inputs, "input_bn", learned=True)
-    if arguments["input_relu"]:
+    x = normalise(builder.inputs, "input_bn", learned=True)
+    if input_relu:
         x = tf.keras.layers.ReLU(name="input_relu")(x)
     channels = int(base * width)
     if scales == 3:
         x = convolve(x, channels, 3, "stem_conv")
     else:
         x = convolve(x, channels, 7, "stem_conv", strides=2)
-        pool = SymmetricMaxPool2D if arguments["padding"] == "symmetric" else tf.keras.layers.MaxPooling2D
+        pool = SymmetricMaxPool2D if padding == "symmetric" else tf.keras.layers.MaxPooling2D
         x = pool(3, strides=2, padding="same", name="stem_pool")(x)
     for stage in range(scales):
         for block in range(blocks):
@@ -177,17 +211,17 @@ def _wide_resnet(scaffold: Scaffold, scales: int, name: str) -> tf.keras.Model:
             y = convolve(y, channels << stage, 3, f"{layer}_conv1", strides)
             y = activate(y, f"{layer}_2")
             y = convolve(y, channels << stage, 3, f"{layer}_conv2")
-            shortcut = x if strides == 1 else _halve(x, arguments["padding"], layer)
+            shortcut = x if strides == 1 else _halve(x, padding, layer)
             x = tf.keras.layers.Add(name=f"{layer}_add")([y, shortcut])
     x = activate(x, "head")
-    if scaffold.include_top:
-        x = convolve(x, scaffold.num_classes, 1, "logits_conv")
+    if builder.include_top:
+        x = convolve(x, builder.num_classes, 1, "logits_conv")
         if activation == "shifted_relu":
             x = Temperature(temperature, name="logits_scale")(x)
         else:
             x = normalise(x, "logits_bn")
         x = tf.keras.layers.GlobalAveragePooling2D(name="logits")(x)
-    return scaffold.finish(x, f"{name}_{depth}_{width}")
+    return builder.finish(x, f"{name}_{depth}_{width}")
 
 
 def _blocks(depth: int, scales: int) -> int:

@@ -186,12 +186,19 @@ def verify(path: Path, sha256: str, size: int | None, remedy: str, of: object = 
         ValueError: They differ from what they should be; the message gives both, and the remedy.
         OSError: It is no file that can be read.
     """
-    digest, name = hashlib.sha256(), of or path
+    name = of or path
     with open_source(path) as file:
         actual = os.fstat(file.fileno()).st_size
         if size is not None and actual != size:
             raise ValueError(f"{name} has {actual} bytes instead of {size}: {remedy}.")
+    if (digest := sha256_of(path)) != sha256:
+        raise ValueError(f"{name} has the SHA-256 {digest} instead of {sha256}: {remedy}.")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 digest of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open_source(path) as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    if digest.hexdigest() != sha256:
-        raise ValueError(f"{name} has the SHA-256 {digest.hexdigest()} instead of {sha256}: {remedy}.")
+    return digest.hexdigest()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatch
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from onebit import zoo
-from onebit.zoo.checkpoints.state_dicts import OFFICIAL, UNMATCHED
+from onebit.zoo.checkpoints.pytorch import load_state_dict
 from onebit.zoo.checkpoints.variables import assign, named_variables
 from tests.conftest import GOLDENS
 from tests.goldens import reference
@@ -43,24 +42,15 @@ class PyTorchNames:
 
     def __init__(self, name: str) -> None:
         entry = zoo.entry(name)
-        code = OFFICIAL[entry.build.__name__]
-        self.tensors = code.names(entry.arguments["step"]) if code.steps else code.names()
-        self.ignored, self.unmatched = code.ignored, UNMATCHED
+        implied = entry.arguments.items()
+        (self.layout,) = [
+            each for each in entry.build.state_dicts if {**entry.arguments, **each.implies}.items() >= implied
+        ]
+        self.tensors = self.layout.tensors()
 
     def load(self, model: tf.keras.Model, state: Values) -> None:
-        """Fill a model: every tensor has a place or is ignored, every variable has a tensor or is listed as without."""
-        assert {name for name in state if not any(fnmatch(name, p) for p in self.ignored)} == set(self.tensors)
-        variables = named_variables(model)
-        parts: dict[str, dict[int, np.ndarray]] = {}
-        for name, place in self.tensors.items():
-            value = place.to_keras(state[name], tuple(variables[place.variable].shape))
-            parts.setdefault(place.variable, {})[place.part] = value
-        values = {
-            name: np.concatenate([each[i] for i in sorted(each)], axis=-1) if len(each) > 1 else each[0]
-            for name, each in parts.items()
-        }
-        values |= {name: v.numpy() for name, v in variables.items() if any(fnmatch(name, p) for p in self.unmatched)}
-        assign(model, values, "the official state dict")
+        """Fill a model, strictly."""
+        load_state_dict(model, state, self.layout, "the official state dict")
 
     def official(self, values: Values, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Return the tensor ``name`` in its official shape, out of ``values`` by our variables' names."""

@@ -8,14 +8,14 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import LeakyClip
-from onebit.zoo.checkpoints.state_dicts import OFFICIAL
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 
 
 def test_the_unused_convolution_of_50_layers_has_no_place():
-    code = OFFICIAL["BiRealNet50"]
-    assert "layers.3.down_conv1x1.weight" in code.names()
-    assert "layers.0.down_conv1x1.weight" not in code.names() and "layers.0.down_conv1x1.weight" in code.ignored
+    (layout,) = zoo.BiRealNet50.state_dicts
+    assert "layers.3.down_conv1x1.weight" in layout.tensors()
+    assert "layers.0.down_conv1x1.weight" not in layout.tensors()
+    assert "layers.0.down_conv1x1.weight" in layout.ignored
 
 
 @pytest.mark.slow

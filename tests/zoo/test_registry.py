@@ -33,11 +33,41 @@ def test_load_passes_options_on_and_lets_them_win():
         zoo.load("wide_resnet_20_1", classes=3)
 
 
-def test_entry_of():
-    arguments = {"depth": 20, "width": 10, "padding": "same"}
-    assert registry.entry_of("WideResNet", arguments).name == "wide_resnet_20_10"
-    assert registry.entry_of("WideResNet", {"depth": 20}) is None
-    assert registry.entry_of("Nothing", arguments) is None
+@pytest.mark.parametrize(
+    ("function", "arguments", "name"),
+    [
+        ("WideResNet", {"depth": 20, "width": 10, "padding": "symmetric"}, "wide_resnet_20_10"),
+        ("WideResNet", {}, "wide_resnet_20_10"),
+        ("WideResNet", {"width": 10.0}, "wide_resnet_20_10"),
+        ("WideResNet", {"width": 3}, None),
+        ("WideResNet", {"width": 15}, None),  # the registered one has learned_norm
+        ("IRNetResNet20", {"activation_bits": 32}, "irnet_resnet20_1w32a"),  # the structure follows
+        ("IRNetResNet20", {"activation_bits": 32, "quantized": False}, "irnet_resnet20_real"),
+        ("IRNetResNet20", {"activation_bits": 32, "structure": "bireal"}, None),
+    ],
+)
+def test_entry_of(function, arguments, name):
+    found = registry.entry_of(getattr(zoo, function), arguments)
+    assert (found and found.name) == name
+
+
+@pytest.fixture
+def no_entries(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", {})
+
+
+@pytest.mark.parametrize("order", [("narrow", "wide", "deep"), ("deep", "wide", "narrow")])
+def test_entries_do_not_depend_on_the_order_of_registration(order, no_entries):
+    rows = {"narrow": {"width": 1}, "wide": {"width": 2}, "deep": {"width": 1, "depth": 26}}
+    for name in order:
+        registry.register(name, zoo.entry, **rows[name])(zoo.WideResNet)
+    for name, arguments in rows.items():
+        assert registry.entry_of(zoo.WideResNet, arguments).name == name
+    assert registry.entry_of(zoo.WideResNet, {"width": 1, "depth": 20}).name == "narrow"
+    with pytest.raises(ValueError, match="narrow"):
+        registry.register("same", zoo.entry, width=1, depth=20)(zoo.WideResNet)
+    with pytest.raises(ValueError, match="nonsense"):
+        registry.register("other", zoo.entry, nonsense=1)(zoo.WideResNet)
 
 
 def test_names_cannot_be_taken_twice():
@@ -62,4 +92,4 @@ def test_entry(name):
     assert entry.build is registry.function(entry.build.__name__)
     assert entry.build is getattr(zoo, entry.build.__name__)
     # The name is found again from the arguments, so that weights of a tag are.
-    assert registry.entry_of(entry.build.__name__, entry.arguments).name == name
+    assert registry.entry_of(entry.build, entry.arguments).name == name

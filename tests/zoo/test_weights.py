@@ -64,7 +64,7 @@ def test_row(row):
 def test_row_has_a_source_that_cannot_change(row):
     """A commit or release in the URL, or a file of the package."""
     if row.page is not None:
-        with pytest.raises(FileNotFoundError, match=r"download it from https://\S+\nand call zoo\.\w+\(weights="):
+        with pytest.raises(FileNotFoundError, match=r"download it from https://\S+\nand call zoo\.load\("):
             row.path()
     elif row.url is None:
         assert row.path().stat().st_size == row.size

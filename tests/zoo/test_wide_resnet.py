@@ -120,7 +120,7 @@ def test_shortcut_halves_with_an_average_that_leaves_the_padding_out(padding):
         ({"input_shape": (2, 32, 3)}, "at least 4"),
         ({"input_shape": (32, 32, None)}, "at least one channel"),
         ({"pooling": "avg"}, "give include_top=False"),
-        ({"pooling": "sum", "include_top": False}, "pooling must be None, 'avg' or 'max'"),
+        ({"pooling": "sum", "include_top": False}, "pooling must be one of None, 'avg', 'max'"),
         ({"input_tensor": np.zeros((1, 32, 32, 3))}, "input_tensor must be a Keras tensor"),
         ({"weights": 3}, "weights must be None"),
         ({"weights": "imagnet"}, "no weights 'imagnet'"),

@@ -18,11 +18,13 @@ class Checkpoint(ABC):
     Attributes:
         source: What to call it in a message.
         arguments: The architecture arguments that it implies.
+        untold: Architecture arguments that it neither implies nor depends on, so that another network than the one it
+            was trained as can take it.
         num_classes: Its classes, or ``None`` where it does not tell.
         input_shape: The input it was made for, or ``None``.
         has_top: Whether it holds a classifier.
         sizes: Number of values of each of its variables, for formats whose arguments are read from the file and must
-            be bounded; else ``None``.
+            be bounded; ``None`` for the others, and for a file of a registered digest.
         top_options: The pooling and the activation of its network, as far as it tells.
         preprocessing: What its network expects at its input; only the name of the constants where it tells no more, and
             ``None`` where it does not tell.
@@ -31,6 +33,7 @@ class Checkpoint(ABC):
 
     source: str
     arguments: dict[str, Any]
+    untold: tuple[str, ...] = ()
     num_classes: int | None = None
     input_shape: tuple[int, int, int] | None = None
     has_top: bool = True

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
-import tensorflow as tf
-
-from ...util.arguments import check_implied
 from ...util.files import check_source, reading
-from ..images.images import resolve_preprocessing
-from ..model_info import model_info, record_model
 from .base import Checkpoint
 from .keras_file import KerasFile
 from .larq_zoo_file import LarqZooFile
 from .mcdonnell_mat import McDonnellMat
 from .packed_file import PackedFile
 from .pytorch import PyTorchCheckpoint
+from .state_dicts import StateDictLayout
 
 
-def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: str | os.PathLike[str], function: str | None = None, state_dicts: Iterable[StateDictLayout] = ()
+) -> Checkpoint:
     """Open a checkpoint, for a model that the zoo's ``function`` builds, or for any.
 
     Formats: packed files, the official PyTorch checkpoints, McDonnell's ``.mat``, Keras' ``.h5``, ``.weights.h5`` and
     ``.keras``.
+
+    Args:
+        path: The file.
+        function: Name of the function, or ``None``.
+        state_dicts: The layouts of its official code's state dicts.
 
     Raises:
         ValueError: The content is of no known format, damaged, or for another architecture.
@@ -34,10 +37,10 @@ def open_checkpoint(path: str | os.PathLike[str], function: str | None = None) -
     """
     path = check_source(path)
     with reading(path):
-        return _open(path, function)
+        return _open(path, function, tuple(state_dicts))
 
 
-def _open(path: Path, function: str | None) -> Checkpoint:
+def _open(path: Path, function: str | None, state_dicts: tuple[StateDictLayout, ...]) -> Checkpoint:
     with path.open("rb") as file:
         head = file.read(32)
     # First, because what precedes the brace is a length, whose bytes may look like anything: a pickle begins with 0x80.
@@ -46,7 +49,7 @@ def _open(path: Path, function: str | None) -> Checkpoint:
     if head.startswith(b"MATLAB 5.0"):
         return McDonnellMat(path, function)
     if head.startswith(b"\x80") or (head.startswith(b"PK\x03\x04") and _is_pytorch(path)):
-        return PyTorchCheckpoint(path, function)
+        return PyTorchCheckpoint(path, function, state_dicts)
     if function == "BiRealNet18" and head.startswith(b"\x89HDF") and _is_larq_zoo(path):
         return LarqZooFile(path)
     if head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04")):
@@ -72,27 +75,3 @@ def _is_larq_zoo(path: Path) -> bool:
         return LarqZooFile.recognises(path)
     except Exception:  # whatever a damaged file leads h5py to; the reader of Keras files has more to say of it
         return False
-
-
-def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
-    """Set all variables of a model from a checkpoint of any format that the zoo reads.
-
-    Where the file says what its network expects at the input, that and its class names are the model's from now on.
-
-    Args:
-        model: Any Keras model of the architecture that the checkpoint was made for.
-        path: The file.
-
-    Raises:
-        ValueError: The file is damaged or does not fit; the model is left as it was.
-        FileNotFoundError: There is no such file.
-    """
-    info = model_info(model)
-    checkpoint = open_checkpoint(path, info.function if info else None)
-    if info:
-        check_implied(info.function, info.arguments, checkpoint.arguments)
-    checkpoint.load_into(model)
-    if info and checkpoint.preprocessing is not None:
-        names = checkpoint.class_names if info.arguments["include_top"] else None
-        preprocessing = resolve_preprocessing(checkpoint.preprocessing, info.preprocessing)
-        record_model(model, dataclasses.replace(info, preprocessing=preprocessing, class_names=names))

@@ -32,13 +32,11 @@ import numpy as np
 import tensorflow as tf
 
 from ...quantizers import BinarySet, latent_weights
-from ...util.files import check_target, reading
+from ...util.files import check_target
 from ..images.images import Preprocessing, resolve_preprocessing
 from ..model_info import model_info
-from ..registry import function as zoo_function
-from ..registry import load
 from . import latents
-from .packed_file import HIGH, LOW, SCALE, PackedFile, check_fields, write_packed
+from .packed_file import HIGH, LOW, SCALE, check_fields, write_packed
 from .variables import BinaryKernel, binary_kernels, latent_value, named_variables
 
 log = logging.getLogger(__name__)
@@ -147,73 +145,3 @@ def _pack(kernel: BinaryKernel) -> tuple[list[int], dict[str, np.ndarray]] | Non
                 return axes, {"": np.packbits(signs), **stored}
     log.warning("The kernel %s cannot be packed exactly: it is stored unpacked.", kernel.variable.name)
     return None
-
-
-def load_packed(path: str | os.PathLike[str]) -> tf.keras.Model:
-    """Build the model that a packed file describes, with its weights.
-
-    Args:
-        path: A file that `save_packed` wrote from a model of the zoo.
-
-    Raises:
-        ValueError: The file is damaged or does not say how to build its model, or describes a model that is larger than
-            what the file holds.
-        FileNotFoundError: There is no such file.
-    """
-    with reading(path):
-        file = PackedFile(path)
-        if file.function is None:
-            raise ValueError(
-                f"{path} holds the weights of a model that is not the zoo's, so it cannot be built from the file. "
-                "Build the model and call load_weights(model, path)."
-            )
-        build = zoo_function(file.function)
-        try:
-            return build(weights=file.path, include_top=file.has_top)
-        except Exception as error:  # whatever the arguments of a damaged file lead Keras to
-            raise ValueError(f"The model that {path} describes cannot be built: {error}") from error
-
-
-def convert(
-    source: str | os.PathLike[str],
-    name: str,
-    path: str | os.PathLike[str],
-    *,
-    preprocessing: Preprocessing | str | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    class_names: Sequence[str] | None = None,
-    **options: Any,
-) -> Path:
-    """Read a checkpoint of any format that the zoo knows, strictly, and write it as a packed file.
-
-    Args:
-        source: The checkpoint: an official PyTorch file of Bi-Real Net, ReActNet or IR-Net, a ``.mat`` file of
-            McDonnell's, larq-zoo's ``.h5`` of Bi-Real Net, a Keras file, or a packed file.
-        name: The registered model that it belongs to, such as ``"reactnet_a"``.
-        path: The packed file to write.
-        preprocessing: What the network expects at its input, or the name of its constants in `zoo.PREPROCESSING`.
-            Default: what the checkpoint says, else the convention of the paper's code, see `zoo.preprocessing_of`.
-        metrics, class_names: For the packed file's header, see `save_packed`.
-        **options: More arguments of the model, such as ``step=1`` or ``num_classes=100``.
-
-    Returns:
-        The path of the packed file.
-
-    Raises:
-        ValueError: The checkpoint is damaged, or does not fit the model; the message lists what is missing, unexpected
-            or misshaped.
-        FileNotFoundError: There is no such checkpoint, or no such folder to write to.
-        ImportError: It is a PyTorch checkpoint, and PyTorch is not installed.
-    """
-    if not Path(source).is_file():
-        raise FileNotFoundError(f"There is no checkpoint {source}.")
-    check_target(path)
-    network = load(name, weights=source, **options)
-    return save_packed(
-        network,
-        path,
-        source=f"converted from {Path(source).name}",
-        metrics=metrics,
-        preprocessing=preprocessing,
-        class_names=class_names,
-    )

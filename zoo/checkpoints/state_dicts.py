@@ -1,43 +1,70 @@
-"""How the official PyTorch code's tensors correspond to our variables.
+"""How the tensors of an official PyTorch code correspond to our variables.
 
-Every family of networks that has official code lists the tensors of its state dicts (without the ``module.`` that
-``DataParallel`` puts before the names), each with its place here, in `OFFICIAL`. The layouts are converted here.
+A paper's module says it for its networks, as the argument ``state_dict`` of `zoo.build.architecture`: each tensor of an
+official state dict (without the ``module.`` that ``DataParallel`` puts before the names), the variable it fills, and
+the function that brings it into Keras' layout. The functions that most networks need are here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-IGNORED = ("*.num_batches_tracked",)
-"""Patterns (of `fnmatch`) of official tensors that no variable here corresponds to, in any network."""
+Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+"""Returns an official tensor in Keras' layout, given the shape that it has there.
 
-UNMATCHED = ("*/k_bias", "*/t_bias")
-"""Patterns of our variables that no official tensor corresponds to: EDE's state is not in its checkpoints."""
+Raises:
+    ValueError: The tensor has another number of values.
+"""
+
+
+def vector(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return values in the order they have, such as one for each channel, or a single one."""
+    return value.reshape(shape)
+
+
+def conv_kernel(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a kernel from OIHW, or from (N, 1) in that order, in HWIO."""
+    height, width, inputs, filters = shape
+    if value.ndim == 4 and value.shape != (filters, inputs, height, width):
+        raise ValueError(f"a kernel of shape {value.shape}")
+    return value.reshape(filters, inputs, height, width).transpose(2, 3, 1, 0)
+
+
+def dense_kernel(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a matrix from (out, in) in (in, out)."""
+    return value.reshape(shape[::-1]).T
+
+
+def dense_kernel_of_map(channels: int, height: int, width: int) -> Transform:
+    """Return the transform of the matrix behind a flattened feature map of this size.
+
+    PyTorch flattens it in the order of the arguments, Keras in the order height, width, channels.
+    """
+
+    def transform(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return value.reshape(-1, channels, height, width).transpose(2, 3, 1, 0).reshape(shape)
+
+    return transform
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorMap:
     """Where an official tensor goes.
 
     Attributes:
         variable: The variable's name in `named_variables`.
-        kind: How the layouts differ: ``"conv"`` is OIHW, or flat (N, 1) in that order, for our HWIO; ``"dense"`` is
-            (out, in) for (in, out); ``"vector"`` has one value per channel, of any shape; ``"negated"`` such values
-            with the opposite sign.
+        transform: How the layouts differ.
         part, parts: The variable joins the output channels of several official tensors: which one this is, of how many.
-        flattened: For ``"dense"``: (channels, height, width) of the feature map that is flattened before it, which
-            PyTorch does in this order, and Keras in the order (height, width, channels).
     """
 
     variable: str
-    kind: Literal["conv", "dense", "vector", "negated"] = "vector"
+    transform: Transform = vector
     part: int = 0
     parts: int = 1
-    flattened: tuple[int, int, int] | None = None
 
     def to_keras(self, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Return an official tensor, or its gradient, in our layout.
@@ -49,64 +76,48 @@ class Place:
         Raises:
             ValueError: The tensor has another number of values.
         """
-        *inside, channels = shape
-        channels //= self.parts
-        if self.kind == "conv":
-            height, width, depth = inside
-            return value.reshape(channels, depth, height, width).transpose(2, 3, 1, 0)
-        if self.kind == "dense":
-            value = value.reshape(channels, *(self.flattened or inside))
-            return value.transpose(2, 3, 1, 0).reshape(-1, channels) if self.flattened else value.T
-        value = value.reshape(channels)
-        return -value if self.kind == "negated" else value
+        if self.parts > 1:
+            shape = (*shape[:-1], shape[-1] // self.parts)
+        return self.transform(value, shape)
 
 
-class OfficialCode(NamedTuple):
+@dataclass(frozen=True)
+class StateDictLayout:
     """The state dicts of an architecture's official code.
 
     Attributes:
-        names: Returns the places of their tensors, given one of `steps` where there are any.
-        ignored: Patterns (of `fnmatch`) of tensors that no variable here corresponds to.
-        steps: The steps of a training whose state dicts have other names.
+        tensors: Returns their tensors' names, each with its place here.
+        implies: Arguments of the architecture that such a state dict implies, such as ``{"padding": "symmetric"}``.
+        untold: Arguments of the architecture that no name or shape in it tells. Loading one says what was assumed.
+        ignored: Patterns (of `fnmatch`) of official tensors that no variable here corresponds to.
+        unmatched: Patterns of our variables that no official tensor corresponds to; they stay as they are.
+        preprocessing: What its network expects at its input, a name of `zoo.PREPROCESSING`.
     """
 
-    names: Callable[..., Mapping[str, Place]]
-    ignored: tuple[str, ...] = IGNORED
-    steps: tuple[int, ...] = ()
+    tensors: Callable[[], Mapping[str, TensorMap]]
+    implies: Mapping[str, Any] = field(default_factory=dict)
+    untold: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ("*.num_batches_tracked",)
+    unmatched: tuple[str, ...] = ()
+    preprocessing: str = "imagenet"
 
 
-OFFICIAL: dict[str, OfficialCode] = {}
-"""By the name of the zoo's function."""
-
-
-def conv(official: str, layer: str, part: int = 0, parts: int = 1) -> dict[str, Place]:
+def map_conv(official: str, layer: str, part: int = 0, parts: int = 1) -> dict[str, TensorMap]:
     """Return the place of a convolution's kernel; ``official`` is the tensor's full name."""
-    return {official: Place(f"{layer}/kernel", "conv", part, parts)}
+    return {official: TensorMap(f"{layer}/kernel", conv_kernel, part, parts)}
 
 
-def norm(official: str, layer: str, part: int = 0, parts: int = 1) -> dict[str, Place]:
+def map_norm(official: str, layer: str, part: int = 0, parts: int = 1) -> dict[str, TensorMap]:
     """Return the places of a batch normalisation's four vectors."""
     pairs = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-    return {f"{official}.{theirs}": Place(f"{layer}/{ours}", "vector", part, parts) for theirs, ours in pairs.items()}
-
-
-def dense(official: str, layer: str, flattened: tuple[int, int, int] | None = None) -> dict[str, Place]:
-    """Return the places of a fully connected layer's kernel and bias."""
     return {
-        f"{official}.weight": Place(f"{layer}/kernel", "dense", flattened=flattened),
-        f"{official}.bias": Place(f"{layer}/bias"),
+        f"{official}.{theirs}": TensorMap(f"{layer}/{ours}", part=part, parts=parts) for theirs, ours in pairs.items()
     }
 
 
-def rsign(official: str, layer: str) -> dict[str, Place]:
-    """Return the place of the bias that the official code adds before the sign: our threshold is its negative."""
-    return {f"{official}.bias": Place(f"{layer}/input_quantizer/alpha_bias", "negated")}
-
-
-def rprelu(shift_in: str, slope: str, shift_out: str, layer: str) -> dict[str, Place]:
-    """Return the places of the three modules that make one `RPReLU`."""
+def map_dense(official: str, layer: str, kernel: Transform = dense_kernel) -> dict[str, TensorMap]:
+    """Return the places of a fully connected layer's kernel and bias."""
     return {
-        f"{shift_in}.bias": Place(f"{layer}/shift_in"),
-        f"{slope}.weight": Place(f"{layer}/slope"),
-        f"{shift_out}.bias": Place(f"{layer}/shift_out"),
+        f"{official}.weight": TensorMap(f"{layer}/kernel", kernel),
+        f"{official}.bias": TensorMap(f"{layer}/bias"),
     }

@@ -1,22 +1,24 @@
-"""The registered weights: rows of data in ``weights.json``, one for each file that the zoo knows."""
+"""The registered weights: rows of data, one for each file that the zoo knows, in a JSON file for each paper."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...util.download import fetch, verify
-from ...util.formatting import did_you_mean
-from .. import registry
+from ...util.download import fetch, sha256_of, verify
 from ..data import DATA
 from ..images.images import for_dataset
 from ..images.samples import class_names
 from .base import Checkpoint
 from .formats import open_checkpoint
+from .state_dicts import StateDictLayout
+
+FOLDER = DATA / "weights"
+"""One file for each module of architectures, ``birealnet.json`` and so on."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,9 @@ class Weights:
             ValueError: Its content is not what was registered.
         """
         if self.page is not None:
-            call = registry.entry(self.model).build.__name__
             raise FileNotFoundError(
                 f"{self.file} of {self.source} cannot be fetched by a program: download it from {self.page}\n"
-                f'and call zoo.{call}(weights="path/to/{self.file}"). PyTorch is needed to read it.'
+                f'and call zoo.load("{self.model}", weights="path/to/{self.file}"). PyTorch is needed to read it.'
             )
         if self.sha256 is None:
             raise ValueError(f"The weights {self.tag!r} of {self.model} are registered without a digest.")
@@ -87,57 +88,24 @@ class Weights:
         verify(path, self.sha256, self.size, remedy="install onebit-zoo again")
         return path
 
-    def open(self) -> Checkpoint:
-        """Return the file as a checkpoint; see `path` for the errors."""
-        checkpoint = open_checkpoint(self.path(), registry.entry(self.model).build.__name__)
+    def open(self, function: str | None = None, state_dicts: Iterable[StateDictLayout] = ()) -> Checkpoint:
+        """Return the file as a checkpoint; see `path` for the errors, and `open_checkpoint` for the arguments."""
+        checkpoint = open_checkpoint(self.path(), function, state_dicts)
         checkpoint.preprocessing = for_dataset(self.preprocessing, self.dataset)
         checkpoint.class_names = class_names(self.dataset)
+        checkpoint.sizes = None  # whoever registered the digest answers for what the file claims
         return checkpoint
 
 
 @functools.cache
-def _rows() -> tuple[Weights, ...]:
-    rows = json.loads((DATA / "weights.json").read_text(encoding="utf-8"))
-    return tuple(Weights(**row) for row in rows)
+def registered_weights() -> tuple[Weights, ...]:
+    """Return all rows, paper by paper."""
+    files = sorted(FOLDER.glob("*.json"))
+    return tuple(Weights(**row) for file in files for row in json.loads(file.read_text(encoding="utf-8")))
 
 
-def list_weights(model: str | None = None) -> list[Weights]:
-    """Return the registered weights of a model, or all.
-
-    Raises:
-        ValueError: There is no such model.
-    """
-    if model is not None:
-        registry.entry(model)
-    return [row for row in _rows() if model in (None, row.model)]
-
-
-def get_weights(model: str, tag: str) -> Weights:
-    """Return a model's registered weights of a tag.
-
-    Raises:
-        ValueError: There is no such model, or it has no such weights; the message says which there are.
-    """
-    tags = {row.tag: row for row in list_weights(model)}
-    if tag not in tags:
-        raise ValueError(
-            f"The model {model!r} has no weights {tag!r}, and there is no file of that name." + did_you_mean(tag, tags)
-        )
-    return tags[tag]
-
-
-def find_weights(function: str, arguments: Mapping[str, Any], tag: str) -> Weights:
-    """Return the weights of a tag for what ``function`` builds with ``arguments``.
-
-    Raises:
-        ValueError: There are none; the message says for which models there are.
-    """
-    entry = registry.entry_of(function, arguments)
-    if entry is None:
-        having = sorted({row.model for row in _rows() if registry.entry(row.model).build.__name__ == function})
-        described = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise ValueError(
-            f"There are no weights {tag!r} for {function}({described}), and no file of that name. "
-            f"Registered weights of {function} are for: {', '.join(having) or 'none'}."
-        )
-    return get_weights(entry.name, tag)
+def weights_of_file(path: Path) -> Weights | None:
+    """Return the row whose digest a file has, or ``None``."""
+    size = path.stat().st_size
+    rows = {row.sha256: row for row in registered_weights() if row.size in (None, size)}
+    return rows.get(sha256_of(path)) if rows else None
