@@ -13,7 +13,8 @@ from .recipe import Recipe, Stage, get_recipe, list_recipes
 from .trainer import train
 from .training.batch_norm import recalibrate_batch_norm
 from .training.callbacks import DivergedError, FlipRatio, NegativeSlopes
-from .training.distiller import Distiller, logits_model, teacher_logits
+from .training.distiller import Distiller
+from .training.logits import logits_model, teacher_logits
 from .training.losses import SmoothedCrossentropy, distribution_loss
 from .training.optimizers import L2SGD, L2Adam
 from .training.schedules import CosineEpochs, LinearEpochs, StepEpochs, WarmRestarts, WarmupSteps

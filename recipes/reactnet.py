@@ -104,7 +104,7 @@ def reactnet(
                 decays=decay_reactnet_convolutions,
             ),
             augment=default_augmentation(dataset, imagenet=flip_and_light),
-            teacher=None if teacher == LABELS else lambda classes, shape: load_teacher(teacher, PREPROCESSING),
+            teachers=[] if teacher == LABELS else [lambda classes, shape: load_teacher(teacher, PREPROCESSING)],
             repeats=cache_teacher,
             init_from=_transfer_but_kernels if released else transfer_weights,
         )

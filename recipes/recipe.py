@@ -18,6 +18,7 @@ from ..util.arguments import to_python
 from ..util.formatting import did_you_mean
 from ..zoo.registry import entry
 from .data.augmentation import Augmentation, Crop, random_resized_crop
+from .training.losses import Feature, PairLoss, distribution_loss, mean_squared_difference
 
 Build = Callable[[int, tuple[int, ...]], tf.keras.Model]
 
@@ -35,8 +36,11 @@ class Stage:
         augment: What is done to batches of training images.
         crop: What is shown of training images that differ in size, as ImageNet's do.
         loss: A Keras loss of integer labels and probabilities.
-        teacher: Called with the same; returns the teacher of a distillation. ``None`` trains on the labels.
-        repeats: Whether every epoch repeats the first one's batches, so that the teacher sees each only once.
+        teachers: Each called with the same; return the teachers of a distillation. Without any the network is trained
+            on the labels.
+        teacher_weights, distillation_loss, temperature, label_weight, features, feature_loss, feature_weight: See
+            `Distiller`.
+        repeats: Whether every epoch repeats the first one's batches, so that the teachers see each only once.
         callbacks: Gets the network; returns what else happens while training.
         init_from: Gets the trained network of the stage before and this stage's, and hands the weights over. ``None``
             starts afresh.
@@ -51,7 +55,14 @@ class Stage:
     augment: Augmentation | None = None
     crop: Crop = random_resized_crop
     loss: tf.keras.losses.Loss | str = "sparse_categorical_crossentropy"
-    teacher: Build | None = None
+    teachers: Sequence[Build] = ()
+    teacher_weights: Sequence[float] | None = None
+    distillation_loss: PairLoss = distribution_loss
+    temperature: float = 1.0
+    label_weight: float = 0.0
+    features: Sequence[Feature] = ()
+    feature_loss: PairLoss = mean_squared_difference
+    feature_weight: float = 1.0
     repeats: bool = False
     callbacks: Callable[[tf.keras.Model], list[tf.keras.callbacks.Callback]] = lambda network: []
     init_from: Callable[[tf.keras.Model, tf.keras.Model], None] | None = None

@@ -23,7 +23,8 @@ from .recipe import Recipe, Stage, get_recipe
 from .run_folder import check_folder, read_json, read_plan, start, working_dir, write_json
 from .training.callbacks import CSVHistory, EpochCheckpoint, EvaluateAt, FlipRatio, StopWhenDiverged, read_history
 from .training.curves import plot_history
-from .training.distiller import Distiller, check_classes, teacher_logits
+from .training.distiller import Distiller, check_classes
+from .training.logits import teacher_logits
 from .training.strategies import get_strategy, is_chief, split_batches, use_sync_batch_norm
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
@@ -219,12 +220,23 @@ class _Run:
             return
         history.start_at(done)
         trained, training = model, self._batches(stage, done)
-        if stage.teacher is not None:
-            teacher = stage.teacher(self.classes, self.shape)
-            check_classes(model, teacher)
+        if stage.teachers:
+            teachers = [build(self.classes, self.shape) for build in stage.teachers]
+            for teacher in teachers:
+                check_classes(model, teacher)
             if stage.repeats:
-                training = teacher_logits(teacher, self._batches(stage, 0, 1)).repeat()
-            trained = Distiller(model, None if stage.repeats else teacher)
+                training = teacher_logits(teachers, self._batches(stage, 0, 1)).repeat()
+            trained = Distiller(
+                model,
+                None if stage.repeats else teachers,
+                teacher_weights=stage.teacher_weights,
+                distillation_loss=stage.distillation_loss,
+                temperature=stage.temperature,
+                label_weight=stage.label_weight,
+                features=stage.features,
+                feature_loss=stage.feature_loss,
+                feature_weight=stage.feature_weight,
+            )
             use_sync_batch_norm(trained)
         trained.compile(optimizer, stage.loss, metrics=self._metrics())
         trained.fit(

@@ -1,74 +1,141 @@
-"""Training a student network towards a teacher's output."""
+"""Training a student network towards the outputs of teachers."""
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from .losses import distribution_loss
+from ...zoo.stages import stage_outputs
+from .logits import as_list, logits_model
+from .losses import Feature, PairLoss, distribution_loss, mean_squared_difference
 
 
 class Distiller(tf.keras.Model):
-    """A student and its teacher as one Keras model: what is called, evaluated and saved is the student.
+    r"""A student and its teachers as one Keras model: what is called, evaluated and saved is the student.
 
-    In ``fit`` the loss is `distribution_loss` alone, times ``sample_weight`` and ``class_weight`` where they are given,
-    and the labels serve the metrics. The teacher is frozen, runs in inference mode and is part of no checkpoint. In
-    ``evaluate`` the loss is the compiled one, of the labels.
+    In ``fit`` the loss of an example is, with the logits \(z\), over the teachers \(i\) and the chosen feature maps,
+    \[ \sum_i w_i \Big( T^2 L(z_i / T, z / T) + w_f \sum_f L_f(f_i, f) \Big) + w_l L_l \]
+    times ``sample_weight`` and ``class_weight`` where they are given. By default it is ReActNet's: `distribution_loss`
+    of one teacher at temperature 1 alone, and the labels serve the metrics. The teachers are frozen, run in inference
+    mode and are part of no checkpoint. In ``evaluate`` the loss is the compiled one, of the labels.
 
     Args:
-        student: A functional Keras model that ends in a softmax, or any model that returns logits.
-        teacher: The same, with as many classes; it gets the student's input. ``None`` where the training batches are
-            (images, (labels, teacher logits)), see `teacher_logits`.
+        student: A Keras model that returns probabilities or logits, see `logits_model`.
+        teachers: One model or several, of as many classes; they get the student's input. ``None`` where the training
+            batches are (images, (labels, logits, ...)), see `teacher_logits`.
+        teacher_weights: \(w_i\); equal parts of 1 by default.
+        distillation_loss: \(L\), of (teacher logits, student logits), each (b, classes) in float32; returns (b,).
+        temperature: \(T\), positive. The factor \(T^2\) keeps the size of the gradients (Hinton et al.).
+        label_weight: \(w_l\), the weight of the compiled loss of the labels, \(L_l\).
+        features: Which feature maps of student and teachers are compared. Both must be functional.
+        feature_loss: \(L_f\), of (teacher's, student's), each (b, ...) in float32; returns (b,).
+        feature_weight: \(w_f\).
 
     Raises:
-        ValueError: Student and teacher have different numbers of classes.
+        ValueError: Student and a teacher have different numbers of classes or, under the default loss, feature maps of
+            different shapes; an output is neither probabilities nor logits; or an argument does not suit.
 
     References:
         - [ReActNet](https://arxiv.org/abs/2003.03488), section 4.3
+        - G. Hinton, O. Vinyals, J. Dean, [Distilling the Knowledge in a Neural
+            Network](https://arxiv.org/abs/1503.02531), section 2
     """
 
-    def __init__(self, student: tf.keras.Model, teacher: tf.keras.Model | None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        student: tf.keras.Model,
+        teachers: tf.keras.Model | Sequence[tf.keras.Model] | None,
+        *,
+        teacher_weights: Sequence[float] | None = None,
+        distillation_loss: PairLoss = distribution_loss,
+        temperature: float = 1.0,
+        label_weight: float = 0.0,
+        features: Sequence[Feature] = (),
+        feature_loss: PairLoss = mean_squared_difference,
+        feature_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        if teacher is not None:
+        masters = as_list(teachers)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive, not {temperature!r}.")
+        if teacher_weights is not None and masters and len(teacher_weights) != len(masters):
+            raise ValueError(f"teacher_weights must be {len(masters)}, as the teachers are, not {teacher_weights!r}.")
+        if features and not masters:
+            raise ValueError("features need the teachers: cached logits are not enough.")
+        for teacher in masters:
             check_classes(student, teacher)
         self.student = student
-        self._logits = logits_model(student)
-        self._distillation = tf.keras.metrics.Mean("distillation")
-        # Keras tracks the models in attributes; behind a function the teacher's variables are not the distiller's.
-        self._teach = functools.partial(logits_model(teacher), training=False) if teacher is not None else None
+        pairs = [(name, name) if isinstance(name, str) else name for name in features]
+        logits = logits_model(student)
+        self._puts_out_logits = logits is student
+        self._outputs = _with_features(student, logits, [own for own, _ in pairs])
+        outputs = [
+            _with_features(teacher, logits_model(teacher, student), [name for _, name in pairs]) for teacher in masters
+        ]
+        if feature_loss is mean_squared_difference:
+            for model in outputs:
+                _check_shapes(pairs, self._outputs.outputs[1:], model.outputs[1:])
+        # Keras tracks the models in attributes; behind a function the teachers' variables are not the distiller's.
+        self._teach = lambda images: [model(images, training=False) for model in outputs]
+        self._has_teachers = bool(masters)
+        self._teacher_weights = None if teacher_weights is None else tuple(teacher_weights)
+        self._distillation_loss, self._temperature = distillation_loss, temperature
+        self._label_weight, self._feature_loss, self._feature_weight = label_weight, feature_loss, feature_weight
+        self._mean_loss = tf.keras.metrics.Mean("loss")  # the name by which Keras' bar knows that it is a mean already
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.student(inputs, training=training)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, weights = tf.keras.utils.unpack_x_y_sample_weight(data)
-        if self._teach is not None:
-            target = self._teach(images)
+        if self._has_teachers:
+            taught = self._teach(images)
         else:
-            labels, target = labels
+            labels, *targets = labels
+            taught = [[target] for target in targets]
         with tf.GradientTape() as tape:
-            logits = tf.cast(self._logits(images, training=True), tf.float32)
-            losses = distribution_loss(tf.cast(target, tf.float32), logits)
+            logits, *features = _in_float32(self._outputs(images, training=True))
+            losses = self._distillation(taught, logits, features)
             if weights is not None:
                 # As Keras' losses: a sum over the batch, divided by its size and not by the weights' sum.
                 losses *= tf.reshape(tf.cast(weights, losses.dtype), [-1])
             # The gradients of all replicas are added, so each replica contributes its share of the mean.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             loss = (tf.reduce_mean(losses) + sum(self.student.losses)) / replicas
+            if self._label_weight:
+                output = logits if self._puts_out_logits else tf.nn.softmax(logits)
+                of_labels = self._label_weight * self.compiled_loss(labels, output, weights)
+                loss += of_labels
+                losses += of_labels * replicas
         self.optimizer.minimize(loss, self.student.trainable_variables, tape=tape)
-        self._distillation.update_state(losses)
+        self._mean_loss.update_state(losses)
         # Softmax changes neither accuracy nor its order, and serves the metrics that want probabilities.
         results = self.compute_metrics(images, labels, tf.nn.softmax(logits), weights)
-        loss = results.pop("distillation")
-        return {**results, "loss": loss}
+        return {**results, "loss": self._mean_loss.result()}
+
+    def _distillation(self, taught: Sequence[Any], logits: tf.Tensor, features: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Return the loss of each example towards the teachers, (b,)."""
+        each = self._teacher_weights or [1 / len(taught)] * len(taught)
+        total = tf.zeros(tf.shape(logits)[:1])
+        for weight, outputs in zip(each, taught, strict=True):
+            target, *maps = _in_float32(outputs)
+            loss = self._distillation_loss(target / self._temperature, logits / self._temperature)
+            loss *= self._temperature**2
+            for theirs, ours in zip(maps, features, strict=True):
+                loss += self._feature_weight * self._feature_loss(theirs, ours)
+            total += weight * loss
+        return total
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        results = super().test_step(data)
-        del results["distillation"]
-        return results
+        images, labels, weights = tf.keras.utils.unpack_x_y_sample_weight(data)
+        outputs = self(images, training=False)
+        loss = self.compute_loss(images, labels, outputs, weights) * tf.distribute.get_strategy().num_replicas_in_sync
+        # Keras' own mean of this name is one more, of which there is none before the first evaluation.
+        self._mean_loss.update_state(loss, tf.shape(outputs)[0])
+        return self.compute_metrics(images, labels, outputs, weights)
 
     def save(self, filepath: str, *args: Any, **kwargs: Any) -> None:
         """Save the student, as ``tf.keras.Model.save`` does."""
@@ -77,6 +144,10 @@ class Distiller(tf.keras.Model):
     def save_weights(self, filepath: str, *args: Any, **kwargs: Any) -> None:
         """Save the student's weights, as ``tf.keras.Model.save_weights`` does."""
         self.student.save_weights(filepath, *args, **kwargs)
+
+    def load_weights(self, filepath: str, *args: Any, **kwargs: Any) -> Any:
+        """Load the student's weights, as ``tf.keras.Model.load_weights`` does."""
+        return self.student.load_weights(filepath, *args, **kwargs)
 
 
 def check_classes(student: tf.keras.Model, teacher: tf.keras.Model) -> None:
@@ -88,47 +159,27 @@ def check_classes(student: tf.keras.Model, teacher: tf.keras.Model) -> None:
         )
 
 
-def logits_model(model: tf.keras.Model) -> tf.keras.Model:
-    """Return a model that shares ``model``'s layers and has no final softmax, or ``model`` if it has none.
-
-    Where the last layer does more than the softmax, as ``Dense(10, activation="softmax")``, the logits are the
-    logarithms of the probabilities, whose softmax is the same.
-
-    Args:
-        model: Maps images to probabilities or logits, (b, classes).
-    """
-    if not model.layers:
-        return model
-    last = model.layers[-1]
-    softmax = getattr(last, "activation", None) is tf.keras.activations.softmax
-    if isinstance(last, tf.keras.layers.Softmax) or (softmax and isinstance(last, tf.keras.layers.Activation)):
-        return tf.keras.Model(model.inputs, last.input)
-    if softmax:
-        probabilities = tf.cast(model.output, tf.float32)
-        return tf.keras.Model(model.inputs, tf.math.log(tf.maximum(probabilities, np.finfo(np.float32).tiny)))
-    return model
+def _in_float32(outputs: Any) -> list[tf.Tensor]:
+    return [tf.cast(output, tf.float32) for output in tf.nest.flatten(outputs)]
 
 
-def teacher_logits(teacher: tf.keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Run a teacher once over batches in a fixed order, and return (images, (labels, teacher logits)) for `Distiller`.
+def _with_features(model: tf.keras.Model, logits: tf.keras.Model, names: Sequence[str]) -> tf.keras.Model:
+    """Return a model of the logits and the named feature maps."""
+    if not names:
+        return logits
+    if not model.inputs:
+        raise ValueError(f"features need functional models, which {model.name!r} is not.")
+    outputs = [logits.output]
+    for name in names:
+        stages = stage_outputs(model) if name.removeprefix("stage").isdigit() else {}
+        outputs.append(stages[name] if name in stages else model.get_layer(name).output)
+    return tf.keras.Model(model.inputs, outputs)
 
-    Only batches that are the same in every epoch can be cached so: without augmentation, or with one that is drawn
-    once.
 
-    Args:
-        teacher: A Keras model.
-        batches: Finite batches (images, labels).
-    """
-    logits = logits_model(teacher)
-    found = [logits(images, training=False).numpy() for images, _ in batches]
-    sizes = np.array([len(part) for part in found])
-    # Made here, it is no constant of the dataset's graph, which holds no more than 2 GB.
-    cached = tf.constant(np.concatenate(found))
-    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-
-    def attach(place: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
-        images, labels = batch
-        return images, (labels, cached[place[0] : place[0] + place[1]])
-
-    places = tf.data.Dataset.from_tensor_slices(np.stack([offsets, sizes], axis=1))
-    return tf.data.Dataset.zip((places, batches)).map(attach)
+def _check_shapes(pairs: Sequence[tuple[str, str]], ours: Sequence[tf.Tensor], theirs: Sequence[tf.Tensor]) -> None:
+    for (own, name), one, other in zip(pairs, ours, theirs, strict=True):
+        if not one.shape.is_compatible_with(other.shape):
+            raise ValueError(
+                f"The student's {own!r} has shape {one.shape}, the teacher's {name!r} {other.shape}: choose features "
+                "of equal shapes, or give a feature_loss that compares these."
+            )

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import larq as lq
 import tensorflow as tf
+
+PairLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""Gets what a teacher and the student have, each (b, ...); returns the loss of each example, (b,)."""
+
+Feature = str | tuple[str, str]
+"""The name of a stage, such as ``"stage3"``, or of a layer: in student and teacher alike, or (student's, teacher's)."""
 
 
 def distribution_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> tf.Tensor:
@@ -26,6 +33,12 @@ def distribution_loss(teacher_logits: tf.Tensor, student_logits: tf.Tensor) -> t
     """
     target = tf.stop_gradient(tf.nn.softmax(teacher_logits))
     return tf.nn.softmax_cross_entropy_with_logits(target, student_logits)
+
+
+def mean_squared_difference(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """Return the mean squared difference of two feature maps (b, ...) of one shape for each example, (b,)."""
+    squares = tf.math.squared_difference(tf.stop_gradient(teacher), student)
+    return tf.reduce_mean(squares, axis=tf.range(1, tf.rank(squares)))
 
 
 @lq.utils.register_keras_custom_object

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...zoo import Preprocessing, get_preprocessing, load, load_packed, preprocessing_of
-from .distiller import logits_model
+from .logits import logits_model
 
 # What the configuration in a .keras file may name. Keras' safe mode refuses code, but not the names of TensorFlow's
 # functions, which it calls with what the file says, such as ``tf.io.write_file``; and it imports any module named.
@@ -111,8 +111,10 @@ def _is_harmless(config: dict[str, Any]) -> bool:
     if package == "keras" and rest in _KERAS:
         return isinstance(_public(getattr(tf.keras, rest)).get(name), type) and name not in _FILES
     if package in ("larq", "onebit"):
+        # Where a registered name is given, Keras takes what is registered; else it imports what the module has.
         found = tf.keras.utils.get_custom_objects().get(name)
-        return isinstance(found, type) and found.__module__ == module
+        own = isinstance(found, type) and found.__name__ == name and found.__module__.partition(".")[0] == package
+        return own and (config.get("registered_name") == name or found.__module__ == module)
     return (module, name) in _CLASSES
 
 

