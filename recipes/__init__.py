@@ -17,7 +17,7 @@ from .training.distiller import Distiller
 from .training.logits import logits_model, teacher_logits
 from .training.losses import SmoothedCrossentropy, distribution_loss
 from .training.optimizers import L2SGD, L2Adam
-from .training.schedules import CosineEpochs, LinearEpochs, StepEpochs, WarmRestarts, WarmupSteps
+from .training.schedules import CosineEpochs, LinearEpochs, WarmRestarts, WarmupSteps
 from .training.strategies import get_strategy
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Recipe",
     "SmoothedCrossentropy",
     "Stage",
-    "StepEpochs",
     "WarmRestarts",
     "WarmupSteps",
     "as_images",

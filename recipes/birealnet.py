@@ -49,7 +49,7 @@ from .recipe import Recipe, Same, Settings, Stage, register
 from .training.batch_norm import recalibrate_batch_norm
 from .training.losses import SmoothedCrossentropy
 from .training.optimizers import L2SGD, L2Adam
-from .training.schedules import LinearEpochs, StepEpochs
+from .training.schedules import LinearEpochs
 from .transfer import transfer_signs, transfer_weights
 
 PYTORCH_SETTINGS: Settings = {
@@ -164,7 +164,7 @@ def birealnet_staged(
                 "epochs": length,
                 "build": lambda classes, shape: load(model, num_classes=classes, input_shape=shape, **arguments),
                 "optimizer": lambda steps: L2SGD(
-                    StepEpochs(steps, length, initial, sorted({length // 2, 3 * length // 4} - {0})),
+                    _steps(steps, length, initial),
                     momentum=momentum,
                     l2=decay,
                 ),
@@ -190,3 +190,12 @@ def birealnet_staged(
     ]
     preprocessing = "mean_rgb" if dataset == "imagenet2012" else "imagenet"
     return Recipe("birealnet_staged", dataset, batch_size, preprocessing, stages)
+
+
+def _steps(steps_per_epoch: int, epochs: int, initial: float) -> tf.keras.optimizers.schedules.PiecewiseConstantDecay:
+    """Return a rate that falls to a tenth after a half and again after three quarters of a training."""
+    drops = sorted({epochs // 2, 3 * epochs // 4, epochs} - {0})
+    # Keras counts the batch of a boundary's own number to what is before it.
+    boundaries = [steps_per_epoch * drop - 1 for drop in drops]
+    rates = [initial * 0.1**passed for passed in range(len(drops) + 1)]
+    return tf.keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)

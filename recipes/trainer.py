@@ -22,7 +22,6 @@ from .data.images import Images, as_images, batches, normalised
 from .recipe import Recipe, Stage, get_recipe
 from .run_folder import check_folder, read_json, read_plan, start, working_dir, write_json
 from .training.callbacks import CSVHistory, EpochCheckpoint, EvaluateAt, FlipRatio, StopWhenDiverged, read_history
-from .training.curves import plot_history
 from .training.distiller import Distiller, check_classes
 from .training.logits import teacher_logits
 from .training.strategies import get_strategy, is_chief, split_batches, use_sync_batch_norm
@@ -56,7 +55,7 @@ def train(
         recipe: A name from `list_recipes`, or a `Recipe`.
         output: The run's folder, new or that of the same run. It will hold ``run.json`` (what is run, and where it was
             begun), ``history.csv``, ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end,
-            ``model.keras``, ``model.onebit``, ``curves.png`` and ``record.json``.
+            ``model.keras``, ``model.onebit`` and ``record.json``.
         data: ``(training, test)`` or ``(training, validation, test)`` instead of the recipe's dataset, each a pair of
             arrays, images (n, h, w, c) with pixels from 0 to 255 and integer labels (n,), or a ``tf.data.Dataset`` of
             such, see `as_images`.
@@ -323,7 +322,6 @@ class _Run:
             preprocessing=for_dataset(self.recipe.preprocessing, plan["data"]),
             class_names=class_names(plan["data"]),
         )
-        plot_history(rows, self.output / "curves.png", self.recipe.name)
         write_json(self.output / "record.json", record)
         return record
 

@@ -131,7 +131,7 @@ def command(
     result.add_row("test accuracy", f"{record['test']['top1']:.2f} % of {record['test']['images']:,} images")
     result.add_row("training", f"{record['seconds'] / 60:.1f} minutes, {len(record['history'])} epochs")
     result.add_row("precision", record["precision"])
-    files = ("model.keras", "model.onebit", "curves.png", "history.csv", "record.json")
+    files = ("model.keras", "model.onebit", "history.csv", "record.json")
     result.add_row("files", ", ".join(name for name in files if (output / name).exists()))
     console().print(result)
 

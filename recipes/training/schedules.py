@@ -146,27 +146,6 @@ class LinearEpochs(_PerEpoch):
 
 
 @lq.utils.register_keras_custom_object
-class StepEpochs(_PerEpoch):
-    """Bi-Real Net's Caffe schedule: the rate falls to a tenth after each of some epochs.
-
-    Args:
-        steps_per_epoch, epochs, initial: As for the others.
-        drops: The numbers of completed epochs after which the rate falls.
-    """
-
-    def __init__(self, steps_per_epoch: int, epochs: int, initial: float, drops: Sequence[int]) -> None:
-        super().__init__(steps_per_epoch, epochs, initial)
-        self.drops = list(drops)
-
-    def _factor(self, epoch: tf.Tensor) -> tf.Tensor:
-        passed = tf.reduce_sum(tf.cast(epoch >= tf.constant(self.drops, tf.float64), tf.float64))
-        return tf.pow(tf.constant(0.1, tf.float64), passed)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "drops": self.drops}
-
-
-@lq.utils.register_keras_custom_object
 class WarmupSteps(tf.keras.optimizers.schedules.LearningRateSchedule):
     """IR-Net's schedule for ImageNet: linear from one rate to another, then a tenth after each of some steps.
 

@@ -81,7 +81,10 @@ def test_rates(name, settings, index, formula, peak, factor, float64):
     length = stage.epochs
     for epoch in {0, 1, 2, length // 3, length // 2, 3 * length // 4, 9 * length // 10, length - 1} & {*range(length)}:
         expected = factor * recipe.settings[peak] * (formula(epoch, length) if length > 1 else 1)
-        assert float(rate(epoch * batches)) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+        # Keras holds the rates of its own schedules in float32.
+        assert float(rate(epoch * batches)) == pytest.approx(expected, rel=1e-6, abs=1e-15)
+        if formula is HALVES:
+            assert float(rate((epoch + 1) * batches - 1)) == float(rate(epoch * batches)), "all through the epoch"
 
 
 @pytest.mark.parametrize("name", ["irnet", "irnet_imagenet"])

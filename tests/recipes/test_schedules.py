@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit.recipes.training.schedules import CosineEpochs, LinearEpochs, StepEpochs, WarmRestarts, cycle_ends
+from onebit.recipes.training.schedules import CosineEpochs, LinearEpochs, WarmRestarts, cycle_ends
 from tests.conftest import assert_golden
 
 
@@ -90,7 +90,6 @@ def test_warm_restarts_argument_errors(arguments):
         (CosineEpochs(3, 4, 0.1), [0.1 * (1 + math.cos(math.pi * e / 4)) / 2 for e in range(4)]),
         (LinearEpochs(3, 4, 0.1), [0.075, 0.05, 0.025, 0]),
         (LinearEpochs(3, 1, 0.1), [0.1, 0.1, 0.1, 0.1]),
-        (StepEpochs(3, 4, 0.1, [1, 3]), [0.1, 0.01, 0.01, 0.001]),
     ],
 )
 def test_rates_by_epoch(schedule, expected, float64):
@@ -100,7 +99,7 @@ def test_rates_by_epoch(schedule, expected, float64):
 
 @pytest.mark.parametrize(
     "schedule",
-    [WarmRestarts(7, 0.2, 1e-3, 3, 4), CosineEpochs(3, 4, 0.1), LinearEpochs(3, 4, 0.1), StepEpochs(3, 4, 0.1, [1, 3])],
+    [WarmRestarts(7, 0.2, 1e-3, 3, 4), CosineEpochs(3, 4, 0.1), LinearEpochs(3, 4, 0.1)],
 )
 def test_schedules_survive_saving(schedule):
     again = tf.keras.optimizers.schedules.deserialize(tf.keras.optimizers.schedules.serialize(schedule))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,17 +11,10 @@ import tensorflow as tf
 
 from onebit import recipes, zoo
 from onebit.recipes import DivergedError, trainer
-from onebit.recipes.training.curves import plot_history
 from tests.recipes.models import DATA, recipe, striped_images, tiny_network
 
 
-def test_no_curves_without_matplotlib(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    plot_history([{"stage": "train", "epoch": 1, "loss": 1.0}], tmp_path / "curves.png", "a run")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_leaves_a_model_its_packed_file_a_record_and_curves(finished):
+def test_a_run_leaves_a_model_its_packed_file_and_a_record(finished):
     output, record = finished
     assert record == json.loads((output / "record.json").read_text())
     assert [(row["stage"], row["epoch"]) for row in record["history"]] == [
@@ -32,7 +24,6 @@ def test_a_run_leaves_a_model_its_packed_file_a_record_and_curves(finished):
     assert first[-1]["loss"] < first[0]["loss"]
     assert all(np.isfinite(row["loss"]) and 0 <= row["flip_ratio"] <= 1 for row in record["history"])
     assert record["test"]["images"] == 64
-    assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((output / "tensorboard").rglob("events*"))
     model = tf.keras.models.load_model(output / "model.keras")
     tf.keras.mixed_precision.set_global_policy(record["precision"])
