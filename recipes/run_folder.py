@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..util.files import replacing
+from ..util.files import check_source, replacing
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _lock(output: Path) -> Iterator[None]:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a file of a run, or raise `ValueError`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(check_source(path, 2**26).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}. Choose another output folder.") from error
     if not isinstance(content, dict):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import io
+import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..util.formatting import first_line
+from ..util.archive import check_archive
+from ..util.files import check_source, reading
+from ..util.formatting import brief, first_line, printable
 from ..zoo import Preprocessing, read_images, sample_images
+from ..zoo.images.images import read_image, with_channels
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # beside what begins with a dot
 _TFDS_NAME = re.compile(r"\w+(/[\w-]+)?(:[\d.*]+)?")  # name/configuration:version
-
 _AS_THEY_ARE = Preprocessing()
 
 Shape = tuple[int, int, int]
@@ -59,13 +64,13 @@ class LabelledImages:
             size: (height, width) that the network takes.
             preprocessing: What the network expects.
             batch_size: Images in a batch; the last may have fewer.
-            limit: Stop after this many images.
+            limit: Stop after this many images. Of a folder, classes take turns.
             channels: Number of channels that the network takes; for 1, files are read in grey.
 
         Raises:
             ValueError: The images are arrays of another shape, or a file is damaged.
         """
-        shape, count = (*size, channels), min(self.count, limit or self.count)
+        shape, count = (*size, channels), self.count if limit is None else min(self.count, limit)
         for images, labels in self.read(shape, preprocessing.crop, batch_size, count):
             if images.shape[1:] != shape:
                 raise ValueError(
@@ -87,8 +92,8 @@ def open_dataset(
         split: Split of a TensorFlow dataset; ``None`` is the one to test on.
         data_dir: Folder of prepared TensorFlow datasets; TFDS' default if ``None``.
         class_names: The model's, if known. Sub-folders that are all named like classes get their labels. If none
-            is, there must be one for each class; they are labelled 0, 1, ... in the order of their names, which the
-            dataset's note says.
+            is, there must be one for each class; they are labelled 0, 1, ... in the order of their names (of their
+            values where all are numbers), which the dataset's note says.
 
     Raises:
         FileNotFoundError: There is no such file, folder or prepared dataset.
@@ -102,9 +107,9 @@ def open_dataset(
         return _in_memory("the sample", sample.images, sample.labels, len(sample.class_names))
     if path.is_dir():
         return _folder(path, class_names)
-    if path.is_file():
-        return _npz(path)
-    raise FileNotFoundError(f"There is no file or folder {source}.")
+    if path.exists():
+        return _npz(check_source(path))
+    raise FileNotFoundError(f"There is no file or folder {printable(source)}.")
 
 
 def is_tfds_name(source: str) -> bool:
@@ -113,9 +118,8 @@ def is_tfds_name(source: str) -> bool:
 
 
 def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImages:
-    from ..recipes.data.augmentation import center_crop
     from ..recipes.data.datasets import DATASETS
-    from ..recipes.data.tfds import load_arrays, open_tfds, prepared
+    from ..recipes.data.tfds import load_arrays, prepared, read_encoded
 
     name = DATASETS[source].tfds if source in DATASETS else source
     try:
@@ -129,14 +133,15 @@ def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImage
     features = dict(info.features)
     classes = getattr(features.get("label"), "num_classes", None)
     if "image" not in features or classes is None:
-        found = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in features.items())
+        found = ", ".join(f"{brief(key)} ({type(feature).__name__})" for key, feature in features.items())
         raise ValueError(f"The dataset {name!r} is not one of images labelled with classes: it has {found}.")
     try:
         count = info.splits[split].num_examples
     except (ValueError, LookupError) as error:
+        having = _listed(sorted(info.splits))
         raise ValueError(
-            f"The dataset {name!r} has no split {split!r}; it has {', '.join(sorted(info.splits))}, and parts of them "
-            f"such as 'train[:100]'. {first_line(error)}"
+            f"The dataset {name!r} has no split {split!r}; it has {having}, and parts of them such as 'train[:100]'. "
+            f"{printable(first_line(error))}"
         ) from error
     if count < 1:  # TFDS counts what is between an end and a later begin as negative
         raise ValueError(f"The split {split!r} of the dataset {name!r} has no images.")
@@ -144,8 +149,11 @@ def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImage
         return _in_memory(f"{name}, {split}", *load_arrays(name, split, data_dir), classes)
 
     def read(shape: Shape, crop: float, batch_size: int, count: int) -> Batches:
-        images = open_tfds(name, split, shape[:2], classes, data_dir, count)
-        return images.in_order(batch_size, functools.partial(center_crop, share=crop)).as_numpy_iterator()
+        examples = itertools.islice(read_encoded(name, split, data_dir), count)
+        while batch := list(itertools.islice(examples, batch_size)):
+            with reading(f"The dataset {name!r}"):
+                images = np.stack([read_image(io.BytesIO(encoded), shape[:2], crop) for encoded, _ in batch])
+            yield with_channels(images, shape[2]), np.array([label for _, label in batch])
 
     return LabelledImages(f"{name}, {split}", count, read, classes)
 
@@ -173,13 +181,10 @@ def _sliced(
 
 
 def _npz(path: Path) -> LabelledImages:
-    try:
+    with reading(path, "an .npz file with arrays 'images' and 'labels'"):
+        check_archive(path)
         with np.load(path, allow_pickle=False) as file:
             images, labels = file["images"], file["labels"]
-    except Exception as error:  # whatever a damaged file leads the libraries to
-        raise ValueError(
-            f"{path} is not an .npz file with arrays 'images' and 'labels', or damaged: {error}"
-        ) from error
     if images.ndim != 4 or not len(images) or images.shape[-1] not in (1, 3) or images.dtype != np.uint8:
         raise ValueError(
             f"images in {path} must be uint8 of shape (n, height, width, channels), at least one, of 3 channels or 1, "
@@ -189,14 +194,18 @@ def _npz(path: Path) -> LabelledImages:
         raise ValueError(
             f"labels in {path} must be integers of shape ({len(images)},), not {labels.dtype} {labels.shape}."
         )
-    return _in_memory(str(path), images, labels)
+    if images.max() <= 1:
+        raise ValueError(f"images in {path} must be pixels from 0 to 255, but the largest is {images.max()}.")
+    return _in_memory(printable(path), images, labels)
 
 
 def _folder(path: Path, names: Sequence[str] | None) -> LabelledImages:
-    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    found = [folder.name for folder in folders]
-    index = {name: label for label, name in enumerate(names or ())}
-    strangers, note = [name for name in found if name not in index], None
+    folders = sorted((entry for entry in path.iterdir() if entry.is_dir() and not _is_litter(entry)), key=str)
+    if all(folder.name.isdecimal() for folder in folders):
+        folders.sort(key=lambda folder: int(folder.name))
+    found = [folder.name.strip() for folder in folders]
+    index = {name.strip(): label for label, name in enumerate(names or ())}
+    strangers, notes = [name for name in found if name not in index], []
     if names and strangers and len(strangers) < len(found):
         raise ValueError(
             f"Some sub-folders of {path} are named like classes of the model, but not {_listed(strangers)}. "
@@ -211,23 +220,44 @@ def _folder(path: Path, names: Sequence[str] | None) -> LabelledImages:
         index = {name: label for label, name in enumerate(found)}
         classes = names or [f"class {label}" for label in index.values()]
         pairs = [f"{name} is {class_name}" for name, class_name in zip(found, classes, strict=True)]
-        note = f"The sub-folders of {path} are labelled in the order of their names: {_listed(pairs)}."
-    files = [
-        (file, index[folder.name])
-        for folder in folders
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in _SUFFIXES
-    ]
-    if not files:
+        notes = [f"The sub-folders of {path} are labelled in the order of their names: {_listed(pairs)}."]
+    images_of: dict[int, list[Path]] = {}
+    others: list[Path] = []
+    for folder, name in zip(folders, found, strict=True):
+        files = _files_in(folder)
+        images_of.setdefault(index[name], []).extend(file for file in files if file.suffix.lower() in _SUFFIXES)
+        others += [file for file in files if file.suffix.lower() not in _SUFFIXES]
+    others += [file for file in path.iterdir() if not file.is_dir() and not _is_litter(file)]
+    # The classes take turns, so that the first so many images are of all of them.
+    turns = itertools.zip_longest(*([(file, label) for file in files] for label, files in images_of.items()))
+    labelled = [pair for turn in turns for pair in turn if pair is not None]
+    if not labelled:
         raise ValueError(f"{path} has no sub-folders with image files; each class needs one.")
-    paths = [file for file, _ in files]
-    labels = np.array([label for _, label in files])
+    if others:
+        left = _listed([str(file.relative_to(path)) for file in others])
+        notes.append(f"{len(others):,} files of {path} are not read, for their names are not an image's: {left}.")
+    paths = [file for file, _ in labelled]
+    labels = np.array([label for _, label in labelled])
 
     def images(part: slice, shape: Shape, crop: float) -> np.ndarray:
         return read_images(paths[part], shape[:2], crop, shape[2])
 
-    return _sliced(str(path), labels, images, len(names or index), note)
+    note = printable(" ".join(notes), 4000) or None
+    return _sliced(printable(path), labels, images, len(names or index), note)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder and of those within it, sorted, without what systems leave there."""
+    found = []
+    for inner, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_litter(Path(name))]
+        found += [Path(inner, name) for name in files if not _is_litter(Path(name))]
+    return sorted(found, key=str)
+
+
+def _is_litter(path: Path) -> bool:
+    return path.name.startswith(".") or path.name in _LITTER
 
 
 def _listed(words: Sequence[str]) -> str:
-    return ", ".join([*words[:10], *(["..."] if len(words) > 10 else [])])
+    return ", ".join([*map(printable, words[:10]), *(["..."] if len(words) > 10 else [])])

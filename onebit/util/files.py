@@ -52,8 +52,8 @@ def reading(path: object, kind: str = "") -> Iterator[None]:
 
     Args:
         path: The file, which the message names.
-        kind: What it should be, such as ``"a PyTorch checkpoint"``: where this is given, each error that does not name
-            the file itself says that it is none, or damaged.
+        kind: What it should be, such as ``"a PyTorch checkpoint"``. An error that does not name the file then says
+            that it is none or damaged, else that it is damaged.
 
     Raises:
         ValueError: In place of any exception but `OSError` and `ImportError`.
@@ -64,12 +64,11 @@ def reading(path: object, kind: str = "") -> Iterator[None]:
     except ImportError:
         raise
     except Exception as error:
-        text = printable(error if isinstance(error, ValueError | OSError) else first_line(error))
-        is_own = (isinstance(error, OSError) and error.errno is not None) or name in text
-        if kind and not is_own:
-            raise ValueError(f"{name} is not {kind}, or is damaged: {text}") from _clean(error)
-        if not isinstance(error, ValueError | OSError):
-            raise ValueError(f"{name} is damaged: {text}") from _clean(error)
+        is_ours = isinstance(error, ValueError | OSError)
+        text = printable(error if is_ours else first_line(error))
+        if not is_ours or not (name in text or getattr(error, "errno", None)):
+            verdict = f"is not {kind}, or is damaged" if kind else "is damaged"
+            raise ValueError(f"{name} {verdict}: {text}") from _clean(error)
         if text == str(error):
             raise
         raise (OSError if isinstance(error, OSError) else ValueError)(text) from None

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...quantizers import FPReLU
-from ...util.files import replacing
+from ...util.files import check_source, replacing
 from ...util.formatting import first_line
 from ...zoo.checkpoints.variables import binary_kernels
 
@@ -159,7 +159,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         return []
     kinds: dict[str, Callable[[str], Any]] = {"stage": str, "epoch": int}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with check_source(path, 2**26).open(newline="", encoding="utf-8") as file:
             rows = [
                 {name: kinds.get(name, float)(value) for name, value in row.items() if value}
                 for row in csv.DictReader(file)

@@ -13,7 +13,10 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+from ...util.files import check_source, reading
 from ...zoo import Preprocessing, get_preprocessing, load, load_packed, preprocessing_of
+from ...zoo.build.budget import limited_to
+from ...zoo.checkpoints.keras_file import KerasFile
 from .logits import logits_model
 
 # What the configuration in a .keras file may name. Keras' safe mode refuses code, but not the names of TensorFlow's
@@ -25,6 +28,7 @@ _CLASSES = {
     ("tf_keras.src.engine.functional", "Functional"),
 }
 _FILES = {"IntegerLookup", "Lambda", "StringLookup", "TFSMLayer", "TextVectorization"}  # layers that open some, or code
+_LARGEST_CONFIG = 4_000_000  # bytes
 _OPERATIONS = {"SlicingOpLambda", "TFOpLambda"}
 _FUNCTIONS = re.compile(
     r"(__operators__|math|nn)\.\w+|cast|clip_by_value|concat|expand_dims|pad|reshape|squeeze|transpose"
@@ -50,6 +54,8 @@ def load_teacher(teacher: str, preprocessing: str | Preprocessing) -> tf.keras.M
 
 def _open_teacher(teacher: str) -> tf.keras.Model:
     path = Path(teacher)
+    if path.exists() and not path.is_dir():
+        check_source(path)
     if path.is_dir() or (path.exists() and h5py.is_hdf5(path)):
         raise ValueError(
             f"teacher={teacher!r} is a SavedModel or an HDF5 file, which may hold code that runs when it is opened. "
@@ -57,14 +63,18 @@ def _open_teacher(teacher: str) -> tf.keras.Model:
         )
     # Keras goes by the name first: what is not both is for it a SavedModel or HDF5.
     if path.suffix == ".keras" and zipfile.is_zipfile(path):
-        try:
+        with reading(path, "a teacher that can be opened"):
+            weights = KerasFile(path)
             with zipfile.ZipFile(path) as archive:
+                if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
+                    raise ValueError("its configuration is longer than networks' are.")
                 config = json.loads(archive.read("config.json"))
             # Of the outermost model, which Keras does not look at either where nothing is to be compiled.
             _check({name: part for name, part in config.items() if name != "compile_config"})
-            return tf.keras.models.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # whatever a damaged file leads Keras to
-            raise ValueError(f"teacher={teacher!r} cannot be opened: {error}") from error
+            # What is built from the configuration may be no larger than the weights that are in the file.
+            weights.sizes = {str(number): stored.size for number, stored in enumerate(weights.stored)}
+            with limited_to(weights):
+                return tf.keras.models.load_model(path, compile=False, safe_mode=True)
     if path.exists():
         return load_packed(path)
     name, _, tag = teacher.partition(":")

@@ -57,9 +57,7 @@ def test_opening_a_teacher_runs_no_code(tmp_path):
     for name in ("model.h5", "disguised.keras", "folder", "folder.keras"):
         with pytest.raises(ValueError, match=rf"teacher='.*{name}' is a SavedModel or an HDF5 file.*Save .* as .keras"):
             load_teacher(str(tmp_path / name), "imagenet")
-    with pytest.raises(
-        ValueError, match=r"teacher='.*model.keras' cannot be opened: its Lambda of keras.layers .* might run code"
-    ):
+    with pytest.raises(ValueError, match=r"model\.keras .*Lambda of keras.layers .*might run code"):
         load_teacher(str(tmp_path / "model.keras"), "imagenet")
     with pytest.raises(ValueError, match="neither MODEL:TAG"):
         load_teacher("absent.keras", "imagenet")
@@ -160,7 +158,7 @@ def test_a_keras_file_that_names_functions(evil, tmp_path):
                 config["config"]["layers"].append(evil_layers(str(touched))[evil])
                 content = json.dumps(config).encode()
             bad.writestr(name, content)
-    with pytest.raises(ValueError, match=r"evil\.keras' cannot be opened: its .* might run code\. Pack the teacher"):
+    with pytest.raises(ValueError, match=r"evil\.keras .*might run code"):
         load_teacher(str(tmp_path / "evil.keras"), "imagenet")
     assert not touched.exists()
     if evil == "an operation":

@@ -32,6 +32,9 @@ class KerasFile(Checkpoint):
     Args:
         path: The file.
 
+    Attributes:
+        stored: The arrays that it holds for a model's variables.
+
     Raises:
         ValueError: The file is damaged, or holds no weights.
     """
@@ -41,11 +44,11 @@ class KerasFile(Checkpoint):
         self.source = str(path)
         self.arguments: dict[str, Any] = {}
         with reading(path, "a file of Keras weights"):
-            self._ending, self._stored = read_stored(path)
+            self._ending, self.stored = _read_stored(path)
 
     def _load_into(self, model: tf.keras.Model, new_top: bool) -> None:
         # Keras reads each array whole before it compares shapes, and converts whatever kind of number it is.
-        if problem := _difference(self._stored, model):
+        if problem := _difference(self.stored, model):
             raise ValueError(f"{self.path} does not fit the model {model.name!r}: {problem}. {_ADVICE}")
         before = model.get_weights()
         try:
@@ -66,7 +69,7 @@ class KerasFile(Checkpoint):
             yield Path(shutil.copyfile(self.path, Path(folder, f"model{self._ending}")))
 
 
-def read_stored(path: Path) -> tuple[str, list[Stored]]:
+def _read_stored(path: Path) -> tuple[str, list[Stored]]:
     """Return the ending that Keras gives to files of this content, and what arrays it holds for a model's variables.
 
     Raises:
