@@ -13,12 +13,13 @@ export TF_CPP_MIN_LOG_LEVEL
 SUITABLE := -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $(VERSIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow convert lint types check dist clean
+.PHONY: help demo test test-all test-versions convert lint types check dist clean
 
 help:
 	@echo "make demo       a pretrained 1-bit network: summary, evaluation, fine-tuning, a picture (offline, under 3 minutes)"
-	@echo "make test       the tests"
-	@echo "make check      lint, types, test-slow, test; after make convert, what continuous integration runs"
+	@echo "make test       each formula, one network per paper, each format: under 2 minutes on 2 cores"
+	@echo "make test-all   all tests; with make convert before it, those that need PyTorch, too"
+	@echo "make check      lint, types and test-all"
 	@echo "make convert    add PyTorch, which reads the papers' official checkpoints"
 	@echo "make dist       the sdist and the wheel, in dist/"
 	@echo "make clean      remove whatever these commands made, .venv included"
@@ -30,9 +31,12 @@ test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 # The largest models take up to 8 GB for each process: two at most.
-# pytest's exit code 5 says that no test is marked slow.
-test-slow: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) --maxprocesses=2 -m slow || [ $$? -eq 5 ]
+test-all: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) --maxprocesses=2 -m ""
+
+# The lowest and the newest versions that setup.cfg allows, each in an environment of its own: hours, and 10 GB.
+test-versions: $(READY)
+	$(BIN)/python tools/test_versions.py
 
 # PyTorch, for the tests of official checkpoints; they are skipped without it.
 convert: $(READY)
@@ -49,7 +53,7 @@ types: $(READY)
 	MYPYPATH=.venv/typed $(BIN)/mypy
 
 # The tests come last: the figure to look at is then at the end.
-check: lint types test-slow test
+check: lint types test-all
 
 dist: $(READY)
 	$(BIN)/python -m build
