@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     help="One device, all GPUs of this machine, or the machines of TF_CONFIG.",
 )
 @json_option
-def command(
+def command(  # noqa: D103 (its text is the help that the decorator is given)
     recipe: str | None,
     show_list: bool,
     output: Path | None,

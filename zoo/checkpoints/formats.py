@@ -50,7 +50,7 @@ def _open(path: Path, function: str | None, state_dicts: tuple[StateDictLayout, 
         return McDonnellMat(path, function)
     if head.startswith(b"\x80") or (head.startswith(b"PK\x03\x04") and _is_pytorch(path)):
         return PyTorchCheckpoint(path, function, state_dicts)
-    if function == "BiRealNet18" and head.startswith(b"\x89HDF") and _is_larq_zoo(path):
+    if function == LarqZooFile.function and head.startswith(b"\x89HDF") and _is_larq_zoo(path):
         return LarqZooFile(path)
     if head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04")):
         return KerasFile(path)

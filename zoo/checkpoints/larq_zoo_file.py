@@ -31,6 +31,7 @@ class LarqZooFile(Checkpoint):
         ValueError: The file is damaged.
     """
 
+    function = "BiRealNet18"
     preprocessing = PREPROCESSING
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +71,7 @@ class LarqZooFile(Checkpoint):
         for kind, ours in wanted.items():
             theirs = sorted((name for name in self._layers if _kind(name) == kind), key=_number)
             if len(theirs) != len(ours):
-                raise ValueError(f"{self.source} has {len(theirs)} layers {kind!r}, but BiRealNet has {len(ours)}.")
+                raise ValueError(f"{self.source} has {len(theirs)} layers {kind!r}, and {self.function} {len(ours)}.")
             for their, our in zip(theirs, ours, strict=True):
                 values.update({f"{our}/{part}": array for part, array in self._layers[their].items()})
         assign(model, values, self.source, new_top=new_top)
