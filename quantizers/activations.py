@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
 
+from ..util.graph import Add, Affine, Clip, GraphBuilder, Node, TwoSlopes
 from .base import ChannelParameters, get_initializer, sum_to_channels
 from .fused import fused, fused_in_training
 from .stated import Stated
@@ -97,6 +99,14 @@ class RPReLU(ChannelParameters):
         parameters = [tf.convert_to_tensor(each) for each in (self.shift_in, self.slope, self.shift_out)]
         return _with_gradient(_rprelu, _rprelu_gradient, training)(inputs, *parameters)
 
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph: PReLU between two additions."""
+        if not self._is_last_axis():
+            return NotImplemented
+        x = graph.add(Affine(offset=self.shift_in.numpy()), x)
+        x = graph.add(TwoSlopes(np.ones(1, np.float32), self.slope.numpy()), x)
+        return graph.add(Affine(offset=self.shift_out.numpy()), x)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "slope_initializer": tf.keras.initializers.serialize(self.slope_initializer)}
 
@@ -139,6 +149,12 @@ class FPReLU(ChannelParameters):
         parameters = [tf.convert_to_tensor(each) for each in (self.positive_slope, self.negative_slope)]
         return _with_gradient(_fprelu, _fprelu_gradient, training)(inputs, *parameters)
 
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        if not self._is_last_axis():
+            return NotImplemented
+        return graph.add(TwoSlopes(self.positive_slope.numpy(), self.negative_slope.numpy()), x)
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -160,6 +176,10 @@ class ShiftedReLU(Stated, tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.where(inputs > -1, inputs, -tf.ones_like(inputs))
+
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        return graph.add(Clip(-1.0), x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -186,6 +206,12 @@ class LeakyClip(Stated, tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outside = self.slope * inputs + (1 - self.slope) * tf.sign(inputs)
         return tf.where(tf.abs(inputs) <= 1, inputs, outside)
+
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph: the clipped part, and the slope times what was clipped off."""
+        clipped = graph.add(Clip(-1.0, 1.0), x)
+        rest = graph.add(Add(), x, graph.add(Affine(np.float32(-1)), clipped))
+        return graph.add(Add(), clipped, graph.add(Affine(np.float32(self.slope)), rest))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

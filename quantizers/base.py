@@ -105,6 +105,9 @@ class ChannelParameters(Stated, tf.keras.layers.Layer):
             )
         return (shape[self.axis],) + (1,) * (shape.rank - 1 - self.axis % shape.rank)
 
+    def _is_last_axis(self) -> bool:
+        return self.axis % self.input_spec.ndim == self.input_spec.ndim - 1
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 

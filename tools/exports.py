@@ -82,8 +82,8 @@ def export(name: str) -> ExportRecord:
         result = zoo.export(model, file, images=default_images(model, IMAGES), strict=False)
     if result.float_layers:
         raise SystemExit(f"{name}: not binary are {dict(result.float_layers)}")
-    if result.shifted:
-        raise SystemExit(f"{name}: {result.shifted} convolutions begin at another pixel")
+    if result.misaligned:
+        raise SystemExit(f"{name}: {result.misaligned} convolutions begin at another pixel")
     limit = 1.1 * result.memory + 32 * 1024
     print(
         f"{name}: {result.file_bytes:,} bytes ({result.file_bytes / limit:.2f} of the limit), "

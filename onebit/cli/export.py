@@ -127,5 +127,5 @@ def _print(result: Exported) -> None:
         for name, reason in result.float_layers.items():
             rows.add_row(name, reason)
         out.print(rows)
-    if result.shifted:
-        out.print(f"[bold]{result.shifted}[/] convolutions with strides begin at another pixel than in Keras.")
+    if result.misaligned:
+        out.print(f"[bold]{result.misaligned}[/] convolutions with strides begin at another pixel than in Keras.")

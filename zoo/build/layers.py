@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
 
 from ...quantizers.base import BinaryQuantizer
 from ...quantizers.stated import Stated, build_nested
 from ...util.arguments import check_choice
+from ...util.graph import Affine, GatherChannels, GraphBuilder, Node, Pad
 
 Padding = Literal["symmetric", "same", "same_one"]
 """How a binary convolution treats the image's border.
@@ -172,6 +174,10 @@ class PadChannels(Stated, tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.pad(inputs, [[0, 0]] * (inputs.shape.rank - 1) + [[self.before, self.after]])
 
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        return graph.add(Pad(channels=(self.before, self.after)), x)
+
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         *leading, channels = tf.TensorShape(input_shape)
         return tf.TensorShape([*leading, channels + self.before + self.after])
@@ -190,6 +196,10 @@ class DuplicateChannels(Stated, tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.concat([inputs] * -(-self.channels // inputs.shape[-1]), axis=-1)[..., : self.channels]
+
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        return graph.add(GatherChannels(np.arange(self.channels) % x.shape[-1]), x)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         return tf.TensorShape([*tf.TensorShape(input_shape)[:-1], self.channels])
@@ -211,6 +221,10 @@ class ShuffleChannels(Stated, tf.keras.layers.Layer):
         x = tf.reshape(inputs, [-1, self.groups, channels // self.groups])
         return tf.reshape(tf.transpose(x, [0, 2, 1]), shape)
 
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        return graph.add(GatherChannels(np.arange(x.shape[-1]).reshape(self.groups, -1).T.ravel()), x)
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
@@ -228,6 +242,10 @@ class Temperature(Stated, tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs / self.temperature
+
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        return graph.add(Affine(np.float32(1 / self.temperature)), x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

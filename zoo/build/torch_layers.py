@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ...quantizers.fused import fused, fused_in_training
 from ...quantizers.stated import Stated
+from ...util.graph import Clip, GraphBuilder, MaxPool, Node
 
 
 @lq.utils.register_keras_custom_object
@@ -82,6 +83,11 @@ class SymmetricMaxPool2D(Stated, tf.keras.layers.MaxPooling2D):
         padded = tf.pad(inputs, [(0, 0), *edges, (0, 0)], constant_values=float("-inf"))
         return tf.nn.max_pool2d(padded, self.pool_size, self.strides, "VALID")
 
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        pads = tuple((size // 2, size // 2) for size in self.pool_size)
+        return graph.add(MaxPool(tuple(self.strides), pads, window=tuple(self.pool_size)), x)
+
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         batch, *pixels, channels = tf.TensorShape(input_shape).as_list()
         pixels = [None if n is None else -(-n // stride) for n, stride in zip(pixels, self.strides, strict=True)]
@@ -94,6 +100,10 @@ class HardTanh(Stated, tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         return _hardtanh(inputs, fused_in_training(_clip, training))
+
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        return graph.add(Clip(-1.0, 1.0), x)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

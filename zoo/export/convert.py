@@ -10,9 +10,11 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from ...util.arguments import check_choice
+from ...util.graph import Graph
 from ...util.stderr import captured_stderr
 from .interpreter import require_engine
-from .lowering import check_engine, export_form
+from .lowering import lower
+from .tflite import as_function, check_engine
 
 Precision = Literal["binary", "float32", "float16", "int8"]
 """What the weights of an exported file are stored in.
@@ -37,29 +39,28 @@ def convert_to_tflite(model: tf.keras.Model, precision: Precision) -> bytes:
         ValueError: The model cannot be converted, or there is no such precision.
         ModuleNotFoundError: The Larq Compute Engine is needed and missing.
     """
-    return convert_form(checked_form(model, precision), precision)
+    return convert_graph(checked_graph(model, precision), precision)
 
 
-def checked_form(model: tf.keras.Model, precision: Precision) -> tf.keras.Model:
-    """Return the model's `export_form`, having checked that it can be stored in this precision."""
+def checked_graph(model: tf.keras.Model, precision: Precision) -> Graph:
+    """Return the model's lowered graph, having checked that it can be stored in this precision."""
     check_choice("precision", precision, get_args(Precision))
-    form = export_form(model)
+    graph = lower(model)
     if precision == "binary":
         require_engine()
-        check_engine(model)
-    return form
+        check_engine(graph)
+    return graph
 
 
-def convert_form(network: tf.keras.Model, precision: Precision) -> bytes:
-    """Return a model of `export_form` as the content of a TensorFlow Lite file.
+def convert_graph(graph: Graph, precision: Precision) -> bytes:
+    """Return a graph as the content of a TensorFlow Lite file.
 
     Raises:
         ValueError: The converter has no operation for something in it; the message has the converter's own words.
     """
-
-    @tf.function(input_signature=[tf.TensorSpec(network.inputs[0].shape, tf.float32, name="image")], autograph=False)
-    def predict(image: tf.Tensor) -> tf.Tensor:
-        return network(image, training=False)
+    shape, dtype = (1, *graph.input.shape), graph.input.operation.dtype
+    signature = [tf.TensorSpec(shape, dtype, name="image")]
+    predict = tf.function(as_function(graph), input_signature=signature, autograph=False)
 
     with tempfile.TemporaryDirectory() as folder, captured_stderr() as errors:
         try:

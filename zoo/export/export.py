@@ -16,14 +16,15 @@ import numpy as np
 import tensorflow as tf
 
 from ...util.files import check_target, replacing
+from ...util.graph import Graph
 from ..counts import count
 from ..images.images import get_preprocessing
 from ..images.samples import resized_sample
 from ..model_info import preprocessing_of
-from .convert import Precision, checked_form, convert_form
+from .convert import Precision, checked_graph, convert_graph
 from .interpreter import open_interpreter
 from .tflite_file import BINARY_CONVOLUTION, read_tflite
-from .verify import Agreement, binary_layers, compare, float_fallbacks, shifted_convolutions
+from .verify import Agreement, compare, float_fallbacks, misaligned_convolutions
 
 SAME_CLASS: Mapping[Precision, float] = {"binary": 95.0, "float32": 95.0, "float16": 80.0, "int8": 80.0}
 """Share of the images, in percent, whose predicted class must be Keras' own.
@@ -47,7 +48,7 @@ class Exported:
         binary_layers: Layers whose multiplications that summary counts as 1-bit.
         binary_operations: Binary convolutions in the file: a layer with groups has one for each.
         float_layers: Binary layers that are not binary in the file, by name, with the reason.
-        shifted: How many real convolutions with strides begin at another pixel than in Keras.
+        misaligned: How many real convolutions with strides begin at another pixel than in Keras.
         operations: How many operations of each kind the file has.
         agreement: The comparison of outputs.
     """
@@ -59,7 +60,7 @@ class Exported:
     binary_layers: int
     binary_operations: int
     float_layers: Mapping[str, str]
-    shifted: int
+    misaligned: int
     operations: Mapping[str, int]
     agreement: Agreement
 
@@ -97,9 +98,8 @@ def export(
     """
     path = Path(path)
     check_target(path)
-    network = checked_form(model, precision)
-    layers = binary_layers(model)
-    if precision == "binary" and not layers:
+    graph = checked_graph(model, precision)
+    if precision == "binary" and not graph.binary_layers:
         raise ValueError(_NOT_BINARY.format(model.name))
     images = default_images(model) if images is None else np.asarray(images)
     if images.ndim != 4 or images.shape[1:] != model.input_shape[1:] or not len(images):
@@ -109,11 +109,11 @@ def export(
         )
     if images.dtype.kind != "f":
         raise ValueError(f"images must be preprocessed, and so floating-point numbers, not {images.dtype}.")
-    content = convert_form(network, precision)
+    content = convert_graph(graph, precision)
     images = images.astype(np.float32, copy=False)
-    result = _verify(model, network, path, content, precision, len(layers), images, progress)
+    result = _verify(model, graph, path, content, precision, images, progress)
     if strict:
-        _insist(result)
+        _raise_if_different(result)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return result
@@ -127,11 +127,10 @@ _NOT_BINARY = (
 
 def _verify(
     model: tf.keras.Model,
-    network: tf.keras.Model,
+    graph: Graph,
     path: Path,
     content: bytes,
     precision: Precision,
-    layers: int,
     images: np.ndarray,
     progress: Callable[[int], None] | None,
 ) -> Exported:
@@ -141,25 +140,25 @@ def _verify(
         precision=precision,
         file_bytes=len(content),
         memory=count(model).memory,
-        binary_layers=layers,
+        binary_layers=len(graph.binary_layers),
         binary_operations=file.operations[BINARY_CONVOLUTION],
-        float_layers=float_fallbacks(model, file) if precision == "binary" else {},
-        shifted=shifted_convolutions(network, file) if precision == "binary" else 0,
+        float_layers=float_fallbacks(graph, file) if precision == "binary" else {},
+        misaligned=misaligned_convolutions(graph, file) if precision == "binary" else 0,
         operations=dict(file.operations),
         agreement=compare(model, open_interpreter(content), images, progress),
     )
 
 
-def _insist(result: Exported) -> None:
+def _raise_if_different(result: Exported) -> None:
     if result.float_layers:
         named = "; ".join(f"{name}: {reason}" for name, reason in result.float_layers.items())
         raise ValueError(
             f"{len(result.float_layers)} of {result.binary_layers} binary layers would not be binary on the device: "
             f"{named}. Without strict the file is written all the same."
         )
-    if result.shifted:
+    if result.misaligned:
         raise ValueError(
-            f"{result.shifted} convolutions with strides begin at another pixel in the file than in Keras: the "
+            f"{result.misaligned} convolutions with strides begin at another pixel in the file than in Keras: the "
             "converter took zeros before them for padding='same'. Pad with a ZeroPadding2D layer directly before the "
             "convolution, which the export knows, or build the convolution with padding='same'. Without strict the "
             "file is written all the same."

@@ -1,86 +1,83 @@
-"""The export form of a model: the same network, of layers that the Larq Compute Engine's converter makes binary.
+"""From a Keras model to the `Graph` that every engine's file is made from, each kernel quantized once.
 
-The converter recognises a sign, a convolution whose kernel is ± one number per filter, and TensorFlow's own paddings.
-What a model of the zoo has besides is put into these terms here, with the same result for every image:
-
-- **Kernels** are the quantizer's output, so that nothing is left for the converter to evaluate.
-- **Symmetric padding with a stride** is TensorFlow's ``same`` on an image enlarged at the bottom and right until
-  ``same`` is symmetric; the rows and columns that this adds to the output are cut off. Where one of those that stay
-  would see the enlargement, as with 5x5 kernels of stride 2, it is every second pixel of a convolution of stride 1,
-  which takes four times as many operations.
-- **Groups** are one convolution each: the engine refuses groups. A batch normalisation behind them, and an FPReLU's
-  positive slopes, are done for each, where they become the convolution's own multiplier. A shuffle is one operation.
-- **Zeros before a convolution with strides** are one row and column too many, which are cut off again: the converter
-  (version 0.16) would take them for ``same`` wherever the output has the same size, though it begins at another pixel.
-- **RSign** is a subtraction and a sign.
-- **RPReLU** is two additions around TensorFlow Lite's own PReLU.
-- **FPReLU** is that PReLU of the positive slopes' multiple, if all of them are positive.
+A layer says itself what it computes, by a method ``lower(graph, *inputs)`` that adds plain operations and returns the
+node of its result. Keras' and Larq's layers are described here, by functions marked `lowers`. A layer that has neither,
+or returns ``NotImplemented``, becomes an `Opaque` operation, which the Larq Compute Engine's and TensorFlow Lite's
+converters may still know.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
+from tf_keras.src.engine.functional import Functional
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
-from ...quantizers import BinarySet, FPReLU, RPReLU, binary_activation
-from ..build.layers import ShuffleChannels
-from ..checkpoints import latents
+from ...quantizers import BinaryActivation, BinarySet, binary_activation
+from ...util import graph as ops
+from ...util.graph import Graph, GraphBuilder, Node
+from ..build.layers import BinaryConv2D
+from ..build.torch_layers import ExactBatchNormalization
 from ..checkpoints.variables import BinaryKernel
-from .layers import Affine, BinaryConvolution, CutPadding, GatherChannels, ScaledPReLU, ShiftedPReLU
+
+Lowering = Callable[..., Any]
+_LOWERINGS: dict[type, Lowering] = {}
+_FUNCTIONAL = (tf.keras.Sequential, Functional)
 
 
-def export_form(model: tf.keras.Model) -> tf.keras.Model:
-    """Return a copy of a model for batches of one image, of layers that convert.
+def lowers(*classes: type) -> Callable[[Lowering], Lowering]:
+    """Register a function ``(layer, graph, *inputs)`` as what layers of these classes compute.
+
+    It holds for their subclasses, too, as long as those compute nothing else: define no ``call`` of their own.
+    """
+
+    def register(function: Lowering) -> Lowering:
+        _LOWERINGS.update(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
+def lower(model: tf.keras.Model) -> Graph:
+    """Return what a model computes at inference, as plain operations.
 
     Args:
-        model: A functional Keras model of one input and one output, in float32. It stays as it is.
+        model: A functional Keras model of one input of fixed shape and one output, in float32. It stays as it is. The
+            layers of models among its layers are taken for its own.
 
     Raises:
-        ValueError: The model is not of this kind, its input shape is not fixed, or a layer cannot be copied.
+        ValueError: The model is not of this kind.
     """
     _check(model)
-    image = tf.keras.Input(batch_shape=(1, *model.input_shape[1:]), name="image")
-    folded: dict[str, Affine] = {}
-    done: set[str] = set()  # norms and positive slopes that the convolutions before them take over
-    consumers = _consumers(model)
-    for layer in model.layers:
-        behind = _behind_groups(layer, consumers)
-        if behind:
-            folded[layer.name] = _affine(layer, *behind)
-            done.update(each.name for each in behind)
+    # What an interrupted call of a Larq layer leaves behind must not decide which weights are read.
+    with lq.context.quantized_scope(False):
+        return _Walk().model(model)
 
-    def copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        if type(layer) is tf.keras.layers.ZeroPadding2D and any(map(has_strides, consumers[layer.name])):
-            return CutPadding(layer)
-        return _export_layer(layer, folded.get(layer.name), layer.name in done)
 
-    try:
-        clone = tf.keras.models.clone_model(model, image, clone_function=copy_layer)
-    except (NotImplementedError, TypeError) as error:
-        raise ValueError(f"A layer of the model {model.name!r} cannot be copied for the export: {error}") from error
-    copies = {layer.name: layer for layer in clone.layers}
+def leaf_layers(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
+    """Yield the layers of a model and of the functional models among them."""
     for layer in model.layers:
-        copy = copies.get(layer.name)
-        # The others took their weights when they were made.
-        if copy is not None and type(copy) is type(layer):
-            copy.set_weights(layer.get_weights())
-    return clone
+        if _is_functional(layer):
+            yield from leaf_layers(layer)
+        else:
+            yield layer
+
+
+def _is_functional(layer: Any) -> bool:
+    computes_its_layers = any(type(layer).call is each.call for each in _FUNCTIONAL)
+    return getattr(layer, "_is_graph_network", False) and computes_its_layers
 
 
 def _check(model: tf.keras.Model) -> None:
-    if not getattr(model, "_is_graph_network", False):
+    if not _is_functional(model):
         raise ValueError(
-            f"model must be a functional or sequential Keras model that is built, not {type(model).__name__}."
-        )
-    if nested := [layer.name for layer in model.layers if isinstance(layer, tf.keras.Model)]:
-        raise ValueError(
-            f"model must not have models among its layers, as {nested[0]!r} is. Chain their layers instead: "
-            "tf.keras.Model(body.input, classifier(body.output)) in place of tf.keras.Sequential([body, classifier])."
+            "model must be a functional or sequential model of tf.keras (Keras 2) that is built, not "
+            f"{type(model).__module__.split('.')[0]}.{type(model).__name__}."
         )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(f"model must have one input and one output, not {len(model.inputs)} and {len(model.outputs)}.")
@@ -90,7 +87,8 @@ def _check(model: tf.keras.Model) -> None:
             f"model must have a fixed input shape, not {tuple(shape)}: a file for a device has no dynamic shapes. "
             "Build it with input_shape=(height, width, channels)."
         )
-    other = sorted({layer.compute_dtype for layer in model.layers if layer.compute_dtype} - {"float32"})
+    layers = [layer for layer in leaf_layers(model) if not isinstance(layer, tf.keras.layers.InputLayer)]
+    other = sorted({layer.compute_dtype for layer in layers if layer.compute_dtype} - {"float32"})
     if other:
         raise ValueError(
             f"model must compute in float32, not in {', '.join(other)}: build it under the policy 'float32' and load "
@@ -98,117 +96,489 @@ def _check(model: tf.keras.Model) -> None:
         )
 
 
-def _consumers(model: tf.keras.Model) -> dict[str, list[tf.keras.layers.Layer | None]]:
-    """Return for each layer, by name, the layers that take its output, ``None`` standing for the model's caller."""
-    consumers = defaultdict(list, {model.output_names[0]: [None]})
-    for layer in model.layers:
-        for node in layer.inbound_nodes:
-            for parent in tf.nest.flatten(node.parent_nodes):
-                consumers[parent.layer.name].append(layer)
-    return consumers
+class _Walk:
+    """The nodes of a Keras model in the order of their computation."""
+
+    def __init__(self) -> None:
+        self.graph = GraphBuilder()
+        self.binary: dict[str, str | None] = {}
+
+    def model(self, model: tf.keras.Model) -> Graph:
+        image = model.inputs[0]
+        with self.graph.layer("image"):
+            node = self.graph.add(ops.Input(tuple(image.shape[1:]), image.dtype.name), name="input")
+        (output,) = self._nested(model, [node], "")
+        fallbacks = {name: reason for name, reason in self.binary.items() if reason is not None}
+        return self.graph.finish(model.name, output, binary_layers=tuple(self.binary), float_layers=fallbacks)
+
+    def _nested(self, model: tf.keras.Model, inputs: list[Node], prefix: str) -> list[Node]:
+        values = {id(tensor): node for tensor, node in zip(model.inputs, inputs, strict=True)}
+        for depth in sorted(model._nodes_by_depth, reverse=True):
+            for node in model._nodes_by_depth[depth]:
+                if not node.is_input and all(id(tensor) in values for tensor in node.keras_inputs):
+                    given = [values[id(tensor)] for tensor in node.keras_inputs]
+                    results = self._layer(node, given, prefix)
+                    values.update(zip(map(id, tf.nest.flatten(node.outputs)), results, strict=True))
+        return [values[id(tensor)] for tensor in model.outputs]
+
+    def _layer(self, node: Any, inputs: list[Node], prefix: str) -> list[Node]:
+        layer, name = node.layer, f"{prefix}{node.layer.name}"
+        if _is_functional(layer):
+            return self._nested(layer, inputs, f"{name}/")
+        with self.graph.layer(name):
+            result = _lower_call(node, self.graph, inputs)
+            results = _opaque(node, self.graph, inputs) if result is NotImplemented else [result]
+        if is_binary(layer):
+            self.binary[name] = None if _has_binary(self.graph, name) else _reason(layer)
+        return results
 
 
-def _behind_groups(
-    layer: tf.keras.layers.Layer, consumers: Mapping[str, list[tf.keras.layers.Layer | None]]
-) -> list[tf.keras.layers.Layer]:
-    """Return the batch normalisation behind a convolution in groups, and the FPReLU behind that, if they can be its."""
-    if not isinstance(layer, lq.layers.QuantConv2D) or layer.groups == 1 or _binary(layer) is None:
-        return []
-    linear = layer.activation in (None, tf.keras.activations.linear)
-    norms = consumers[layer.name]
-    if not linear or len(norms) != 1 or not isinstance(norms[0], tf.keras.layers.BatchNormalization):
-        return []
-    acts = consumers[norms[0].name]
-    return [*norms, *acts] if len(acts) == 1 and _is_scaled_prelu(acts[0]) else norms
+def is_binary(layer: tf.keras.layers.Layer) -> bool:
+    """Return whether ``larq.models.summary`` counts multiplications of a layer as 1-bit."""
+    from larq.models import LayerProfile
+
+    return bool(LayerProfile(layer).op_count("mac", 1))
 
 
-def has_strides(layer: tf.keras.layers.Layer | None) -> bool:
-    """Return whether a layer is a convolution, of all channels or of each, with strides."""
-    convolutions = (tf.keras.layers.Conv2D, tf.keras.layers.DepthwiseConv2D)
-    return isinstance(layer, convolutions) and layer.strides != (1, 1)
+def _has_binary(graph: GraphBuilder, layer: str) -> bool:
+    return any(node.layer == layer and isinstance(node.operation, ops.BinaryConv) for node in graph.nodes)
 
 
-def _affine(
-    layer: lq.layers.QuantConv2D, norm: tf.keras.layers.BatchNormalization, act: FPReLU | None = None
-) -> Affine:
-    """Return what a convolution has to be multiplied by, and then increased by, to do the others' part as well."""
-    gamma = norm.gamma.numpy() if norm.scale else 1
-    beta = norm.beta.numpy() if norm.center else 0
-    bias = layer.bias.numpy() if layer.use_bias else 0
-    scale = gamma / np.sqrt(norm.moving_variance.numpy() + np.float32(norm.epsilon))
-    offset = (bias - norm.moving_mean.numpy()) * scale + beta
-    slope = 1 if act is None else act.positive_slope.numpy()
-    return Affine(scale * slope, offset * slope)
+def _lower_call(node: Any, graph: GraphBuilder, inputs: list[Node]) -> Any:
+    layer = node.layer
+    if isinstance(layer, TFOpLambda):
+        return _operator(node, graph, inputs)
+    for kind in type(layer).__mro__:
+        if "lower" in vars(kind):
+            return layer.lower(graph, *inputs)
+        if kind in _LOWERINGS:
+            return _LOWERINGS[kind](layer, graph, *inputs)
+        if vars(kind).keys() & {"call", "__call__", "convolution_op"}:
+            break
+    return NotImplemented
 
 
-def _export_layer(layer: tf.keras.layers.Layer, affine: Affine | None, done: bool) -> tf.keras.layers.Layer:
-    binary = _binary(layer)
-    if binary is not None:
-        return BinaryConvolution(layer, *binary, affine)
-    if isinstance(layer, RPReLU) and _channels_last(layer):
-        return ShiftedPReLU(layer)
-    if _is_scaled_prelu(layer):
-        return ScaledPReLU(layer, scaled=done)
-    if done:
-        return tf.keras.layers.Activation("linear", name=layer.name)
-    if type(layer) is ShuffleChannels:
-        return GatherChannels(layer)
-    return type(layer).from_config(layer.get_config())
+def _opaque(node: Any, graph: GraphBuilder, inputs: list[Node]) -> list[Node]:
+    """Return one operation for each output of a layer, which calls the layer."""
+    kind = f"{type(node.layer).__name__} ({node.layer.name})"
+
+    def output(index: int) -> Callable[..., Any]:
+        def function(*tensors: Any) -> Any:
+            given = {key: [] for key in node.flat_input_ids}
+            for key, tensor in zip(node.flat_input_ids, tensors, strict=True):
+                given[key].append(tensor if tf.is_tensor(tensor) else tf.constant(tensor))
+            args, kwargs = node.map_arguments(given)
+            if node.layer._expects_training_arg:
+                kwargs["training"] = False
+            return tf.nest.flatten(node.layer(*args, **kwargs))[index]
+
+        return function
+
+    shapes = [tuple(tensor.shape[1:]) for tensor in tf.nest.flatten(node.outputs)]
+    return [graph.add(ops.Opaque(output(index), kind, shape), *inputs) for index, shape in enumerate(shapes)]
 
 
-def _channels_last(layer: RPReLU | FPReLU) -> bool:
-    return layer.axis % len(layer.input_shape) == len(layer.input_shape) - 1
+def _operator(node: Any, graph: GraphBuilder, inputs: list[Node]) -> Any:
+    """Lower what Keras makes of an operator or a TensorFlow function between its tensors."""
+    name = node.layer.symbol.removeprefix("__operators__.").removeprefix("math.")
+    arguments = [*node.call_args, *(value for key, value in node.call_kwargs.items() if key != "name")]
+    if name == "cast":
+        return inputs[0] if tf.as_dtype(arguments[1]) == tf.float32 else NotImplemented
+    if len(arguments) == 1 and name in _ACTIVATIONS:
+        return graph.add(_ACTIVATIONS[name](), *inputs)
+    if len(arguments) != 2 or name not in _ARITHMETIC:
+        return NotImplemented
+    if len(inputs) == 2:
+        return graph.add(ops.Add(), *inputs) if name == "add" else graph.add(ops.Multiply(), *inputs)
+    number = arguments[1]
+    if not isinstance(number, (int, float, np.number)):
+        return NotImplemented
+    return graph.add(_ARITHMETIC[name](float(number)), *inputs)
 
 
-def _is_scaled_prelu(layer: tf.keras.layers.Layer | None) -> bool:
-    return type(layer) is FPReLU and _channels_last(layer) and bool((layer.positive_slope.numpy() > 0).all())
+_ACTIVATIONS: Mapping[str, Callable[[], ops.Operation]] = {
+    "relu": lambda: ops.Clip(0.0),
+    "relu6": lambda: ops.Clip(0.0, 6.0),
+    "sigmoid": ops.Sigmoid,
+    "softmax": ops.Softmax,
+}
+_ARITHMETIC: Mapping[str, Callable[[float], ops.Operation]] = {
+    "add": lambda number: ops.Affine(offset=np.float32(number)),
+    "subtract": lambda number: ops.Affine(offset=np.float32(-number)),
+    "multiply": lambda number: ops.Affine(np.float32(number)),
+    "truediv": lambda number: ops.Affine(np.float32(1 / number)),
+}
 
 
-def _binary(layer: tf.keras.layers.Layer) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the threshold and the kernel of a convolution that the engine can compute, ``None`` for other layers."""
-    if not isinstance(layer, lq.layers.QuantConv2D) or layer.data_format != "channels_last":
-        return None
-    threshold, kernel = sign_threshold(layer.input_quantizer), binary_kernel(layer)
-    return None if threshold is None or kernel is None else (threshold, kernel)
+def activate(graph: GraphBuilder, x: Node, function: Any) -> Node:
+    """Add what a Keras layer's ``activation`` computes."""
+    known = {
+        tf.keras.activations.relu: "relu",
+        tf.nn.relu: "relu",
+        tf.nn.relu6: "relu6",
+        tf.keras.activations.sigmoid: "sigmoid",
+        tf.nn.sigmoid: "sigmoid",
+        tf.keras.activations.softmax: "softmax",
+        tf.nn.softmax: "softmax",
+    }
+    if function is None or function is tf.keras.activations.linear:
+        return x
+    if isinstance(function, tf.keras.layers.ReLU):
+        result = _relu(function, graph, x)
+        if result is not NotImplemented:
+            return result
+    if function in known:
+        return graph.add(_ACTIVATIONS[known[function]](), x)
+    return graph.add(ops.Opaque(function, f"activation {_name(function)}", x.shape), x)
 
 
-def check_engine(model: tf.keras.Model) -> None:
-    """Raise `ValueError` where the Larq Compute Engine would compute something else, measured with version 0.16.
+def _name(function: Any) -> str:
+    return getattr(function, "name", None) or getattr(function, "__name__", None) or type(function).__name__
 
-    It pads with +1 and takes that away again, but not where a kernel is larger than the image.
+
+def _value(variable: Any) -> np.ndarray:
+    return tf.convert_to_tensor(variable).numpy()
+
+
+def _last_axis(axis: Any, x: Node) -> bool:
+    axes = axis if isinstance(axis, (list, tuple)) else [axis]
+    return [each % (len(x.shape) + 1) for each in axes] == [len(x.shape)]
+
+
+# Convolutions and products
+
+
+class _Geometry(NamedTuple):
+    """Where a convolution's windows lie, and how its channels are grouped."""
+
+    strides: ops.Pair
+    pads: ops.Pads
+    dilations: ops.Pair
+    groups: int
+
+
+def _geometry(layer: Any, x: Node, groups: int) -> _Geometry:
+    reach = tuple(rate * (size - 1) + 1 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True))
+    if layer.padding == "valid":
+        pads = ops.NO_PADS
+    elif getattr(layer, "symmetric", False):
+        pads = tuple((size // 2, size // 2) for size in reach)
+    else:
+        pads = ops.same_pads(x.shape[:2], reach, layer.strides)
+    return _Geometry(tuple(layer.strides), pads, tuple(layer.dilation_rate), groups)
+
+
+def _finish(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    if layer.use_bias:
+        x = graph.add(ops.Affine(offset=_value(layer.bias)), x)
+    return activate(graph, x, layer.activation)
+
+
+def convolve(graph: GraphBuilder, x: Node, kernel: np.ndarray, geometry: _Geometry, border: float = 0.0) -> Node:
+    """Add a real convolution; zeros that were put around the image before it become its own."""
+    if border and geometry.pads != ops.NO_PADS:
+        x = graph.add(ops.Pad(geometry.pads, value=border), x)
+        geometry = geometry._replace(pads=ops.NO_PADS)
+    elif isinstance(x.operation, ops.Pad) and not (x.operation.value or any(x.operation.channels)) and not border:
+        pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(x.operation.pads, geometry.pads, strict=True))
+        geometry, x = geometry._replace(pads=pads), graph.producer(x)
+    return graph.add(ops.Conv(**geometry._asdict(), kernel=kernel), x)
+
+
+@lowers(tf.keras.layers.Conv2D)
+def _conv(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    if layer.data_format != "channels_last":
+        return NotImplemented
+    return _finish(layer, graph, convolve(graph, x, _value(layer.kernel), _geometry(layer, x, layer.groups)))
+
+
+@lowers(tf.keras.layers.DepthwiseConv2D)
+def _depthwise(layer: Any, graph: GraphBuilder, x: Node, kernel: np.ndarray | None = None) -> Any:
+    if layer.data_format != "channels_last":
+        return NotImplemented
+    kernel = _value(layer.depthwise_kernel) if kernel is None else kernel
+    kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+    border = float(getattr(layer, "pad_values", 0.0)) if layer.padding == "same" else 0.0
+    return _finish(layer, graph, convolve(graph, x, kernel, _geometry(layer, x, x.shape[-1]), border))
+
+
+@lowers(tf.keras.layers.Dense)
+def _dense(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    return _finish(layer, graph, graph.add(ops.Dense(_value(layer.kernel)), x))
+
+
+def quantized(layer: Any, attribute: str, quantizer: Any) -> np.ndarray:
+    """Return a Larq layer's kernel as its quantizer makes it."""
+    kernel = _value(getattr(layer, attribute))
+    if quantizer is None:
+        return kernel
+    return BinaryKernel(layer, getattr(layer, attribute), quantizer).quantized(kernel)
+
+
+def binarize(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    """Add a Larq layer's ``input_quantizer`` as an operation of its own."""
+    quantizer = layer.input_quantizer
+    if quantizer is None:
+        return x
+    values = binary_activation(quantizer)
+    if values is not None:
+        return graph.add(ops.Binarize(values.threshold, values.low, values.high), x)
+    return graph.add(ops.Opaque(quantizer, f"input_quantizer {_name(quantizer)} of {layer.name}", x.shape), x)
+
+
+@lowers(lq.layers.QuantConv2D, BinaryConv2D)
+def _quant_conv(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    if layer.data_format != "channels_last":
+        return NotImplemented
+    kernel, values = quantized(layer, "kernel", layer.kernel_quantizer), binary_activation(layer.input_quantizer)
+    geometry = _geometry(layer, x, layer.groups)
+    border = float(layer.pad_values) if layer.padding == "same" else 0.0
+    parts = binary_filters(kernel) if layer.kernel_quantizer is not None else None
+    if values is not None and parts is not None and np.ptp(values.high - values.low) == 0:
+        y = binary_convolve(graph, x, kernel, parts, values, geometry, border)
+    else:
+        y = convolve(graph, binarize(layer, graph, x), kernel, geometry, border)
+    return _finish(layer, graph, y)
+
+
+def binary_filters(kernel: np.ndarray) -> tuple[np.ndarray, BinarySet] | None:
+    """Return where a quantized kernel has its filters' upper values, and these sets, if it has two for each filter."""
+    parts = BinarySet.of_filters(kernel.reshape(-1, kernel.shape[-1]).T)
+    return None if parts is None else (parts[0].T.reshape(kernel.shape), parts[1])
+
+
+def binary_convolve(
+    graph: GraphBuilder,
+    x: Node,
+    kernel: np.ndarray,
+    parts: tuple[np.ndarray, BinarySet],
+    values: BinaryActivation,
+    geometry: _Geometry,
+    border: float,
+) -> Node:
+    r"""Add a convolution of two-valued activations by two-valued filters as one of signs.
+
+    With activations \(m_c + h s\) and filters \(b + a w\), where s and w are signs, it is
+    \[ h a \sum s w + h b \sum s + \sum m_c (b + a w) \]
+    The first sum is the convolution of signs. The second, the same for all filters, is one by a single filter of +1.
+    The third is constant but where taps lie beyond the border. For sets of \(\pm 1\) and \(\pm a\) only the first is
+    left.
     """
-    for layer in model.layers:
-        if _binary(layer) is not None:
-            _check_size(layer)
+    signs, filters = parts
+    scale, shift = (filters.high - filters.low) / 2, (filters.high + filters.low) / 2
+    half, middle = float((values.high - values.low).flat[0]) / 2, (values.high + values.low) / 2
+    # A border of the high value is the sign's own.
+    outside = 1 if np.all(middle + half == border) else 0
+    channels = x.shape[-1]
+    threshold = np.broadcast_to(values.threshold, channels).astype(np.float32)
 
-
-def _check_size(layer: lq.layers.QuantConv2D) -> None:
-    size = layer.input_shape[1:3]
-    if getattr(layer, "symmetric", False):
-        size = tuple(n + (1 - n) % stride for n, stride in zip(size, layer.strides, strict=True))
-    reach = tuple(rate * (k - 1) + 1 for k, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True))
-    zeros = layer.padding == "same" and layer.pad_values == 0
-    if zeros and any(n < k for n, k in zip(size, reach, strict=True)):
-        raise ValueError(
-            f"The layer {layer.name} pads an image of {size[0]} x {size[1]} pixels with zeros for a kernel of "
-            f"{reach[0]} x {reach[1]}, which the Larq Compute Engine gets wrong: build the model for larger images, or "
-            "with padding='same_one'."
+    def of_signs(name: str, signs: np.ndarray, scale: np.ndarray) -> Node:
+        operation = ops.BinaryConv(
+            **geometry._asdict(), signs=signs, scale=scale.astype(np.float32), threshold=threshold, border=outside
         )
+        return graph.add(operation, x, name=name)
+
+    y = of_signs("binaryconv", signs, half * scale)
+    groups = geometry.groups
+    if shift.any():
+        ones = np.ones((*kernel.shape[:3], groups), bool)
+        box = of_signs("boxsum", ones, np.full(groups, half))
+        one_pixel = _Geometry((1, 1), ops.NO_PADS, (1, 1), groups)
+        y = graph.add(ops.Add(), y, convolve(graph, box, shift.astype(np.float32).reshape(1, 1, 1, -1), one_pixel))
+    by_group = np.split(kernel.astype(np.float64), groups, -1)
+    centres = np.split(np.broadcast_to(middle, channels), groups)
+    inside = np.concatenate([np.einsum("hwio,i->hwo", k, m) for k, m in zip(by_group, centres, strict=True)], -1)
+    beyond = (border - half * outside) * kernel.sum(2, np.float64)
+    return _add_constant(graph, y, x, inside, beyond, geometry)
 
 
-def sign_threshold(quantizer: Callable[[Any], Any] | None) -> np.ndarray | None:
-    """Return where an input quantizer's sign changes, one number or one for each channel; ``None`` if it is no sign."""
-    binary = binary_activation(quantizer)
-    if binary is None or (binary.low, binary.high) != (-1, 1):
-        return None
-    return np.atleast_1d(binary.threshold).astype(np.float32)
+def _add_constant(
+    graph: GraphBuilder, y: Node, x: Node, inside: np.ndarray, beyond: np.ndarray, geometry: _Geometry
+) -> Node:
+    """Add the sum over a window's taps of ``inside`` where they lie in the image and of ``beyond`` elsewhere.
+
+    Args:
+        graph: Where to.
+        y: The convolution's result.
+        x: Its input.
+        inside, beyond: (window's height, window's width, outputs).
+        geometry: Where the windows lie.
+    """
+    if not (inside.any() or beyond.any()):
+        return y
+    masks, places = [], []
+    for axis in (0, 1):
+        taps = geometry.dilations[axis] * np.arange(inside.shape[axis]) - geometry.pads[axis][0]
+        seen = geometry.strides[axis] * np.arange(y.shape[axis])[:, None] + taps
+        kinds, index = np.unique((seen >= 0) & (seen < x.shape[axis]), axis=0, return_inverse=True)
+        masks.append(kinds)
+        places.append(index.reshape(-1))
+    within = np.einsum("rh,cw->rchw", *masks)
+    table = np.einsum("rchw,hwo->rco", within, inside) + np.einsum("rchw,hwo->rco", ~within, beyond)
+    if np.allclose(table, table[:1, :1], rtol=1e-12, atol=0):
+        return graph.add(ops.Affine(offset=table[0, 0].astype(np.float32)), y)
+    return graph.add(ops.PositionBias(table.astype(np.float32), *places), y)
 
 
-def binary_kernel(layer: tf.keras.layers.Layer) -> np.ndarray | None:
-    """Return a convolution's quantized kernel, (height, width, in, out), if it is ± one number for each filter."""
-    if getattr(layer.kernel_quantizer, "precision", None) != 1:
-        return None
-    latent = tf.convert_to_tensor(layer.kernel).numpy()
-    kernel = BinaryKernel(layer, layer.kernel, layer.kernel_quantizer).quantized(latent)
-    parts = BinarySet.of_filters(latents.as_filters(kernel, [0, 1, 2]))
-    return kernel if parts and parts[1].is_symmetric else None
+@lowers(lq.layers.QuantDepthwiseConv2D)
+def _quant_depthwise(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    kernel = quantized(layer, "depthwise_kernel", layer.depthwise_quantizer)
+    return _depthwise(layer, graph, binarize(layer, graph, x), kernel)
+
+
+@lowers(lq.layers.QuantDense)
+def _quant_dense(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    kernel = quantized(layer, "kernel", layer.kernel_quantizer)
+    return _finish(layer, graph, graph.add(ops.Dense(kernel), binarize(layer, graph, x)))
+
+
+def _reason(layer: Any) -> str:
+    """Return why a layer with 1-bit multiplications has no binary convolution."""
+    if not isinstance(layer, lq.layers.QuantConv2D):
+        return f"there is no binary {type(layer).__name__}, only QuantConv2D"
+    if layer.data_format != "channels_last":
+        return f"its data_format is {layer.data_format!r}, and only 'channels_last' is known"
+    values = binary_activation(layer.input_quantizer)
+    if values is None:
+        return f"its input_quantizer, {_name(layer.input_quantizer)}, is not a sign (or is one along another axis)"
+    if np.ptp(values.high - values.low):
+        return f"the values of its input_quantizer, {_name(layer.input_quantizer)}, differ by more in some channels"
+    return f"its kernel_quantizer, {_name(layer.kernel_quantizer)}, does not give two finite values for each filter"
+
+
+# Normalisations and activations
+
+
+@lowers(tf.keras.layers.BatchNormalization, ExactBatchNormalization)
+def normalise(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    """Add a batch normalisation; in float32, as Keras has it, for what is 0 there decides a sign."""
+    if not _last_axis(layer.axis, x):
+        return NotImplemented
+    scale = 1 / np.sqrt(_value(layer.moving_variance) + np.float32(layer.epsilon))
+    scale = scale * _value(layer.gamma) if layer.scale else scale
+    offset = -_value(layer.moving_mean) * scale
+    offset = offset + _value(layer.beta) if layer.center else offset
+    return graph.add(ops.Affine(scale, offset), x)
+
+
+@lowers(tf.keras.layers.Normalization)
+def _normalization(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    mean, deviation = _value(layer.mean), np.maximum(np.sqrt(_value(layer.variance)), 1e-7)
+    if layer.invert or mean.size not in (1, x.shape[-1]) or mean.size != mean.shape[-1]:
+        return NotImplemented
+    scale = (1 / deviation).reshape(-1)
+    return graph.add(ops.Affine(scale, -mean.reshape(-1) * scale), x)
+
+
+@lowers(tf.keras.layers.Rescaling)
+def _rescaling(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    scale, offset = np.float32(layer.scale), np.float32(layer.offset)
+    return NotImplemented if scale.ndim > 1 or offset.ndim > 1 else graph.add(ops.Affine(scale, offset), x)
+
+
+@lowers(tf.keras.layers.Activation)
+def _activation(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    return activate(graph, x, layer.activation)
+
+
+@lowers(tf.keras.layers.ReLU)
+def _relu(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    if layer.threshold or (layer.negative_slope and layer.max_value is not None):
+        return NotImplemented
+    if layer.negative_slope:
+        return graph.add(ops.TwoSlopes(np.ones(1, np.float32), np.float32([layer.negative_slope])), x)
+    return graph.add(ops.Clip(0.0, math.inf if layer.max_value is None else float(layer.max_value)), x)
+
+
+@lowers(tf.keras.layers.LeakyReLU)
+def _leaky_relu(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    return graph.add(ops.TwoSlopes(np.ones(1, np.float32), np.float32([layer.alpha])), x)
+
+
+@lowers(tf.keras.layers.PReLU)
+def _prelu(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    slope = _value(layer.alpha)
+    if slope.size not in (1, slope.shape[-1]):
+        return NotImplemented
+    return graph.add(ops.TwoSlopes(np.ones(1, np.float32), slope.reshape(-1)), x)
+
+
+@lowers(tf.keras.layers.Softmax)
+def _softmax(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    return graph.add(ops.Softmax(), x) if _last_axis(layer.axis, x) else NotImplemented
+
+
+# Everything else
+
+
+@lowers(tf.keras.layers.Add)
+def _add(layer: Any, graph: GraphBuilder, *inputs: Node) -> Node:
+    return graph.add(ops.Add(), *inputs)
+
+
+@lowers(tf.keras.layers.Multiply)
+def _multiply(layer: Any, graph: GraphBuilder, *inputs: Node) -> Node:
+    return graph.add(ops.Multiply(), *inputs)
+
+
+@lowers(tf.keras.layers.Concatenate)
+def _concatenate(layer: Any, graph: GraphBuilder, *inputs: Node) -> Any:
+    return graph.add(ops.Concatenate(), *inputs) if _last_axis(layer.axis, inputs[0]) else NotImplemented
+
+
+def _pool(kind: type[ops.Pool], layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    if layer.data_format != "channels_last":
+        return NotImplemented
+    window, strides = tuple(layer.pool_size), tuple(layer.strides)
+    pads = ops.same_pads(x.shape[:2], window, strides) if layer.padding == "same" else ops.NO_PADS
+    return graph.add(kind(strides, pads, window=window), x)
+
+
+@lowers(tf.keras.layers.MaxPooling2D)
+def _max_pool(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    return _pool(ops.MaxPool, layer, graph, x)
+
+
+@lowers(tf.keras.layers.AveragePooling2D)
+def _average_pool(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    return _pool(ops.AveragePool, layer, graph, x)
+
+
+@lowers(tf.keras.layers.GlobalAveragePooling2D)
+def _global_average(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    return (
+        graph.add(ops.GlobalAveragePool(layer.keepdims), x) if layer.data_format == "channels_last" else NotImplemented
+    )
+
+
+@lowers(tf.keras.layers.ZeroPadding2D)
+def _zero_padding(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    return graph.add(ops.Pad(layer.padding), x) if layer.data_format == "channels_last" else NotImplemented
+
+
+@lowers(tf.keras.layers.Flatten)
+def _flatten(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+    last = layer.data_format == "channels_last" or len(x.shape) < 2
+    return graph.add(ops.Reshape((math.prod(x.shape),)), x) if last else NotImplemented
+
+
+@lowers(tf.keras.layers.Reshape)
+def _reshape(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    return graph.add(ops.Reshape(tuple(layer.output_shape[1:])), x)
+
+
+@lowers(
+    tf.keras.layers.Dropout,
+    tf.keras.layers.SpatialDropout2D,
+    tf.keras.layers.GaussianNoise,
+    tf.keras.layers.GaussianDropout,
+    tf.keras.layers.ActivityRegularization,
+    tf.keras.layers.RandomFlip,
+    tf.keras.layers.RandomRotation,
+    tf.keras.layers.RandomTranslation,
+    tf.keras.layers.RandomZoom,
+    tf.keras.layers.RandomContrast,
+    tf.keras.layers.RandomBrightness,
+)
+def _only_in_training(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    return x

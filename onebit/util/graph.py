@@ -1,0 +1,500 @@
+"""A network as a flat list of plain operations: what lies between a Keras model and the file of an engine.
+
+`onebit.zoo.export.lowering` makes a `Graph` from a model; one emitter for each engine writes it down. Tensors are
+float32 and channels last, (batch, height, width, channels) or (batch, features). Each operation says what it computes,
+in NumPy: `Graph.run` is slow and exact, and what the emitters' results are compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+"""Of a tensor, without its batch."""
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""How much is added before and after the height, and before and after the width."""
+
+Pair = tuple[int, int]
+NO_PADS: Pads = ((0, 0), (0, 0))
+_plain = dataclass(frozen=True, eq=False)
+
+
+class Operation:
+    """What one step of a network computes from its inputs."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the result; that of the first input unless the operation changes it."""
+        return inputs[0]
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        """Return the result for a batch."""
+        raise NotImplementedError(f"{type(self).__name__} has no computation.")
+
+
+@_plain
+class Input(Operation):
+    """The image. ``dtype`` is what it is given as: ``"float32"``, or an integer type."""
+
+    image: Shape
+    dtype: str = "float32"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return self.image
+
+
+@_plain
+class Window(Operation):
+    """How a convolution or a pooling moves over the image. Each class below says what it finds beyond the border."""
+
+    strides: Pair = (1, 1)
+    pads: Pads = NO_PADS
+    dilations: Pair = (1, 1)
+
+    @property
+    def size(self) -> Pair:
+        """Height and width of the window, less what dilation adds."""
+        raise NotImplementedError
+
+    @property
+    def reach(self) -> Pair:
+        """Height and width of the window with its dilation."""
+        height, width = (rate * (size - 1) + 1 for size, rate in zip(self.size, self.dilations, strict=True))
+        return height, width
+
+    def shape(self, *inputs: Shape) -> Shape:
+        axes = zip(inputs[0], self.reach, self.strides, self.pads, strict=False)
+        return (*(max((n + sum(pads) - k) // stride + 1, 0) for n, k, stride, pads in axes), inputs[0][2])
+
+    def windows(self, x: np.ndarray, border: float) -> np.ndarray:
+        """Return what the window sees, (batch, height, width, channels, window's height, window's width)."""
+        padded = np.pad(x, ((0, 0), *self.pads, (0, 0)), constant_values=border)
+        seen = np.lib.stride_tricks.sliding_window_view(padded, self.reach, (1, 2))
+        return seen[:, :: self.strides[0], :: self.strides[1], :, :: self.dilations[0], :: self.dilations[1]]
+
+
+@_plain
+class Convolution(Window):
+    """What real and binary convolutions share. Output channels are in ``groups``, each of which sees as many inputs."""
+
+    groups: int = 1
+
+    @property
+    def filters(self) -> np.ndarray:
+        """The kernel, (height, width, inputs of a group, outputs)."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> Pair:
+        height, width = self.filters.shape[:2]
+        return height, width
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (*super().shape(*inputs)[:2], self.filters.shape[3])
+
+    def convolve(self, x: np.ndarray, kernel: np.ndarray, border: float) -> np.ndarray:
+        """Return the convolution of ``x``, with ``border`` around it."""
+        parts = zip(np.split(self.windows(x, border), self.groups, 3), np.split(kernel, self.groups, 3), strict=True)
+        return np.concatenate([np.tensordot(seen, each, ((4, 5, 3), (0, 1, 2))) for seen, each in parts], -1)
+
+
+@_plain
+class Conv(Convolution):
+    """A real convolution, padded with zeros. A depthwise one has as many groups as input channels."""
+
+    kernel: np.ndarray = field(kw_only=True)
+
+    @property
+    def filters(self) -> np.ndarray:
+        return self.kernel
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return self.convolve(inputs[0], self.kernel, 0)
+
+
+@_plain
+class BinaryConv(Convolution):
+    """A convolution of signs by signs.
+
+    The input's sign is +1 from ``threshold`` on and -1 below it. What is beyond the border is ``border`` *after* the
+    sign: 0, which adds nothing, or 1.
+
+    Attributes:
+        signs: Of the kernel, bool, True for +1.
+        scale: What each output channel is multiplied by.
+        threshold: One for each input channel.
+    """
+
+    signs: np.ndarray = field(kw_only=True)
+    scale: np.ndarray = field(kw_only=True)
+    threshold: np.ndarray = field(kw_only=True)
+    border: int = 0
+
+    @property
+    def filters(self) -> np.ndarray:
+        return self.signs
+
+    @property
+    def taps(self) -> int:
+        """How many signs one output value adds up."""
+        return math.prod(self.signs.shape[:3])
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        signs = np.where(inputs[0] >= self.threshold, np.float32(1), np.float32(-1))
+        return self.convolve(signs, np.where(self.signs, np.float32(1), np.float32(-1)), self.border) * self.scale
+
+
+@_plain
+class Binarize(Operation):
+    """``high`` from ``threshold`` on, and ``low`` below it, each one number or one for each channel."""
+
+    threshold: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.where(inputs[0] >= self.threshold, self.high, self.low)
+
+
+@_plain
+class Dense(Operation):
+    """A product with a matrix, (in, out)."""
+
+    kernel: np.ndarray
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (*inputs[0][:-1], self.kernel.shape[1])
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return inputs[0] @ self.kernel
+
+
+@_plain
+class Affine(Operation):
+    """x ``scale`` + ``offset``, each of one number or one for each channel, or ``None``."""
+
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        y = inputs[0] if self.scale is None else inputs[0] * self.scale
+        return y if self.offset is None else y + self.offset
+
+
+@_plain
+class PositionBias(Operation):
+    """Add ``table[rows[h], columns[w]]``, one number for each channel, at row h and column w.
+
+    A convolution of a constant with an offset is the same everywhere but near the border, where taps fall outside.
+    """
+
+    table: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @property
+    def map(self) -> np.ndarray:
+        """What is added, (height, width, channels)."""
+        return self.table[self.rows][:, self.columns]
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return inputs[0] + self.map
+
+
+@_plain
+class Add(Operation):
+    """The sum of its inputs, which may have one pixel or one channel for all."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return np.broadcast_shapes(*inputs)
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        total = inputs[0]
+        for each in inputs[1:]:
+            total = total + each
+        return total
+
+
+@_plain
+class Multiply(Add):
+    """The product of its inputs, which may have one pixel or one channel for all."""
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        product = inputs[0]
+        for each in inputs[1:]:
+            product = product * each
+        return product
+
+
+@_plain
+class Concatenate(Operation):
+    """Its inputs' channels, one after the other."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (*inputs[0][:-1], sum(each[-1] for each in inputs))
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.concatenate(inputs, -1)
+
+
+@_plain
+class Pool(Window):
+    """What both poolings share."""
+
+    window: Pair = field(kw_only=True)
+
+    @property
+    def size(self) -> Pair:
+        return self.window
+
+
+@_plain
+class MaxPool(Pool):
+    """The largest value in each window, minus infinity beyond the border."""
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return self.windows(inputs[0], -np.inf).max((4, 5))
+
+
+@_plain
+class AveragePool(Pool):
+    """The mean in each window of what lies inside the image."""
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        total = self.windows(inputs[0], 0).sum((4, 5))
+        return total / self.windows(np.ones_like(inputs[0][:1, ..., :1]), 0).sum((4, 5))
+
+
+@_plain
+class GlobalAveragePool(Operation):
+    """The mean over height and width, which are 1 after it, or fall away."""
+
+    keep: bool = False
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (1, 1, inputs[0][-1]) if self.keep else inputs[0][-1:]
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return inputs[0].mean((1, 2), keepdims=self.keep)
+
+
+@_plain
+class TwoSlopes(Operation):
+    """``positive`` x above zero and ``negative`` x from zero down, one slope for each channel or one for all."""
+
+    positive: np.ndarray
+    negative: np.ndarray
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return inputs[0] * np.where(inputs[0] > 0, self.positive, self.negative)
+
+
+@_plain
+class Clip(Operation):
+    """x, but at least ``low`` and at most ``high``. From 0 to infinity it is ReLU."""
+
+    low: float
+    high: float = math.inf
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.clip(inputs[0], np.float32(self.low), np.float32(self.high))
+
+
+@_plain
+class Sigmoid(Operation):
+    """1 / (1 + exp(-x))."""
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-inputs[0]))
+
+
+@_plain
+class Softmax(Operation):
+    """Over the last axis."""
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        e = np.exp(inputs[0] - inputs[0].max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+
+@_plain
+class Pad(Operation):
+    """``value`` around the image, and before and after its channels."""
+
+    pads: Pads = NO_PADS
+    channels: Pair = (0, 0)
+    value: float = 0.0
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return tuple(n + sum(pads) for n, pads in zip(inputs[0], (*self.pads, self.channels), strict=True))
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.pad(inputs[0], ((0, 0), *self.pads, self.channels), constant_values=self.value)
+
+
+@_plain
+class GatherChannels(Operation):
+    """The channels of these indices, in this order."""
+
+    index: np.ndarray
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (*inputs[0][:-1], len(self.index))
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return inputs[0][..., self.index]
+
+
+@_plain
+class Reshape(Operation):
+    """The same values in the same order in another shape, such as a vector."""
+
+    target: Shape
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return self.target
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return inputs[0].reshape(-1, *self.target)
+
+
+@_plain
+class Opaque(Operation):
+    """Something else: a function of tensors for emitters that can call it. The others refuse it by its ``kind``."""
+
+    function: Callable[..., Any]
+    kind: str
+    result: Shape
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return self.result
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.asarray(self.function(*inputs))
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation of a graph.
+
+    Attributes:
+        name: Its own; no other node has it.
+        layer: Name of the Keras layer it comes from.
+        operation: What it computes.
+        inputs: The names of the nodes that it computes that from.
+        shape: Of its result, without the batch.
+    """
+
+    name: str
+    layer: str
+    operation: Operation
+    inputs: tuple[str, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network.
+
+    Attributes:
+        name: The model's.
+        nodes: In an order in which they can be computed. The first is the only `Input`, the last is the result.
+        binary_layers: The layers whose multiplications are 1-bit in the model.
+        float_layers: Those of them that are no `BinaryConv` here, by name, each with the reason.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    binary_layers: tuple[str, ...] = ()
+    float_layers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def input(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def output(self) -> Node:
+        return self.nodes[-1]
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Return for each node, by name, those that take its result."""
+        consumers: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in node.inputs:
+                consumers[name].append(node)
+        return consumers
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Compute the network in NumPy for a batch of images; for small ones, as a reference."""
+        values = {self.input.name: np.asarray(images, np.float32)}
+        for node in self.nodes[1:]:
+            result = node.operation.compute(*(values[name] for name in node.inputs))
+            values[node.name] = np.asarray(result, np.float32)
+        return values[self.output.name]
+
+
+class GraphBuilder:
+    """Collects the nodes of a graph in order; `add` is what a layer's ``lower`` calls."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._layer = ""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """What was added so far."""
+        return list(self._nodes.values())
+
+    @contextmanager
+    def layer(self, name: str) -> Iterator[None]:
+        """Let what is added inside belong to this layer."""
+        before, self._layer = self._layer, name
+        try:
+            yield
+        finally:
+            self._layer = before
+
+    def add(self, operation: Operation, *inputs: Node, name: str | None = None) -> Node:
+        """Append an operation on the results of other nodes; return its node.
+
+        Args:
+            operation: What it computes.
+            *inputs: From which results.
+            name: Its name within the layer; by default the operation's.
+        """
+        shape = tuple(int(n) for n in operation.shape(*(node.shape for node in inputs)))
+        stem = f"{self._layer}/{name or type(operation).__name__.lower()}"
+        unique, number = stem, 1
+        while unique in self._nodes:
+            number += 1
+            unique = f"{stem}_{number}"
+        node = Node(unique, self._layer, operation, tuple(each.name for each in inputs), shape)
+        self._nodes[unique] = node
+        return node
+
+    def producer(self, node: Node) -> Node | None:
+        """Return the node whose result is another's first input."""
+        return self._nodes[node.inputs[0]] if node.inputs else None
+
+    def finish(self, name: str, output: Node, **attributes: Any) -> Graph:
+        """Return the graph of what ``output`` is computed from."""
+        needed = {output.name}
+        for node in reversed(self._nodes.values()):
+            if node.name in needed:
+                needed.update(node.inputs)
+        nodes = tuple(node for node in self._nodes.values() if node.name in needed or isinstance(node.operation, Input))
+        return Graph(name, nodes, **attributes)
+
+
+def same_pads(image: Sequence[int], reach: Sequence[int], strides: Sequence[int]) -> Pads:
+    """Return TensorFlow's ``same`` for an image of this height and width: the odd pixel is added after."""
+    total = (max((-(-n // stride) - 1) * stride + k - n, 0) for n, k, stride in zip(image, reach, strides, strict=True))
+    vertical, horizontal = ((each // 2, each - each // 2) for each in total)
+    return vertical, horizontal
