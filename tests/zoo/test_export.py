@@ -42,11 +42,15 @@ def exact(name: str, **options) -> tf.keras.Model:
     return model
 
 
-def convolution(**options) -> tf.keras.Model:
-    """A network of one binary convolution."""
+def convolution_layer(filters: int = 32, **options) -> tf.keras.layers.Layer:
     options = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "padding": "same", **options}
+    return zoo.BinaryConv2D(filters, 3, **options)
+
+
+def convolution() -> tf.keras.Model:
+    """A network of one binary convolution."""
     image = tf.keras.Input((8, 8, 3))
-    x = zoo.BinaryConv2D(32, 3, name="conv", **options)(image)
+    x = convolution_layer(name="conv")(image)
     return tf.keras.Model(image, tf.keras.layers.GlobalAveragePooling2D()(x), name="one")
 
 
@@ -83,7 +87,7 @@ def test_a_layer_that_would_be_float_is_named_and_refused(tmp_path: Path):
     model = tf.keras.Model(image, tf.keras.layers.GlobalAveragePooling2D()(x))
     images = np.random.default_rng(0).standard_normal((20, 8, 8, 32)).astype(np.float32)
     path = tmp_path / "model.tflite"
-    with pytest.raises(ValueError, match="1 of 2 binary layers.*float: "):
+    with pytest.raises(ValueError, match=r"1 of 2 binary layers.*float: "):
         zoo.export(model, path, images=images)
     assert not list(tmp_path.iterdir())
     result = zoo.export(model, path, images=images, strict=False)
@@ -135,6 +139,40 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ValueError, match="predicts Keras' class for"):
         zoo.export(model, tmp_path / "model.tflite", images=exact_images(20, SIZE))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["irnet_resnet20_normal", "reactnet18_cifar"])
+def test_a_network_that_was_never_trained(name: str, tmp_path: Path, shallow):
+    """Large kernels of equal signs are not spelled out in the file, and many inputs of signs are 0 but for rounding."""
+    model = zoo.load(name, input_shape=(24, 24, 3))
+    images = tflite_export.default_images(model, 10)
+    result = zoo.export(model, tmp_path / "model.tflite", images=images)
+    assert result.binary_operations == result.binary_layers and not result.float_layers
+    assert result.agreement.same_class == 100 or result.ties.max_difference < 1e-4
+
+
+@pytest.mark.parametrize("initializer", ["ones", tf.keras.initializers.Constant(-0.5)])
+def test_constant_and_equal_kernels(initializer, tmp_path: Path):
+    image = tf.keras.Input((8, 8, 32))
+    layers = [convolution_layer(filters=256, kernel_initializer=initializer) for _ in range(2)]
+    x = tf.keras.layers.Add()([layer(image) for layer in layers])
+    x = convolution_layer(filters=256, kernel_initializer=initializer)(x)
+    model = tf.keras.Model(image, tf.keras.layers.GlobalAveragePooling2D()(x))
+    images = np.random.default_rng(0).standard_normal((10, 8, 8, 32)).astype(np.float32)
+    result = zoo.export(model, tmp_path / "model.tflite", images=images)
+    assert not result.float_layers and result.agreement.max_difference < 1e-3
+
+
+def test_a_model_of_models_with_pixels_at_its_input(tmp_path: Path, shallow):
+    body = zoo.load("birealnet20", input_shape=SIZE, include_top=False, pooling="avg")
+    image = tf.keras.Input(SIZE, dtype="uint8")
+    x = tf.keras.layers.Rescaling(1 / 127.5, -1)(image)
+    model = tf.keras.Model(image, tf.keras.Sequential([body, tf.keras.layers.Dense(3)])(x))
+    assign_exact_weights(body)
+    images = np.random.default_rng(0).integers(0, 256, (10, *SIZE), np.uint8)
+    result = zoo.export(model, tmp_path / "model.tflite", images=images)
+    assert result.agreement.same_class == 100 and result.binary_layers == result.binary_operations == 6
+    assert result.file_bytes <= 1.1 * result.memory + 32 * 1024
 
 
 def test_one_wrong_sign_in_the_file_is_found():
@@ -210,8 +248,7 @@ def test_agreement_of_one_output_and_of_none():
     images = np.random.default_rng(0).standard_normal((40, 8, 8, 3)).astype(np.float32)
     for activation, wrong in (("sigmoid", lambda p: 1 - p), ("linear", np.negative)):
         model = tf.keras.Model(image, tf.keras.layers.Activation(activation)(x))
-        right = compare(model, lambda one, model=model: model(one).numpy(), images)
-        assert right.same_class == 100
+        assert compare(model, lambda one, model=model: model(one).numpy(), images).same_class == 100
         assert compare(model, lambda one, model=model, wrong=wrong: wrong(model(one).numpy()), images).same_class == 0
     nothing = tf.keras.Model(image, tf.keras.layers.Dense(2, kernel_initializer=NAN)(tf.keras.layers.Flatten()(image)))
     with pytest.raises(ValueError, match="returns NaN or infinity for some of the 40 images"):

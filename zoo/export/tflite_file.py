@@ -51,6 +51,7 @@ def _parse(content: bytes) -> TFLiteFile:
     graph = model.Subgraphs(0)
     operations: Counter[str] = Counter()
     binary, strided_same = [], 0
+    fills: dict[int, int] = {}  # from tensors of one repeated value to that value's
     for index in range(graph.OperatorsLength()):
         operation = graph.Operators(index)
         code = model.OperatorCodes(operation.OpcodeIndex())
@@ -58,10 +59,16 @@ def _parse(content: bytes) -> TFLiteFile:
         name = (code.CustomCode() or b"").decode() or names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         operations[name] += 1
         if name == BINARY_CONVOLUTION:
-            words = _constant(model, graph.Tensors(operation.Inputs(1)))
+            kernel = operation.Inputs(1)
+            words = _constant(model, graph.Tensors(fills.get(kernel, kernel)))
             if words is None:
                 raise ValueError("A binary convolution's kernel is not a constant of the file.")
-            binary.append(_signs(words, _options(operation)["channels_in"]))
+            # The converter does not spell out a large kernel of equal signs, but has one word and an operation to fill.
+            binary.append(
+                _signs(np.broadcast_to(words, _shape(graph.Tensors(kernel))), _options(operation)["channels_in"])
+            )
+        elif name == "FILL":
+            fills[operation.Outputs(0)] = operation.Inputs(1)
         else:
             strided_same += _is_strided_same(operation, name)
     shape = tuple(int(size) for size in graph.Tensors(graph.Inputs(0)).ShapeAsNumpy())
@@ -71,10 +78,13 @@ def _parse(content: bytes) -> TFLiteFile:
 def _constant(model: Any, tensor: Any) -> np.ndarray | None:
     """Return a constant tensor's words of 32 bits; ``None`` if it is computed, or not of such."""
     data = model.Buffers(tensor.Buffer()).DataAsNumpy()
-    shape = tensor.ShapeAsNumpy()
-    if isinstance(data, int) or data.nbytes != 4 * np.prod(shape):
+    if isinstance(data, int) or data.nbytes != 4 * np.prod(_shape(tensor)):
         return None
-    return data.view("<i4").reshape(shape)
+    return data.view("<i4").reshape(_shape(tensor))
+
+
+def _shape(tensor: Any) -> list[int]:
+    return [tensor.Shape(axis) for axis in range(tensor.ShapeLength())]
 
 
 def _is_strided_same(operation: Any, name: str) -> bool:
