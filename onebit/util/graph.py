@@ -7,6 +7,7 @@ in NumPy: `Graph.run` is slow and exact, and what the emitters' results are comp
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,13 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 """How much is added before and after the height, and before and after the width."""
 
 Pair = tuple[int, int]
+Numbers = np.ndarray | np.floating
+"""One number, or one for each channel."""
+
 NO_PADS: Pads = ((0, 0), (0, 0))
-_plain = dataclass(frozen=True, eq=False)
 
 
+@dataclass(frozen=True, eq=False)
 class Operation:
     """What one step of a network computes from its inputs."""
 
@@ -38,7 +42,7 @@ class Operation:
         raise NotImplementedError(f"{type(self).__name__} has no computation.")
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Input(Operation):
     """The image. ``dtype`` is what it is given as: ``"float32"``, or an integer type."""
 
@@ -49,7 +53,7 @@ class Input(Operation):
         return self.image
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Window(Operation):
     """How a convolution or a pooling moves over the image. Each class below says what it finds beyond the border."""
 
@@ -75,11 +79,12 @@ class Window(Operation):
     def windows(self, x: np.ndarray, border: float) -> np.ndarray:
         """Return what the window sees, (batch, height, width, channels, window's height, window's width)."""
         padded = np.pad(x, ((0, 0), *self.pads, (0, 0)), constant_values=border)
-        seen = np.lib.stride_tricks.sliding_window_view(padded, self.reach, (1, 2))
+        # NumPy's annotations know of one axis only.
+        seen = np.lib.stride_tricks.sliding_window_view(padded, self.reach, (1, 2))  # type: ignore[call-overload]
         return seen[:, :: self.strides[0], :: self.strides[1], :, :: self.dilations[0], :: self.dilations[1]]
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Convolution(Window):
     """What real and binary convolutions share. Output channels are in ``groups``, each of which sees as many inputs."""
 
@@ -104,7 +109,7 @@ class Convolution(Window):
         return np.concatenate([np.tensordot(seen, each, ((4, 5, 3), (0, 1, 2))) for seen, each in parts], -1)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Conv(Convolution):
     """A real convolution, padded with zeros. A depthwise one has as many groups as input channels."""
 
@@ -118,7 +123,7 @@ class Conv(Convolution):
         return self.convolve(inputs[0], self.kernel, 0)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class BinaryConv(Convolution):
     """A convolution of signs by signs.
 
@@ -150,7 +155,7 @@ class BinaryConv(Convolution):
         return self.convolve(signs, np.where(self.signs, np.float32(1), np.float32(-1)), self.border) * self.scale
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Binarize(Operation):
     """``high`` from ``threshold`` on, and ``low`` below it, each one number or one for each channel."""
 
@@ -162,7 +167,7 @@ class Binarize(Operation):
         return np.where(inputs[0] >= self.threshold, self.high, self.low)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Dense(Operation):
     """A product with a matrix, (in, out)."""
 
@@ -175,19 +180,19 @@ class Dense(Operation):
         return inputs[0] @ self.kernel
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Affine(Operation):
     """x ``scale`` + ``offset``, each of one number or one for each channel, or ``None``."""
 
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
+    scale: Numbers | None = None
+    offset: Numbers | None = None
 
     def compute(self, *inputs: np.ndarray) -> np.ndarray:
         y = inputs[0] if self.scale is None else inputs[0] * self.scale
         return y if self.offset is None else y + self.offset
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class PositionBias(Operation):
     """Add ``table[rows[h], columns[w]]``, one number for each channel, at row h and column w.
 
@@ -207,7 +212,7 @@ class PositionBias(Operation):
         return inputs[0] + self.map
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Add(Operation):
     """The sum of its inputs, which may have one pixel or one channel for all."""
 
@@ -221,7 +226,7 @@ class Add(Operation):
         return total
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Multiply(Add):
     """The product of its inputs, which may have one pixel or one channel for all."""
 
@@ -232,7 +237,7 @@ class Multiply(Add):
         return product
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Concatenate(Operation):
     """Its inputs' channels, one after the other."""
 
@@ -243,7 +248,7 @@ class Concatenate(Operation):
         return np.concatenate(inputs, -1)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Pool(Window):
     """What both poolings share."""
 
@@ -254,7 +259,7 @@ class Pool(Window):
         return self.window
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class MaxPool(Pool):
     """The largest value in each window, minus infinity beyond the border."""
 
@@ -262,7 +267,7 @@ class MaxPool(Pool):
         return self.windows(inputs[0], -np.inf).max((4, 5))
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class AveragePool(Pool):
     """The mean in each window of what lies inside the image."""
 
@@ -271,7 +276,7 @@ class AveragePool(Pool):
         return total / self.windows(np.ones_like(inputs[0][:1, ..., :1]), 0).sum((4, 5))
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class GlobalAveragePool(Operation):
     """The mean over height and width, which are 1 after it, or fall away."""
 
@@ -284,7 +289,7 @@ class GlobalAveragePool(Operation):
         return inputs[0].mean((1, 2), keepdims=self.keep)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class TwoSlopes(Operation):
     """``positive`` x above zero and ``negative`` x from zero down, one slope for each channel or one for all."""
 
@@ -295,7 +300,7 @@ class TwoSlopes(Operation):
         return inputs[0] * np.where(inputs[0] > 0, self.positive, self.negative)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Clip(Operation):
     """x, but at least ``low`` and at most ``high``. From 0 to infinity it is ReLU."""
 
@@ -306,7 +311,7 @@ class Clip(Operation):
         return np.clip(inputs[0], np.float32(self.low), np.float32(self.high))
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Sigmoid(Operation):
     """1 / (1 + exp(-x))."""
 
@@ -315,7 +320,7 @@ class Sigmoid(Operation):
             return 1 / (1 + np.exp(-inputs[0]))
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Softmax(Operation):
     """Over the last axis."""
 
@@ -324,7 +329,7 @@ class Softmax(Operation):
         return e / e.sum(-1, keepdims=True)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Pad(Operation):
     """``value`` around the image, and before and after its channels."""
 
@@ -339,7 +344,7 @@ class Pad(Operation):
         return np.pad(inputs[0], ((0, 0), *self.pads, self.channels), constant_values=self.value)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class GatherChannels(Operation):
     """The channels of these indices, in this order."""
 
@@ -352,7 +357,7 @@ class GatherChannels(Operation):
         return inputs[0][..., self.index]
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Reshape(Operation):
     """The same values in the same order in another shape, such as a vector."""
 
@@ -365,7 +370,7 @@ class Reshape(Operation):
         return inputs[0].reshape(-1, *self.target)
 
 
-@_plain
+@dataclass(frozen=True, eq=False)
 class Opaque(Operation):
     """Something else: a function of tensors for emitters that can call it. The others refuse it by its ``kind``."""
 
@@ -423,8 +428,26 @@ class Graph:
     def output(self) -> Node:
         return self.nodes[-1]
 
+    @property
+    def dtype(self) -> np.dtype:
+        """What the image is given as."""
+        operation = self.input.operation
+        assert isinstance(operation, Input)
+        return np.dtype(operation.dtype)
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of each node's result, by name."""
+        return {node.name: node.shape for node in self.nodes}
+
+    def only_consumer(self, name: str) -> Node | None:
+        """Return the node that takes the result of another, if there is one and no more."""
+        following = self.consumers[name]
+        return following[0] if len(following) == 1 else None
+
+    @functools.cached_property
     def consumers(self) -> dict[str, list[Node]]:
-        """Return for each node, by name, those that take its result."""
+        """For each node, by name, those that take its result."""
         consumers: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
             for name in node.inputs:
@@ -479,9 +502,9 @@ class GraphBuilder:
         self._nodes[unique] = node
         return node
 
-    def producer(self, node: Node) -> Node | None:
+    def producer(self, node: Node) -> Node:
         """Return the node whose result is another's first input."""
-        return self._nodes[node.inputs[0]] if node.inputs else None
+        return self._nodes[node.inputs[0]]
 
     def finish(self, name: str, output: Node, **attributes: Any) -> Graph:
         """Return the graph of what ``output`` is computed from."""

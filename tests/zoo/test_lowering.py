@@ -219,7 +219,7 @@ def test_models_among_the_layers_are_taken_apart():
     x = K.Rescaling(1 / 127.5, -1)(tf.keras.Sequential([K.RandomFlip()])(tf.cast(image, tf.float32)))
     model = tf.keras.Model(image, tf.keras.Sequential([body, K.Dense(3)])(x))
     graph = lower(model)
-    assert len(graph.binary_layers) == 18 and graph.input.operation.dtype == "uint8"
+    assert len(graph.binary_layers) == 18 and graph.dtype == "uint8"
     assert all(name.count("/") == 2 for name in graph.binary_layers)
     images = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3), np.uint8)
     np.testing.assert_allclose(graph.run(images), model(images, training=False), rtol=1e-4, atol=1e-5)

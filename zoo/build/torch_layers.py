@@ -85,8 +85,8 @@ class SymmetricMaxPool2D(Stated, tf.keras.layers.MaxPooling2D):
 
     def lower(self, graph: GraphBuilder, x: Node) -> Node:
         """Add what it computes to a graph."""
-        pads = tuple((size // 2, size // 2) for size in self.pool_size)
-        return graph.add(MaxPool(tuple(self.strides), pads, window=tuple(self.pool_size)), x)
+        vertical, horizontal = ((size // 2, size // 2) for size in self.pool_size)
+        return graph.add(MaxPool(tuple(self.strides), (vertical, horizontal), window=tuple(self.pool_size)), x)
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         batch, *pixels, channels = tf.TensorShape(input_shape).as_list()

@@ -58,8 +58,7 @@ def convert_graph(graph: Graph, precision: Precision) -> bytes:
     Raises:
         ValueError: The converter has no operation for something in it; the message has the converter's own words.
     """
-    shape, dtype = (1, *graph.input.shape), graph.input.operation.dtype
-    signature = [tf.TensorSpec(shape, dtype, name="image")]
+    signature = [tf.TensorSpec((1, *graph.input.shape), graph.dtype, name="image")]
     predict = tf.function(as_function(graph), input_signature=signature, autograph=False)
 
     with tempfile.TemporaryDirectory() as folder, captured_stderr() as errors:

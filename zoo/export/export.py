@@ -113,7 +113,7 @@ def export(
             f"images must be of shape (n, {', '.join(map(str, model.input_shape[1:]))}) with n at least 1, "
             f"not {images.shape}."
         )
-    given = np.dtype(graph.input.operation.dtype)
+    given = graph.dtype
     if images.dtype.kind not in ("f" if given.kind == "f" else "ui"):
         raise ValueError(f"images must be of the kind that the model takes, {given}, not {images.dtype}.")
     content = convert_graph(graph, precision)

@@ -164,7 +164,7 @@ def _opaque(node: Any, graph: GraphBuilder, inputs: list[Node]) -> list[Node]:
 
     def output(index: int) -> Callable[..., Any]:
         def function(*tensors: Any) -> Any:
-            given = {key: [] for key in node.flat_input_ids}
+            given: dict[str, list[Any]] = {key: [] for key in node.flat_input_ids}
             for key, tensor in zip(node.flat_input_ids, tensors, strict=True):
                 given[key].append(tensor if tf.is_tensor(tensor) else tf.constant(tensor))
             args, kwargs = node.map_arguments(given)
@@ -262,7 +262,7 @@ def _geometry(layer: Any, x: Node, groups: int) -> _Geometry:
     if layer.padding == "valid":
         pads = ops.NO_PADS
     elif getattr(layer, "symmetric", False):
-        pads = tuple((size // 2, size // 2) for size in reach)
+        pads = ((reach[0] // 2, reach[0] // 2), (reach[1] // 2, reach[1] // 2))
     else:
         pads = ops.same_pads(x.shape[:2], reach, layer.strides)
     return _Geometry(tuple(layer.strides), pads, tuple(layer.dilation_rate), groups)
@@ -280,7 +280,9 @@ def convolve(graph: GraphBuilder, x: Node, kernel: np.ndarray, geometry: _Geomet
         x = graph.add(ops.Pad(geometry.pads, value=border), x)
         geometry = geometry._replace(pads=ops.NO_PADS)
     elif isinstance(x.operation, ops.Pad) and not (x.operation.value or any(x.operation.channels)) and not border:
-        pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(x.operation.pads, geometry.pads, strict=True))
+        (a, b), (c, d) = x.operation.pads
+        (e, f), (g, h) = geometry.pads
+        pads = ((a + e, b + f), (c + g, d + h))
         geometry, x = geometry._replace(pads=pads), graph.producer(x)
     return graph.add(ops.Conv(**geometry._asdict(), kernel=kernel), x)
 
@@ -486,13 +488,13 @@ def _relu(layer: Any, graph: GraphBuilder, x: Node) -> Any:
     if layer.threshold or (layer.negative_slope and layer.max_value is not None):
         return NotImplemented
     if layer.negative_slope:
-        return graph.add(ops.TwoSlopes(np.ones(1, np.float32), np.float32([layer.negative_slope])), x)
+        return graph.add(ops.TwoSlopes(np.ones(1, np.float32), np.full(1, layer.negative_slope, np.float32)), x)
     return graph.add(ops.Clip(0.0, math.inf if layer.max_value is None else float(layer.max_value)), x)
 
 
 @lowers(tf.keras.layers.LeakyReLU)
 def _leaky_relu(layer: Any, graph: GraphBuilder, x: Node) -> Node:
-    return graph.add(ops.TwoSlopes(np.ones(1, np.float32), np.float32([layer.alpha])), x)
+    return graph.add(ops.TwoSlopes(np.ones(1, np.float32), np.full(1, layer.alpha, np.float32)), x)
 
 
 @lowers(tf.keras.layers.PReLU)

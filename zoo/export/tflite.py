@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...util import graph as ops
-from ...util.graph import Graph, Node
+from ...util.graph import Graph
 
 Function = Callable[[tf.Tensor], tf.Tensor]
 
@@ -38,9 +38,7 @@ def as_function(graph: Graph) -> Function:
         values = {graph.input.name: tf.cast(image, tf.float32)}
         for node in graph.nodes[1:]:
             inputs = [values[name] for name in node.inputs]
-            operation = node.operation
-            if node.name in done:
-                operation = done[node.name]
+            operation = done.get(node.name, node.operation)
             if operation is None:
                 values[node.name] = inputs[0]
             elif isinstance(operation, ops.BinaryConv):
@@ -57,12 +55,11 @@ def check_engine(graph: Graph) -> None:
 
     It pads with +1 and takes that away again, but not where a kernel is larger than the image.
     """
-    shapes = {node.name: node.shape for node in graph.nodes}
     for node in graph.nodes:
         operation = node.operation
         if not isinstance(operation, ops.BinaryConv) or operation.border or operation.pads == ops.NO_PADS:
             continue
-        height, width = _enlarged(operation, shapes[node.inputs[0]][:2]) or shapes[node.inputs[0]][:2]
+        height, width = _enlarged(operation, graph.shapes[node.inputs[0]][:2]) or graph.shapes[node.inputs[0]][:2]
         reach = operation.reach
         if height < reach[0] or width < reach[1]:
             raise ValueError(
@@ -74,10 +71,11 @@ def check_engine(graph: Graph) -> None:
 
 def strided_same(graph: Graph) -> int:
     """Return how many real convolutions of a graph have strides and TensorFlow's ``same`` padding."""
-    shapes = {node.name: node.shape for node in graph.nodes}
-    convolutions = [node for node in graph.nodes if isinstance(node.operation, ops.Conv)]
-    strided = [node for node in convolutions if node.operation.strides != (1, 1)]
-    return sum(_padding(node.operation, shapes[node.inputs[0]][:2]) == "SAME" for node in strided)
+    convolutions = [(node.operation, graph.shapes[node.inputs[0]]) for node in graph.nodes[1:]]
+    return sum(
+        isinstance(each, ops.Conv) and each.strides != (1, 1) and _padding(each, shape[:2]) == "SAME"
+        for each, shape in convolutions
+    )
 
 
 def _behind_groups(graph: Graph) -> tuple[dict[str, ops.Affine], dict[str, ops.Operation | None]]:
@@ -85,32 +83,24 @@ def _behind_groups(graph: Graph) -> tuple[dict[str, ops.Affine], dict[str, ops.O
 
     The second says what nodes are instead of what they were, ``None`` for nothing.
     """
-    consumers = graph.consumers()
     taken: dict[str, ops.Affine] = {}
     left: dict[str, ops.Operation | None] = {}
-
-    def only_consumer(node: Node, kind: type) -> Node | None:
-        following = consumers[node.name]
-        return following[0] if len(following) == 1 and isinstance(following[0].operation, kind) else None
-
     for node in graph.nodes:
         if not isinstance(node.operation, ops.BinaryConv) or node.operation.groups == 1:
             continue
-        channels, last = node.shape[-1], node
-        scale, offset = np.ones(channels, np.float32), np.zeros(channels, np.float32)
-        while following := only_consumer(last, ops.Affine):
-            scale = scale if following.operation.scale is None else scale * following.operation.scale
-            offset = offset if following.operation.scale is None else offset * following.operation.scale
-            offset = offset if following.operation.offset is None else offset + following.operation.offset
-            left[following.name], last = None, following
-        if last is node:
-            continue
-        slopes = only_consumer(last, ops.TwoSlopes)
-        if slopes is not None and (slopes.operation.positive > 0).all():
-            positive, negative = slopes.operation.positive, slopes.operation.negative
-            scale, offset = scale * positive, offset * positive
-            left[slopes.name] = ops.TwoSlopes(np.ones_like(positive), negative / positive)
-        taken[node.name] = ops.Affine(scale, offset)
+        scale, offset = np.ones(node.shape[-1], np.float32), np.zeros(node.shape[-1], np.float32)
+        following = graph.only_consumer(node.name)
+        while following is not None and isinstance(affine := following.operation, ops.Affine):
+            factor = np.float32(1) if affine.scale is None else affine.scale
+            scale, offset = scale * factor, offset * factor
+            offset = offset if affine.offset is None else offset + affine.offset
+            left[following.name], following = None, graph.only_consumer(following.name)
+        slopes = following.operation if following is not None else None
+        if following is not None and isinstance(slopes, ops.TwoSlopes) and (slopes.positive > 0).all():
+            scale, offset = scale * slopes.positive, offset * slopes.positive
+            left[following.name] = ops.TwoSlopes(np.ones(1, np.float32), slopes.negative / slopes.positive)
+        if (scale != 1).any() or offset.any():
+            taken[node.name] = ops.Affine(scale, offset)
     return taken, left
 
 
@@ -175,7 +165,7 @@ def _groups(
     parts = zip(tf.split(x, operation.groups, -1), np.split(kernel, operation.groups, -1), strict=True)
     results = [convolve(*part) for part in parts]
     if affine is not None:
-        each = (np.split(value, operation.groups) for value in (affine.scale, affine.offset))
+        each = (np.split(np.asarray(value), operation.groups) for value in (affine.scale, affine.offset))
         results = [y * scale + offset for y, scale, offset in zip(results, *each, strict=True)]
     return tf.concat(results, -1)
 
