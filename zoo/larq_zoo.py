@@ -21,6 +21,7 @@ from .build.architecture import has_new_top, load_into, record, report_new_top, 
 from .build.budget import limited_to, naming
 from .checkpoints.formats import open_checkpoint
 from .checkpoints.variables import TOP, assign, named_variables
+from .checkpoints.weights import is_tag
 from .images.images import for_dataset
 from .registry import IMAGENET, Architecture, Paper, register
 
@@ -56,8 +57,8 @@ def _delegate(name: str, module: str, function: str) -> Architecture[...]:
 
         theirs = getattr(getattr(larq_zoo, module), function)
         make = functools.partial(_make, theirs)
-        is_path = isinstance(weights, os.PathLike) or (isinstance(weights, str) and os.path.isfile(weights))
-        if not is_path and weights not in (None, "imagenet"):
+        is_path = weights is not None and not is_tag(weights)
+        if is_tag(weights) and weights != "imagenet":
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
         check_data_format()
         checkpoint = open_checkpoint(cast(Any, weights), name) if is_path else None

@@ -17,7 +17,7 @@ from .checkpoints.packed import save_packed
 from .checkpoints.packed_file import PackedFile
 from .images.images import Preprocessing, resolve_preprocessing
 from .model_info import model_info, record_model
-from .registry import function, load
+from .registry import function, load, open_for
 
 
 def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
@@ -34,11 +34,11 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
         FileNotFoundError: There is no such file.
     """
     info = model_info(model)
-    checkpoint = (
-        open_checkpoint(path, info.function, function(info.function).state_dicts) if info else open_checkpoint(path)
-    )
+    checkpoint = open_for(function(info.function), path) if info else open_checkpoint(path)
     if info:
         check_implied(info.function, info.arguments, checkpoint.arguments)
+    if info:
+        checkpoint.report_untold(info.function, info.arguments)
     checkpoint.load_into(model)
     if info and checkpoint.preprocessing is not None:
         names = checkpoint.class_names if info.arguments["include_top"] else None

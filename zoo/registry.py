@@ -6,13 +6,16 @@ import fnmatch
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import tensorflow as tf
 
 from ..util.formatting import did_you_mean
+from .checkpoints.base import Checkpoint
+from .checkpoints.formats import open_checkpoint
 from .checkpoints.state_dicts import StateDictLayout
-from .checkpoints.weights import Weights, registered_weights
+from .checkpoints.weights import Weights, is_tag, registered_weights, weights_of_file
 from .images.images import PREPROCESSING, Preprocessing, for_dataset
 
 _P = ParamSpec("_P")
@@ -114,9 +117,8 @@ class Entry:
 
     def load(self, **options: Any) -> tf.keras.Model:
         """Build the model; see `load`."""
-        weights = options.get("weights")
-        # A folder of a tag's name, such as a dataset's, does not hide the weights.
-        if isinstance(weights, str) and not (os.path.isfile(weights) or self.is_delegated):
+        weights: Any = options.get("weights")
+        if is_tag(weights) and not self.is_delegated:
             options["weights"] = get_weights(self.name, weights)
         return self.build(**{**self.arguments, **options})
 
@@ -259,3 +261,15 @@ def weights_of(build: Architecture[...], arguments: Mapping[str, Any], tag: str)
         f"There are no weights {tag!r} for {build.__name__}({described}), and no file of that name. "
         f"Registered weights of {build.__name__} are for: {', '.join(having) or 'none'}."
     )
+
+
+def open_for(build: Architecture[...], path: str | os.PathLike[str]) -> Checkpoint:
+    """Open a file as a checkpoint of a model that ``build`` makes; see `open_checkpoint`.
+
+    Where the file cannot tell its network, but is one of the registered weights, these tell.
+    """
+    checkpoint = open_checkpoint(path, build.__name__, build.state_dicts)
+    row = weights_of_file(Path(path)) if checkpoint.untold else None
+    if row and (found := entry(row.model)).build is build:
+        checkpoint.arguments, checkpoint.untold = {**found.arguments, **checkpoint.arguments}, ()
+    return checkpoint

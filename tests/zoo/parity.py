@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from onebit import zoo
-from onebit.zoo.checkpoints.pytorch import load_state_dict
+from onebit.zoo.checkpoints.state_dicts import load_state_dict
 from onebit.zoo.checkpoints.variables import assign, named_variables
 from tests.conftest import GOLDENS
 from tests.goldens import reference

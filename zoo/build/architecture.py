@@ -8,7 +8,6 @@ import logging
 import os
 import types
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal, ParamSpec, Union, cast, get_args, get_origin, get_type_hints
 
 import tensorflow as tf
@@ -23,12 +22,11 @@ from ...util.arguments import (
     to_python,
 )
 from ..checkpoints.base import Checkpoint
-from ..checkpoints.formats import open_checkpoint
 from ..checkpoints.state_dicts import StateDictLayout
-from ..checkpoints.weights import Weights, weights_of_file
+from ..checkpoints.weights import Weights, is_tag
 from ..images.images import resolve_preprocessing
 from ..model_info import ModelInfo, record_model
-from ..registry import Architecture, InputSpec, entry, weights_of
+from ..registry import Architecture, InputSpec, entry, open_for, weights_of
 from .budget import limited_to, naming
 from .builder import ModelOptions
 
@@ -134,7 +132,7 @@ def architecture(
                 with limited_to(checkpoint, free_top=has_new_top(settled, checkpoint)):
                     model = cast(Any, build)(**values, **settled)
             if checkpoint:
-                _report_untold(checkpoint, build.__name__, values)
+                checkpoint.report_untold(build.__name__, values)
                 load_into(model, checkpoint, settled)
             return record(model, build.__name__, spec, values, settled, checkpoint)
 
@@ -171,22 +169,16 @@ def _open(weights: Any, function: Architecture[...], given: Mapping[str, Any]) -
     """Return the checkpoint that ``weights`` means for what a function makes with the arguments given."""
     if weights is None:
         return None
-    name, layouts = function.__name__, function.state_dicts
-    # A folder of a tag's name, such as a dataset's, does not hide the weights.
-    if isinstance(weights, os.PathLike) or (isinstance(weights, str) and os.path.isfile(weights)):
-        checkpoint = open_checkpoint(weights, name, layouts)
-        row = weights_of_file(Path(weights)) if checkpoint.untold else None
-        if row is None or entry(row.model).build is not function:
-            return checkpoint
-    elif isinstance(weights, str | Weights):
-        row = weights_of(function, given, weights) if isinstance(weights, str) else weights
+    if is_tag(weights) or isinstance(weights, Weights):
+        row = weights if isinstance(weights, Weights) else weights_of(function, given, weights)
         if entry(row.model).build is not function:
-            raise ValueError(f"The weights {row.tag!r} of {row.model} are not for {name}.")
-        checkpoint = row.open(name, layouts)
-    else:
-        raise ValueError(f"weights must be None, the tag of registered weights or a path, not {weights!r}.")
-    checkpoint.arguments, checkpoint.untold = {**entry(row.model).arguments, **checkpoint.arguments}, ()
-    return checkpoint
+            raise ValueError(f"The weights {row.tag!r} of {row.model} are not for {function.__name__}.")
+        checkpoint = row.open(function.__name__, function.state_dicts)
+        checkpoint.arguments, checkpoint.untold = {**entry(row.model).arguments, **checkpoint.arguments}, ()
+        return checkpoint
+    if isinstance(weights, str | os.PathLike):
+        return open_for(function, weights)
+    raise ValueError(f"weights must be None, the tag of registered weights or a path, not {weights!r}.")
 
 
 def settle(function: str, spec: InputSpec, options: ModelOptions, checkpoint: Checkpoint | None) -> ModelOptions:
@@ -291,17 +283,6 @@ def report_new_top(source: str, has: int | None, model: str, num_classes: int | 
         "%s has %s, but %s has %d classes: the body is loaded, and the classifier starts anew.",
         *(source, there, model, num_classes),
     )
-
-
-def _report_untold(checkpoint: Checkpoint, function: str, values: Mapping[str, Any]) -> None:
-    """Log what was assumed of a network where its file cannot tell."""
-    if checkpoint.untold:
-        assumed = ", ".join(f"{name}={values[name]!r}" for name in checkpoint.untold)
-        log.warning(
-            "%s does not tell %s of %s, which names and shapes do not depend on: it is loaded as %s. If it was trained "
-            "as another network, give these arguments, or that model's name.",
-            *(checkpoint.source, ", ".join(checkpoint.untold), function, assumed),
-        )
 
 
 def _named(activation: Any) -> Any:

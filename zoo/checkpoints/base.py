@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ import tensorflow as tf
 
 from ...util.files import reading
 from ..images.images import Preprocessing
+
+log = logging.getLogger(__name__)
 
 
 class Checkpoint(ABC):
@@ -54,3 +57,13 @@ class Checkpoint(ABC):
     @abstractmethod
     def _load_into(self, model: tf.keras.Model, new_top: bool) -> None:
         """Do what `load_into` says, raising whatever comes."""
+
+    def report_untold(self, function: str, arguments: Mapping[str, Any]) -> None:
+        """Log as what network a file was loaded that cannot tell, where that is so."""
+        if self.untold:
+            log.warning(
+                "%s does not tell %s of %s: it is loaded as %s. If it was trained as another network, give these "
+                "arguments, or the name of that model.",
+                *(self.source, ", ".join(self.untold), function),
+                ", ".join(f"{name}={arguments[name]!r}" for name in self.untold),
+            )

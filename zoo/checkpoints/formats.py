@@ -12,8 +12,8 @@ from .base import Checkpoint
 from .keras_file import KerasFile
 from .larq_zoo_file import LarqZooFile
 from .mcdonnell_mat import McDonnellMat
-from .packed_file import PackedFile
-from .pytorch import PyTorchCheckpoint
+from .packed_file import PackedFile, is_packed
+from .pytorch import StateDictFile
 from .state_dicts import StateDictLayout
 
 
@@ -35,9 +35,24 @@ def open_checkpoint(
         FileNotFoundError: There is no such file.
         OSError: It is a folder, a device or a pipe.
     """
+    if kind := is_of_tensorflow(path):
+        raise ValueError(
+            f"{path} is {kind}, which the zoo does not read: load it with TensorFlow and save the model's weights as "
+            'a file, model.save_weights("name.weights.h5").'
+        )
     path = check_source(path)
     with reading(path):
         return _open(path, function, tuple(state_dicts))
+
+
+def is_of_tensorflow(path: str | os.PathLike[str]) -> str | None:
+    """Return what a path is if it is a checkpoint of TensorFlow's or a SavedModel, neither of which is one file."""
+    name = os.fspath(path)
+    if os.path.isfile(os.path.join(name, "saved_model.pb")):
+        return "a SavedModel"
+    if os.path.isfile(f"{name}.index") or (name.endswith(".index") and os.path.isfile(name)):
+        return "a checkpoint of TensorFlow's"
+    return None
 
 
 def _open(path: Path, function: str | None, state_dicts: tuple[StateDictLayout, ...]) -> Checkpoint:
@@ -45,11 +60,15 @@ def _open(path: Path, function: str | None, state_dicts: tuple[StateDictLayout, 
         head = file.read(32)
     # First, because what precedes the brace is a length, whose bytes may look like anything: a pickle begins with 0x80.
     if head[8:9] == b"{":
-        return PackedFile(path, function)
+        return (
+            StateDictFile(path, function, state_dicts)
+            if state_dicts and not is_packed(path)
+            else PackedFile(path, function)
+        )
     if head.startswith(b"MATLAB 5.0"):
         return McDonnellMat(path, function)
     if head.startswith(b"\x80") or (head.startswith(b"PK\x03\x04") and _is_pytorch(path)):
-        return PyTorchCheckpoint(path, function, state_dicts)
+        return StateDictFile(path, function, state_dicts)
     if function == LarqZooFile.function and head.startswith(b"\x89HDF") and _is_larq_zoo(path):
         return LarqZooFile(path)
     if head.startswith((b"\x89HDF\r\n\x1a\n", b"PK\x03\x04")):

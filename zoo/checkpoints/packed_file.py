@@ -204,6 +204,11 @@ def _read_header(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
+def is_packed(path: Path) -> bool:
+    """Return whether a safetensors file says that it is a packed one."""
+    return b'"onebit"' in _read_start(path)
+
+
 def _read_start(path: Path) -> bytes:
     """Return a file's bytes up to its first tensor: the length of safetensors' header, and that header."""
     with check_source(path).open("rb") as file:

@@ -1,16 +1,17 @@
-"""PyTorch state dicts of the papers' official code.
+"""Files of PyTorch state dicts: as ``torch.save`` writes them, alone or in what training scripts save, or safetensors.
 
-Read with ``torch.load(weights_only=True)``, PyTorch's own reader of tensors alone, which refuses code, and in no
-version of its known holes. A paper's `StateDictLayout` says where every tensor goes; a tensor that is neither there nor
-among the ignorable ones is an error, and so is a variable that no tensor fills.
+The former are read with ``torch.load(weights_only=True)``, PyTorch's own reader of tensors alone, which refuses code,
+and in no version of its known holes. See `load_state_dict` for what becomes of the tensors.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import logging
 import pickle
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,25 @@ import tensorflow as tf
 
 from ...util.archive import check_archive
 from ...util.files import reading
+from ...util.formatting import brief, printable
 from .base import Checkpoint
-from .state_dicts import StateDictLayout
-from .variables import TOP, assign, named_variables
+from .state_dicts import StateDictLayout, load_state_dict
+from .variables import TOP
+
+log = logging.getLogger(__name__)
 
 OLDEST_TORCH = "2.10"  # as setup.cfg has it
+_REMEDY = "Save the state dict alone, with the program that wrote the file: torch.save(model.state_dict(), path)."
+_USUAL = ("state_dict", "model_state_dict", "model", "net")
+_DEPTH = 3  # of dictionaries in dictionaries
 
 
-class PyTorchCheckpoint(Checkpoint):
-    """A checkpoint of a paper's official code.
+class StateDictFile(Checkpoint):
+    """A state dict of a paper's official code.
 
-    It may be a state dict, or a dictionary that holds one as ``state_dict`` beside an optimizer's state and the like;
-    its names may begin with ``module.``.
+    It may lie in a dictionary, as ``state_dict``, ``model`` or under any other name, beside an optimizer's state and
+    the like; of several, that which suits the network is taken. Wrappers may have put a prefix before its names, such
+    as ``module.`` or ``_orig_mod.``.
 
     Args:
         path: The file.
@@ -52,8 +60,9 @@ class PyTorchCheckpoint(Checkpoint):
         # Before PyTorch is asked for, which would not help here.
         if not layouts:
             raise ValueError(f"{path} is a PyTorch checkpoint, but {function} has no official PyTorch code.")
-        self._tensors = _read(path)
-        self._layout = max(layouts, key=lambda layout: len(layout.tensors().keys() & self._tensors.keys()))
+        with reading(path, "a PyTorch checkpoint"):
+            read = _read_safetensors if _is_safetensors(path) else _read_pickle
+            self._layout, self._tensors = _choose(read(path), layouts, path)
         self.arguments: dict[str, Any] = dict(self._layout.implies)
         self.untold, self.preprocessing = self._layout.untold, self._layout.preprocessing
         self.num_classes = self._count_classes()
@@ -61,6 +70,10 @@ class PyTorchCheckpoint(Checkpoint):
     def _count_classes(self) -> int | None:
         official = {place.variable: name for name, place in self._layout.tensors().items()}
         bias, kernel = (self._tensors.get(official.get(f"{TOP}/{part}", "")) for part in ("bias", "kernel"))
+        # Of a body alone only the top is missing; else it is another network's.
+        missing = {variable for variable, name in official.items() if name not in self._tensors}
+        top = {variable for variable in official if variable.startswith(TOP)}
+        self.has_top = not top or missing != top
         if bias is None:
             return None
         # The file has to hold as large a classifier as it leads to.
@@ -72,71 +85,110 @@ class PyTorchCheckpoint(Checkpoint):
         load_state_dict(model, self._tensors, self._layout, self.source, new_top)
 
 
-def load_state_dict(
-    model: tf.keras.Model,
-    tensors: Mapping[str, np.ndarray],
-    layout: StateDictLayout,
-    source: str,
-    new_top: bool = False,
-) -> None:
-    """Set the variables of a model from the tensors of an official state dict.
+def _choose(
+    found: Mapping[str, Mapping[str, Callable[[], np.ndarray]]], layouts: Sequence[StateDictLayout], path: Path
+) -> tuple[StateDictLayout, dict[str, np.ndarray]]:
+    """Return the state dict, of all found in a file, that has the most names of one of the layouts, and that layout."""
+    if not found:
+        raise ValueError(f"{path} holds no state dict: no dictionary of tensors, at any name. {_REMEDY}")
+    best: dict[str, tuple[int, StateDictLayout, str]] = {}
+    for key, state in found.items():
+        for layout in layouts:
+            expected = layout.tensors().keys()
+            prefix, count = _prefix(state.keys(), expected)
+            if key not in best or count > best[key][0]:
+                best[key] = count, layout, prefix
+    most = max(count for count, *_ in best.values())
+    keys = [key for key, (count, *_) in best.items() if count == most]
+    # An average of the weights is another network than the one whose accuracy a script has logged.
+    plain = [key for key in keys if "ema" not in key.lower() and "averag" not in key.lower()]
+    keys = [key for key in _USUAL if key in keys] or plain or keys
+    if len(keys) > 1 and not set(keys) & set(_USUAL):
+        raise ValueError(f"{path} holds several networks: {', '.join(map(brief, keys))}. {_REMEDY}")
+    key = keys[0]
+    if others := [other for other, (count, *_) in best.items() if other != key and count == most]:
+        log.warning("%s holds several networks: %r is read, not %s.", path, key, ", ".join(map(repr, others)))
+    _, layout, prefix = best[key]
+    tensors: dict[str, np.ndarray] = {}
+    for name, value in found[key].items():
+        if prefix and name == "n_averaged":  # of torch.optim.swa_utils.AveragedModel
+            continue
+        name = name.removeprefix(prefix)
+        if name in tensors:
+            raise ValueError(f"{path} holds {brief(name)} twice, with and without the prefix {brief(prefix)}.")
+        tensors[name] = value()
+    return layout, tensors
 
-    Args:
-        model: The model to fill.
-        tensors: The state dict.
-        layout: Where its tensors go.
-        source: What to call it in an error message.
-        new_top: Leave the classifier of the model as it is.
 
-    Raises:
-        ValueError: A tensor has no place or another shape, or a variable gets no tensor; the model is left as it was.
-    """
-    maps, variables = layout.tensors(), named_variables(model)
-    has_top = not new_top and any(name.startswith(TOP) for name in variables)
-    parts: dict[str, dict[int, np.ndarray]] = {}
-    problems: dict[str, list[str]] = {"unexpected": [], "misshaped": []}
-    for name, tensor in tensors.items():
-        place = maps.get(name)
-        if place is None:
-            if not _matches(name, layout.ignored):
-                problems["unexpected"].append(name)
-        elif place.variable in variables:
-            if place.variable.startswith(TOP) and not has_top:
-                continue
-            shape = tuple(variables[place.variable].shape)
-            try:
-                parts.setdefault(place.variable, {})[place.part] = place.to_keras(tensor, shape)
-            except ValueError:
-                problems["misshaped"].append(f"{name} {tensor.shape} for {place.variable} {shape}")
-        elif not place.variable.startswith(TOP):
-            problems["unexpected"].append(f"{name} (for {place.variable}, which the model does not have)")
-    problems["missing"] = sorted(
-        name
-        for name, place in maps.items()
-        if name not in tensors and place.variable in variables and (has_top or not place.variable.startswith(TOP))
-    )
-    if any(problems.values()):
-        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
-        raise ValueError(f"{source} does not fit the model {model.name!r}: {listed}.")
-    values = {
-        name: np.concatenate([of[i] for i in sorted(of)], axis=-1) if len(of) > 1 else of[0]
-        for name, of in parts.items()
+def _prefix(names: Set[str], expected: Set[str]) -> tuple[str, int]:
+    """Return what stands before the expected names most often (mostly nothing), and how often it does."""
+    prefixes: Counter[str] = Counter({"": 0})
+    for name in names:
+        parts = name.split(".")
+        prefixes.update(
+            name[: -len(rest)] for i in range(len(parts)) if (rest := ".".join(parts[i:])) in expected and rest
+        )
+    return prefixes.most_common(1)[0]
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _read_safetensors(path: Path) -> dict[str, dict[str, Callable[[], np.ndarray]]]:
+    from safetensors import safe_open
+
+    file = safe_open(path, framework="numpy")
+    return {"": {name: lambda name=name: file.get_tensor(name) for name in file.keys()}}  # type: ignore[misc]  # noqa: SIM118
+
+
+def _read_pickle(path: Path) -> dict[str, dict[str, Callable[[], np.ndarray]]]:
+    torch = _import_torch(path)
+    if zipfile.is_zipfile(path):
+        check_archive(path)  # torch does not look at its CRCs
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise ValueError(f"{path} is a TorchScript program, not a state dict. {_REMEDY}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # whose text advises to run what is in the file
+        if refused := re.search(r"GLOBAL (\S+)", str(error)):
+            raise ValueError(
+                f"{path} holds other things than tensors, {printable(refused[1], 80)}, which is not read because it "
+                f"may run code. {_REMEDY}"
+            ) from None
+        raise ValueError(f"{path} holds other things than tensors, which may run code, or is damaged.") from None
+    found = dict(_state_dicts(content, torch.Tensor))
+    values = {id(value): value for state in found.values() for value in state.values()}.values()
+    if any(value.untyped_storage().nbytes() < value.nbytes for value in values) or (
+        sum(value.nbytes for value in values) > 4 * path.stat().st_size  # several share what is stored once
+    ):
+        raise ValueError("its tensors claim more values than the file holds")
+
+    def convert(value: Any) -> np.ndarray:
+        # NumPy has no bfloat16.
+        return (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+
+    return {
+        key: {name: lambda value=value: convert(value) for name, value in state.items()}  # type: ignore[misc]
+        for key, state in found.items()
     }
-    values |= {
-        name: v.numpy() for name, v in variables.items() if name not in values and _matches(name, layout.unmatched)
-    }
-    assign(model, values, source, new_top=new_top)
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def _state_dicts(content: Any, tensor: type, key: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the dictionaries of tensors in what a file holds, with their keys, those of inner ones after a dot."""
+    if not isinstance(content, Mapping) or not content or depth > _DEPTH:
+        return
+    if all(isinstance(name, str) and isinstance(value, tensor) for name, value in content.items()):
+        yield key, content
+        return
+    for name, value in content.items():
+        if not str(name).startswith("optimizer"):  # whose state may be tensors, too
+            yield from _state_dicts(value, tensor, f"{key}.{name}" if key else str(name), depth + 1)
 
 
-def _some(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _import_torch(path: Path) -> Any:
     try:
         import torch
     except ImportError as error:
@@ -148,23 +200,4 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f"{path} is a PyTorch checkpoint: reading it needs PyTorch {OLDEST_TORCH} or newer, and this is "
             f"{torch.__version__}, whose reader of tensors may run code. Install onebit-zoo[convert]."
         )
-    with reading(path, "a PyTorch checkpoint"):
-        if zipfile.is_zipfile(path):
-            check_archive(path)  # torch does not look at its CRCs
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:  # whose text advises to run what is in the file
-            raise ValueError(f"{path} holds other things than tensors, which may run code, or is damaged.") from error
-        state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-        if not (isinstance(state, Mapping) and state and all(isinstance(v, torch.Tensor) for v in state.values())):
-            raise ValueError(
-                f"{path} holds no state dict: neither itself nor its 'state_dict' is a dictionary of tensors."
-            )
-        values = list(state.values())
-        if any(value.untyped_storage().nbytes() < value.nbytes for value in values) or (
-            sum(value.nbytes for value in values) > 4 * path.stat().st_size  # several share what is stored once
-        ):
-            raise ValueError("its tensors claim more values than the file holds")
-        # NumPy has no bfloat16.
-        wide = {name: value.float() if value.dtype == torch.bfloat16 else value for name, value in state.items()}
-        return {str(name).removeprefix("module."): value.detach().numpy() for name, value in wide.items()}
+    return torch

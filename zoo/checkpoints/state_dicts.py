@@ -7,11 +7,15 @@ the function that brings it into Keras' layout. The functions that most networks
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+
+from .variables import TOP, assign, named_variables
 
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 """Returns an official tensor in Keras' layout, given the shape that it has there.
@@ -121,3 +125,67 @@ def map_dense(official: str, layer: str, kernel: Transform = dense_kernel) -> di
         f"{official}.weight": TensorMap(f"{layer}/kernel", kernel),
         f"{official}.bias": TensorMap(f"{layer}/bias"),
     }
+
+
+def load_state_dict(
+    model: tf.keras.Model,
+    tensors: Mapping[str, np.ndarray],
+    layout: StateDictLayout,
+    source: str,
+    new_top: bool = False,
+) -> None:
+    """Set the variables of a model from the tensors of an official state dict.
+
+    Args:
+        model: The model to fill.
+        tensors: The state dict.
+        layout: Where its tensors go.
+        source: What to call it in an error message.
+        new_top: Leave the classifier of the model as it is.
+
+    Raises:
+        ValueError: A tensor has no place or another shape, or a variable gets no tensor; the model is left as it was.
+    """
+    maps, variables = layout.tensors(), named_variables(model)
+    has_top = not new_top and any(name.startswith(TOP) for name in variables)
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    problems: dict[str, list[str]] = {"unexpected": [], "misshaped": []}
+    for name, tensor in tensors.items():
+        place = maps.get(name)
+        if place is None:
+            if not _matches(name, layout.ignored):
+                problems["unexpected"].append(name)
+        elif place.variable in variables:
+            if place.variable.startswith(TOP) and not has_top:
+                continue
+            shape = tuple(variables[place.variable].shape)
+            try:
+                parts.setdefault(place.variable, {})[place.part] = place.to_keras(tensor, shape)
+            except ValueError:
+                problems["misshaped"].append(f"{name} {tensor.shape} for {place.variable} {shape}")
+        elif not place.variable.startswith(TOP):
+            problems["unexpected"].append(f"{name} (for {place.variable}, which the model does not have)")
+    problems["missing"] = sorted(
+        name
+        for name, place in maps.items()
+        if name not in tensors and place.variable in variables and (has_top or not place.variable.startswith(TOP))
+    )
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
+        raise ValueError(f"{source} does not fit the model {model.name!r}: {listed}.")
+    values = {
+        name: np.concatenate([of[i] for i in sorted(of)], axis=-1) if len(of) > 1 else of[0]
+        for name, of in parts.items()
+    }
+    values |= {
+        name: v.numpy() for name, v in variables.items() if name not in values and _matches(name, layout.unmatched)
+    }
+    assign(model, values, source, new_top=new_top)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

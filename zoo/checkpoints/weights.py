@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..data import DATA
 from ..images.images import for_dataset
 from ..images.samples import class_names
 from .base import Checkpoint
-from .formats import open_checkpoint
+from .formats import is_of_tensorflow, open_checkpoint
 from .state_dicts import StateDictLayout
 
 FOLDER = DATA / "weights"
@@ -95,6 +96,14 @@ class Weights:
         checkpoint.class_names = class_names(self.dataset)
         checkpoint.sizes = None  # whoever registered the digest answers for what the file claims
         return checkpoint
+
+
+def is_tag(weights: object) -> bool:
+    """Return whether an argument ``weights`` is the tag of registered weights, and not a path of something.
+
+    A folder of a tag's name, such as a dataset's, does not hide the weights.
+    """
+    return isinstance(weights, str) and not (os.path.isfile(weights) or is_of_tensorflow(weights))
 
 
 @functools.cache
