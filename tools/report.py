@@ -1,7 +1,7 @@
 """Write the generated parts of the documentation: tables, model cards and pictures.
 
     python tools/report.py            # from the registry and the records of the runs
-    python tools/report.py --count    # first count every model again (zoo/data/models.json)
+    python tools/report.py --count    # first count every model again (zoo/data/counts)
 
 A test fails where a document is not what this writes.
 """
@@ -19,7 +19,7 @@ from pages.facts import DATA, ROOT, write_rows
 from onebit import zoo
 from onebit.util.files import replacing
 
-DOCS, COUNTS = ROOT / "docs", DATA / "models.json"
+DOCS, COUNTS = ROOT / "docs", DATA / "counts"
 CARDS = DOCS / "models"
 # What stands between the marks `<!-- NAME:begin -->` and `<!-- NAME:end -->` of a document.
 PARTS: dict[Path, dict[str, Callable[[], str]]] = {
@@ -33,14 +33,15 @@ PARTS: dict[Path, dict[str, Callable[[], str]]] = {
 }
 
 
-def count_all() -> dict[str, dict[str, int]]:
-    """Build every registered model and count it."""
+def count_all() -> dict[str, dict[str, dict[str, int]]]:
+    """Build every registered model and count it; return the counts by paper."""
     import tensorflow as tf
 
-    counts = {}
+    counts: dict[str, dict[str, dict[str, int]]] = {}
     for name in zoo.list_models():
         tf.keras.backend.clear_session()
-        counts[name] = dataclasses.asdict(zoo.count(zoo.load(name)))
+        module = zoo.entry(name).build.__module__.rpartition(".")[2]
+        counts.setdefault(module, {})[name] = dataclasses.asdict(zoo.count(zoo.load(name)))
     return counts
 
 
@@ -68,7 +69,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", action="store_true", help="count every model again first")
     if parser.parse_args().count:
-        write_rows(COUNTS, count_all())
+        for module, rows in count_all().items():
+            write_rows(COUNTS / f"{module}.json", rows)
         zoo.recorded_counts.cache_clear()
     CARDS.mkdir(exist_ok=True)
     written = documents()

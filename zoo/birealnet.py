@@ -48,7 +48,7 @@ from .build import (
     small_positive,
     stem,
 )
-from .registry import CIFAR, IMAGENET, Paper, register
+from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["BiRealNet18", "BiRealNet18CIFAR", "BiRealNet20", "BiRealNet34", "BiRealNet50"]
 
@@ -104,7 +104,7 @@ def _state_dict_50() -> dict[str, TensorMap]:
 _layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, untold=("quantized",))
 
 
-@register("birealnet18", PAPER)
+@register("birealnet18", PAPER, counts=PaperCounts(11_689_512, 10_985_472, 33.5, 1676, 137.8))
 @architecture(
     IMAGENET,
     state_dict=_layout(lambda: _state_dict(IMAGENET_18), implies={"padding": "symmetric", "variant": "official"}),
@@ -133,7 +133,7 @@ def BiRealNet18(
     return _birealnet(IMAGENET_18, "birealnet18", quantized, activation, padding, variant, **options)
 
 
-@register("birealnet34", PAPER)
+@register("birealnet34", PAPER, counts=PaperCounts(21_797_672, 21_086_208, 43.9, 3526, 137.8))
 @architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_34)))
 def BiRealNet34(
     *,
@@ -150,7 +150,7 @@ def BiRealNet34(
     return _birealnet(IMAGENET_34, "birealnet34", quantized, activation, padding, **options)
 
 
-@register("birealnet18_cifar", PAPER, note=ADAPTED)
+@register("birealnet18_cifar", PAPER, note=ADAPTED, counts=PaperCounts(11_173_962, 10_985_472, 17.0, 547, 8.1))
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18)))
 def BiRealNet18CIFAR(
     *,
@@ -167,7 +167,7 @@ def BiRealNet18CIFAR(
     return _birealnet(CIFAR_18, "birealnet18_cifar", quantized, activation, padding, **options)
 
 
-@register("birealnet20", PAPER, note=ADAPTED)
+@register("birealnet20", PAPER, note=ADAPTED, counts=PaperCounts(272_474, 267_264, 0.4, 40, 0.7))
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_20)))
 def BiRealNet20(
     *,
@@ -210,7 +210,7 @@ def _birealnet(
     return classify(x, builder, name)
 
 
-@register("birealnet50", JOURNAL_PAPER)
+@register("birealnet50", JOURNAL_PAPER, counts=PaperCounts(25_729_064, 20_672_512, 182.5, 3597, 569.6))
 @architecture(
     IMAGENET, state_dict=_layout(_state_dict_50, ignored=("*.num_batches_tracked", "layers.0.down_conv1x1.weight"))
 )

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from .data import DATA
 
-_FILE = DATA / "models.json"
+FOLDER = DATA / "counts"
+"""One file for each module of architectures."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def count(model: tf.keras.Model) -> Counts:
 def recorded_counts() -> dict[str, Counts]:
     """Return the counts of the registered models at their native shape, by name, without building them.
 
-    The file is written by ``tools/report.py --count``; a model too new for it is absent.
+    The files are written by ``tools/report.py --count``; a model too new for them is absent.
     """
-    return {name: Counts(**row) for name, row in json.loads(_FILE.read_text(encoding="utf-8")).items()}
+    files = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.json"))]
+    return {name: Counts(**row) for rows in files for name, row in rows.items()}

@@ -40,7 +40,7 @@ from .build import (
     stem,
     torch_uniform,
 )
-from .registry import CIFAR, IMAGENET, Paper, register
+from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["FTBNN18", "FTBNN20"]
 
@@ -61,8 +61,17 @@ Shortcut = Literal["average_duplicate", "average_pad", "binary_conv", "grouped_c
 _SHORTCUT_GROUPS = 4
 
 
-@register("ftbnn18", PAPER, note=_NOTE, width=1, groups=1)
-@register("ftbnn18_grouped", PAPER, note=_NOTE, width=2, groups=4)
+@register(
+    "ftbnn18", PAPER, note=_NOTE, width=1, groups=1, counts=PaperCounts(11_523_368, 10_985_472, 28.2, 1676, 118.5)
+)
+@register(
+    "ftbnn18_grouped",
+    PAPER,
+    note=_NOTE,
+    width=2,
+    groups=4,
+    counts=PaperCounts(12_050_728, 10_985_472, 45.1, 1676, 119.0),
+)
 @architecture(IMAGENET)
 def FTBNN18(
     *,
@@ -102,8 +111,8 @@ def FTBNN18(
     )
 
 
-@register("ftbnn20", PAPER, note=_NOTE, width=1, groups=1)
-@register("ftbnn20_grouped", PAPER, note=_NOTE, width=2, groups=2)
+@register("ftbnn20", PAPER, note=_NOTE, width=1, groups=1, counts=PaperCounts(271_066, 267_264, 0.4, 40, 0.4))
+@register("ftbnn20_grouped", PAPER, note=_NOTE, width=2, groups=2, counts=PaperCounts(541_658, 534_528, 0.8, 80, 0.4))
 @architecture(CIFAR)
 def FTBNN20(
     *,

@@ -48,7 +48,7 @@ from .build import (
     stem,
     torch_uniform,
 )
-from .registry import CIFAR, IMAGENET, Paper, register
+from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["IRNetResNet18", "IRNetResNet18CIFAR", "IRNetResNet20", "IRNetResNet34", "IRNetVGGSmall"]
 
@@ -112,10 +112,32 @@ _layout = functools.partial(
 _UNTOLD = ("activation_bits", "structure", "quantized")
 
 
-@register("irnet_resnet20", PAPER, activation_bits=1, structure="bireal")
-@register("irnet_resnet20_normal", PAPER, note=_NORMAL, activation_bits=1, structure="normal")
-@register("irnet_resnet20_1w32a", PAPER, activation_bits=32, structure="normal")
-@register("irnet_resnet20_real", PAPER, activation_bits=32, structure="normal", quantized=False)
+@register(
+    "irnet_resnet20", PAPER, activation_bits=1, structure="bireal", counts=PaperCounts(269_850, 267_264, 0.4, 40, 0.4)
+)
+@register(
+    "irnet_resnet20_normal",
+    PAPER,
+    note=_NORMAL,
+    activation_bits=1,
+    structure="normal",
+    counts=PaperCounts(269_850, 267_264, 0.4, 40, 0.4),
+)
+@register(
+    "irnet_resnet20_1w32a",
+    PAPER,
+    activation_bits=32,
+    structure="normal",
+    counts=PaperCounts(269_850, 267_264, 0.4, 0, 40.6),
+)
+@register(
+    "irnet_resnet20_real",
+    PAPER,
+    activation_bits=32,
+    structure="normal",
+    quantized=False,
+    counts=PaperCounts(269_850, 0, 8.6, 0, 40.6),
+)
 @architecture(
     CIFAR,
     state_dict=_layout(lambda: _state_dict(CIFAR_20), untold=_UNTOLD),
@@ -146,8 +168,20 @@ def IRNetResNet20(
     return _resnet(CIFAR_20, "irnet_resnet20", activation_bits, structure, quantized, padding, **options)
 
 
-@register("irnet_resnet18", PAPER, activation_bits=1, structure="bireal")
-@register("irnet_resnet18_1w32a", PAPER, activation_bits=32, structure="normal")
+@register(
+    "irnet_resnet18",
+    PAPER,
+    activation_bits=1,
+    structure="bireal",
+    counts=PaperCounts(11_690_536, 10_985_472, 33.5, 1676, 137.8),
+)
+@register(
+    "irnet_resnet18_1w32a",
+    PAPER,
+    activation_bits=32,
+    structure="normal",
+    counts=PaperCounts(11_690_536, 10_985_472, 33.5, 0, 1814.1),
+)
 @architecture(
     IMAGENET,
     state_dict=_layout(lambda: _state_dict(IMAGENET_18), untold=_UNTOLD),
@@ -173,8 +207,20 @@ def IRNetResNet18(
     return _resnet(IMAGENET_18, "irnet_resnet18", activation_bits, structure, quantized, padding, **options)
 
 
-@register("irnet_resnet34", PAPER, activation_bits=1, structure="bireal")
-@register("irnet_resnet34_1w32a", PAPER, activation_bits=32, structure="normal")
+@register(
+    "irnet_resnet34",
+    PAPER,
+    activation_bits=1,
+    structure="bireal",
+    counts=PaperCounts(21_798_696, 21_086_208, 43.9, 3526, 137.8),
+)
+@register(
+    "irnet_resnet34_1w32a",
+    PAPER,
+    activation_bits=32,
+    structure="normal",
+    counts=PaperCounts(21_798_696, 21_086_208, 43.9, 0, 3663.8),
+)
 @architecture(
     IMAGENET,
     state_dict=_layout(lambda: _state_dict(IMAGENET_34), untold=_UNTOLD),
@@ -196,7 +242,7 @@ def IRNetResNet34(
     return _resnet(IMAGENET_34, "irnet_resnet34", activation_bits, structure, quantized, padding, **options)
 
 
-@register("irnet_resnet18_cifar", PAPER)
+@register("irnet_resnet18_cifar", PAPER, counts=PaperCounts(11_174_986, 10_985_472, 17.1, 547, 8.1))
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18), untold=("quantized",)))
 def IRNetResNet18CIFAR(
     *,
@@ -212,7 +258,7 @@ def IRNetResNet18CIFAR(
     return _resnet(CIFAR_18, "irnet_resnet18_cifar", 1, "normal", quantized, padding, **options)
 
 
-@register("irnet_vgg_small", PAPER)
+@register("irnet_vgg_small", PAPER, counts=PaperCounts(4_660_106, 4_571_136, 7.4, 604, 3.6))
 @architecture(CIFAR, state_dict=_layout(_state_dict_vgg_small, untold=("quantized",)))
 def IRNetVGGSmall(
     *,

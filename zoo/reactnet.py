@@ -50,7 +50,7 @@ from .build import (
     torch_uniform,
     vector,
 )
-from .registry import CIFAR, IMAGENET, Paper, register
+from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = [
     "ReActNet18CIFAR",
@@ -150,8 +150,8 @@ def _state_dict_a(step: Step) -> dict[str, TensorMap]:
 _layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, untold=("step",))
 
 
-@register("reactnet_a", PAPER, step=2)
-@register("reactnet_a_step1", PAPER, step=1)
+@register("reactnet_a", PAPER, step=2, counts=PaperCounts(29_343_592, 28_253_184, 63.1, 4817, 11.9))
+@register("reactnet_a_step1", PAPER, step=1, counts=PaperCounts(29_343_592, 0, 939.0, 0, 4828.8))
 @architecture(
     IMAGENET,
     state_dict=[
@@ -180,7 +180,7 @@ def ReActNetA(
     return _mobilenet("reactnet_a", step, quantized, padding, **options)
 
 
-@register("reactnet_b", PAPER, note=_DESCRIBED)
+@register("reactnet_b", PAPER, note=_DESCRIBED, counts=PaperCounts(28_818_824, 27_554_816, 68.0, 4688, 44.0))
 @architecture(IMAGENET)
 def ReActNetB(
     *,
@@ -205,7 +205,7 @@ def ReActNetB(
     return _mobilenet("reactnet_b", step, quantized, padding, 4, downsample_input, **options)
 
 
-@register("reactnet_c", PAPER, note=_DESCRIBED)
+@register("reactnet_c", PAPER, note=_DESCRIBED, counts=PaperCounts(29_342_600, 27_554_816, 84.8, 4688, 140.3))
 @architecture(IMAGENET)
 def ReActNetC(
     *,
@@ -223,8 +223,8 @@ def ReActNetC(
     return _mobilenet("reactnet_c", step, quantized, padding, 1, downsample_input, **options)
 
 
-@register("react_resnet18", PAPER, step=2)
-@register("react_resnet18_step1", PAPER, step=1)
+@register("react_resnet18", PAPER, step=2, counts=PaperCounts(11_704_424, 10_985_472, 34.0, 1676, 137.8))
+@register("react_resnet18_step1", PAPER, step=1, counts=PaperCounts(11_704_424, 0, 374.5, 0, 1814.1))
 @architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_18)))
 def ReActResNet18(
     *,
@@ -241,7 +241,7 @@ def ReActResNet18(
     return _resnet(IMAGENET_18, "react_resnet18", step, quantized, padding, **options)
 
 
-@register("react_resnet34", PAPER)
+@register("react_resnet34", PAPER, counts=PaperCounts(21_827_432, 21_086_208, 44.8, 3526, 137.8))
 @architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_34)))
 def ReActResNet34(
     *,
@@ -258,7 +258,7 @@ def ReActResNet34(
     return _resnet(IMAGENET_34, "react_resnet34", step, quantized, padding, **options)
 
 
-@register("reactnet18_cifar", PAPER, note=ADAPTED)
+@register("reactnet18_cifar", PAPER, note=ADAPTED, counts=PaperCounts(11_188_874, 10_985_472, 17.5, 547, 8.1))
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18)))
 def ReActNet18CIFAR(
     *,
@@ -275,8 +275,8 @@ def ReActNet18CIFAR(
     return _resnet(CIFAR_18, "reactnet18_cifar", step, quantized, padding, **options)
 
 
-@register("reactnet20", PAPER, note=ADAPTED, step=2)
-@register("reactnet20_step1", PAPER, note=ADAPTED, step=1)
+@register("reactnet20", PAPER, note=ADAPTED, step=2, counts=PaperCounts(275_114, 267_264, 0.5, 40, 0.7))
+@register("reactnet20_step1", PAPER, note=ADAPTED, step=1, counts=PaperCounts(275_114, 0, 8.8, 0, 40.8))
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_20)))
 def ReActNet20(
     *,

@@ -58,6 +58,26 @@ class Paper:
     top1: Mapping[str, float] = field(default_factory=dict)
 
 
+class PaperCounts(NamedTuple):
+    """What a network counts by its paper: published figures, or what follows from the layout, to as many digits.
+
+    As `larq.models.summary` counts: thresholds and other state of a quantizer are 32-bit parameters, a batch
+    normalisation has two for each channel, and multiplications of which only one factor is binary are 32-bit ones. What
+    has no kernel multiplies nothing.
+
+    Attributes:
+        trainable, binary: Parameters that are trained, and those among them of 1 bit.
+        memory: In Mbit (10^6), at 1 bit or 32 for each parameter.
+        binary_macs, other_macs: Millions of multiply-accumulates for one image of the paper's size.
+    """
+
+    trainable: int
+    binary: int
+    memory: float
+    binary_macs: float
+    other_macs: float
+
+
 class Architecture(Protocol[_P]):
     """A public function of the zoo, as the decorator `zoo.build.architecture` makes one.
 
@@ -89,6 +109,7 @@ class Entry:
         arguments: What tells this model from the others that the function can build.
         paper: Its source.
         note: How far it is from the paper's network, where it is not the computation of the authors' code.
+        counts: What it has to count.
     """
 
     name: str
@@ -96,6 +117,7 @@ class Entry:
     paper: Paper
     arguments: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    counts: PaperCounts | None = None
 
     @property
     def native_shape(self) -> tuple[int, int, int]:
@@ -129,8 +151,12 @@ class Entry:
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(name: str, paper: Paper, *, note: str = "", **arguments: Any) -> Callable[[_A], _A]:
+def register(
+    name: str, paper: Paper, *, note: str = "", counts: PaperCounts | None = None, **arguments: Any
+) -> Callable[[_A], _A]:
     """Return a decorator that registers a function of the zoo, called with ``arguments``, as the model ``name``.
+
+    See `Entry` for the arguments.
 
     Raises:
         ValueError: When it decorates: the name is taken, or the function has a model of the same arguments.
@@ -140,7 +166,7 @@ def register(name: str, paper: Paper, *, note: str = "", **arguments: Any) -> Ca
         if name in _ENTRIES:
             raise ValueError(f"The model {name!r} is registered twice.")
         build.complete(arguments)  # an error of its own where the function has no such argument
-        new = Entry(name, build, paper, arguments, note)
+        new = Entry(name, build, paper, arguments, note, counts)
         rows = [*_entries_of(build), new]
         names = _distinguishing(rows)
         if same := [row.name for row in rows[:-1] if row._key(names) == new._key(names)]:

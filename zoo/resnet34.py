@@ -25,7 +25,7 @@ from .build import (
     real_shortcut,
     stem,
 )
-from .registry import IMAGENET, Paper, register
+from .registry import IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["ResNet34"]
 
@@ -38,7 +38,9 @@ def _state_dict() -> dict[str, TensorMap]:
     return map_stem_and_top("fc") | map_blocks_of_two(IMAGENET_34, "downsample")
 
 
-@register("resnet34", PAPER, note="Full precision: ReActNet's teacher.")
+@register(
+    "resnet34", PAPER, note="Full precision: ReActNet's teacher.", counts=PaperCounts(21_797_672, 0, 697.5, 0, 3663.8)
+)
 @architecture(IMAGENET, state_dict=StateDictLayout(_state_dict))
 def ResNet34(**options: Unpack[ModelOptions]) -> tf.keras.Model:
     """ResNet-34 for ImageNet: four stages of 3, 4, 6 and 3 blocks of two 3x3 convolutions, 64 to 512 channels.

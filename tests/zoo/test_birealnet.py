@@ -52,9 +52,3 @@ def test_the_twins_activation(activation, shallow):
     assert len(layers) == sum(shallow)
     expected = {"relu": [0.0, 0.5, 3.0], "leaky_clip": [-1.2, 0.5, 1.2], "clip": [-1.0, 0.5, 1.0]}[activation]
     np.testing.assert_allclose(layers[0](np.float32([-3.0, 0.5, 3.0])), expected, rtol=1e-6)
-
-
-def test_wrong_arguments_are_named():
-    for argument, value in {"activation": "gelu", "quantized": 1, "variant": "larq", "padding": "valid"}.items():
-        with pytest.raises(ValueError, match=f"{argument} must be one of .*not {value!r}"):
-            zoo.BiRealNet18(**{argument: value})

@@ -161,10 +161,6 @@ def test_groups_train():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"order": "add_bn_act"}, "order must be one of"),
-        ({"nonlinearity": "gelu"}, "nonlinearity must be one of"),
-        ({"shortcut": "conv"}, "shortcut must be one of"),
-        ({"shuffle": 1}, "shuffle must be one of"),
         ({"width": 0.5}, r"width must be a number of at least 1 .*16 \* width, not 0.5"),
         ({"width": 1.01}, "whole number of channels"),
         ({"groups": 3}, "groups must be a divisor of the 16 channels of the first stage, not 3"),

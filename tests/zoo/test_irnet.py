@@ -48,12 +48,6 @@ def test_vgg_small_without_a_known_size():
     assert body(np.zeros((1, 19, 16, 3), np.float32)).shape == (1, 512)
 
 
-def test_wrong_arguments_are_named():
-    for argument, value in {"activation_bits": 2, "structure": "plain", "quantized": "no"}.items():
-        with pytest.raises(ValueError, match=f"{argument} must be one of .*not {value!r}"):
-            zoo.IRNetResNet20(**{argument: value})
-
-
 @pytest.mark.parametrize(("function", "mode"), [("IRNetResNet18", "fan_out"), ("IRNetResNet20", "fan_in")])
 def test_convolutions_start_as_in_the_official_code(function, mode):
     """He's normal distribution, for the downsampling shortcuts' as well."""

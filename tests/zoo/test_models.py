@@ -13,24 +13,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import release_memory
-
-
-def representative(family: list[str]) -> str:
-    """Return the smallest model of a family by the look of it: for CIFAR, of depth 20, first in the alphabet."""
-    cifar = [name for name in family if zoo.entry(name).native_shape[0] <= 32]
-    return next((name for name in cifar if "20" in name), next(iter(cifar), family[0]))
-
-
-def families() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name in zoo.list_models():
-        found.setdefault(zoo.entry(name).build.__module__, []).append(name)
-    return found
-
-
-# Not ResNet-34, the teacher, which has nothing of 1 bit.
-FAST = {name for name in map(representative, families().values()) if zoo.recorded_counts()[name].binary_parameters}
-MODELS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in zoo.list_models()]
+from tests.zoo.models import REPRESENTATIVES, is_binary, representative_first
 
 
 def small_shape(name):
@@ -48,7 +31,7 @@ def images(model, count=4):
     return np.random.default_rng(0).standard_normal((count, *model.input_shape[1:])).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=representative_first(zoo.list_models()))
 def name(request):
     return request.param
 
@@ -81,7 +64,7 @@ def test_output(name, model, expected):
     # Logits, but for a constant: a softmax can hide what tells two images apart.
     assert np.log(expected).std(axis=0).max() > 1e-2, "the output depends on the input"
     assert model.get_layer("logits") is not None
-    assert bool(binary_kernels(model)) == bool(zoo.recorded_counts()[name].binary_parameters)
+    assert bool(binary_kernels(model)) == is_binary(name)
     assert len(named_variables(model)) == len(model.weights)
     assert not any(isinstance(layer, tf.keras.layers.Lambda) or "Op" in type(layer).__name__ for layer in model.layers)
 
@@ -110,9 +93,7 @@ def test_without_top(name, model, expected):
 
 def test_summary(model, capsys):
     lq.models.summary(model)
-    text = capsys.readouterr().out
-    assert model.name in text
-    assert "Total params" in text
+    assert model.name in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("form", ["model.keras", "model.h5", "packed"])
@@ -161,7 +142,7 @@ def test_one_step_of_training(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(FAST))
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_saved_model_with_traces(name, tmp_path):
     """The traces take minutes for the large models, and the layers of a family are the same: one model of each."""
     model = zoo.load(name, input_shape=small_shape(name), num_classes=10)

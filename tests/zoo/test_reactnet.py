@@ -54,9 +54,3 @@ def test_steps_and_twin_share_their_variables(shallow):
     thresholds = {name for name in named_variables(two) if "input_quantizer" in name}
     assert len(thresholds) == sum(shallow)
     assert named_variables(twin).keys() == named_variables(two).keys() - thresholds
-
-
-def test_wrong_arguments_are_named():
-    for argument, value in {"step": 3, "quantized": 1, "downsample_input": "both"}.items():
-        with pytest.raises(ValueError, match=f"{argument} must be one of .*not {value!r}"):
-            zoo.ReActNetB(**{argument: value})
