@@ -18,7 +18,6 @@ from onebit import zoo
 from onebit.util import download as cache
 from onebit.util.download import fetch
 from tests.conftest import shared
-from tests.zoo.models import is_binary
 
 CONTENT = b"weights " * 1000
 SHIPPED = [row for row in zoo.list_weights() if row.source == "onebit"]
@@ -252,8 +251,7 @@ def test_what_ships_works_offline(row, folder, no_network):
     images = zoo.get_preprocessing(row.preprocessing)(sample.images)
     figures = zoo.evaluate(model, [(images, sample.labels)])
     assert abs(figures.top1 - row.metrics["top1"]) < 4
-    if is_binary(row.model):
-        assert row.size < 200_000
+    assert row.size < zoo.recorded_counts()[row.model].memory + 50_000
 
 
 @pytest.mark.parametrize("tag", ["cifar10", "cifar10_matlab", "cifar100", "cifar100_matlab"])
