@@ -121,11 +121,9 @@ def value_and_gradients(function, x, g, variables=()) -> tuple[np.ndarray, np.nd
 
 def start_python(script: str, *arguments: object, **environment: str) -> subprocess.Popen:
     """Run a script that imports from ``tests`` in a process of its own; its output is in ``stdout``."""
-    # Some distributions install a package called `tests`, which would hide this one.
-    here = f"sys.modules['tests'] = types.ModuleType('tests'); sys.modules['tests'].__path__ = [{str(HERE)!r}]"
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys, types\n{here}\n{textwrap.dedent(script)}", *map(str, arguments)],
-        env={**os.environ, **environment},
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(HERE.parent), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

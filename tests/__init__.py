@@ -1,0 +1,1 @@
+"""A package, so that one of this name which some distributions install does not hide it."""
