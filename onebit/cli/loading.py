@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..util.files import check_source, reading
+from ..util.formatting import brief
 from ..util.stderr import captured_stderr
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..zoo import Preprocessing, Weights
 
+_LARGEST_LIST = 10**6  # bytes of a text of class names
 _TALKATIVE = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3"
 
 
@@ -95,15 +98,18 @@ def read_class_names(source: str) -> tuple[str, ...]:
     """Return the names that ``--classes`` stands for."""
     from .. import zoo
 
-    if os.path.isfile(source):
-        try:
-            return tuple(Path(source).read_text(encoding="utf-8").splitlines())
-        except UnicodeDecodeError as error:
-            raise ValueError(f"--classes: {source} is not a text file in UTF-8: {error}") from error
-    names = zoo.class_names(source)
-    if names is None:
+    path = Path(source)
+    if path.exists() and not path.is_dir():
+        with reading(f"--classes: {source}", "a text file in UTF-8 with a name in each line"):
+            text = check_source(path, _LARGEST_LIST).read_text(encoding="utf-8-sig")
+            names = tuple(line.strip() for line in text.rstrip().split("\n"))
+            if odd := [name for name in names if not (name and name.isprintable())]:
+                raise ValueError(f"a line of it is {brief(odd[0])}")
+            return names
+    known = zoo.class_names(source)
+    if known is None:
         raise click.UsageError(f"--classes must be a text file or a dataset whose classes are known, not {source!r}.")
-    return names
+    return known
 
 
 def _registered(name: str, tag: str) -> Weights | None:

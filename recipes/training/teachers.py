@@ -74,7 +74,10 @@ def _open_teacher(teacher: str) -> tf.keras.Model:
             # What is built from the configuration may be no larger than the weights that are in the file.
             weights.sizes = {str(number): stored.size for number, stored in enumerate(weights.stored)}
             with limited_to(weights):
-                return tf.keras.models.load_model(path, compile=False, safe_mode=True)
+                model = tf.keras.models.load_model(path, compile=False, safe_mode=True)
+            if not isinstance(model, tf.keras.Model):
+                raise ValueError("it holds no model.")
+            return model
     if path.exists():
         return load_packed(path)
     name, _, tag = teacher.partition(":")
