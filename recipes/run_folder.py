@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..util.files import check_source, replacing
+from ..util.files import check_source, reading, replacing
+from ..util.formatting import brief
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def read_plan(output: Path) -> dict[str, Any]:
     there = read_json(path) if path.exists() else {}
     for name, kind in {"settings": dict, "environment": dict, "precision": str}.items():
         if not isinstance(there.get(name, kind()), kind):
-            raise ValueError(f"{path} is damaged: its {name} is {there[name]!r}. Choose another output folder.")
+            raise ValueError(f"{path} is damaged: its {name} is {brief(there[name])}. Choose another output folder.")
     return there
 
 
@@ -146,13 +147,11 @@ def _lock(output: Path) -> Iterator[None]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a file of a run, or raise `ValueError`."""
-    try:
+    with reading(path):
         content = json.loads(check_source(path, 2**26).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}. Choose another output folder.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object. Choose another output folder.")
-    return content
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object. Choose another output folder.")
+        return content
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

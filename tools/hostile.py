@@ -16,6 +16,7 @@ import collections
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -586,6 +587,7 @@ def json_lies(data: bytes, rng: random.Random) -> Iterator[bytes]:
         yield json.dumps(changed(json.loads(data), rng)).encode()
 
 
+CLASSES = (b"\xff\xfe\0", bytes(10**6 + 1), b"a\n" * 500_000)
 PLAN = json.dumps({"recipe": "irnet", "settings": {"epochs": 2}, "precision": "float32", "environment": {}})
 HISTORY = "stage,epoch,loss,val_accuracy,seconds\nbinary,1,2.5,0.1,3.0\nbinary,2,2.0,0.2,3.0\n"
 
@@ -606,11 +608,7 @@ FORMATS = {
     "image .bmp": Format("image", save_image),
     "image .ppm": Format("image", save_image),
     "arrays .npz": Format("dataset", save_arrays, npz_lies, checked=True),
-    "class names .txt": Format(
-        "classes",
-        lambda path: path.write_text("cat\ndog\n"),
-        text_lies(b"\xff\xfe\0", bytes(10**6 + 1), b"a\n" * 500_000),
-    ),
+    "class names .txt": Format("classes", lambda path: path.write_text("cat\ndog\n"), text_lies(*CLASSES)),
     "run.json": Format("run", lambda path: path.write_text(PLAN), json_lies),
     "history.csv": Format("history", lambda path: path.write_text(HISTORY), text_lies()),
     "TFDS folder": Format("tfds", lambda path: _prepare(path)),
@@ -631,11 +629,15 @@ def _export(path: Path) -> None:
 
 
 def _prepare(path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from onebit.recipes.data.datasets import DATASETS
-    from tests.recipes.prepared import prepare
 
-    prepare(DATASETS["cifar10"], path, 12)
+    place = Path(__file__).resolve().parents[1] / "tests" / "recipes" / "prepared.py"
+    found = importlib.util.spec_from_file_location("prepared", place)
+    assert found and found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    importlib.import_module("tensorflow_datasets").disable_progress_bar()
+    module.prepare(DATASETS["cifar10"], path, 12)
 
 
 # --- Watching ---------------------------------------------------------------------------------------------------------
@@ -684,8 +686,8 @@ def shortcoming(result: dict[str, Any]) -> str | None:
         return f"takes {result['seconds']:.0f} s and {result['bytes'] / 1e6:.0f} MB"
     message = result.get("message", "")
     if not result.get("right", True):
-        return f"raises {result['type']}: {message[:200]!r}"
-    return None if message.isprintable() and len(message) <= LONGEST else f"says {message[:300]!r}"
+        return f"raises {result['type']}: {message[:120]!r}"
+    return None if message.isprintable() and len(message) <= LONGEST else f"says {message[:120]!r}"
 
 
 @contextlib.contextmanager
@@ -792,7 +794,12 @@ def main() -> None:
     if options.worker:
         work()
         return
-    counts = try_all(options.formats, options.seed, options.minutes * 60 / len(options.formats), options.keep)
+    counts = {}
+    with contextlib.closing(Worker()) as worker:
+        for name in options.formats:
+            counts[name] = try_format(
+                name, options.seed, worker, options.minutes * 60 / len(options.formats), options.keep
+            )
     print("| format | tried | refused | accepted and right | accepted, read as something else | fell short |")
     print("|---|--:|--:|--:|--:|--:|")
     for name, count in counts.items():
@@ -802,37 +809,34 @@ def main() -> None:
     raise SystemExit(any(count["short"] for count in counts.values()))
 
 
-def try_all(
-    formats: list[str], seed: int, seconds: float, keep: Path | None = None, most: int | None = None
-) -> dict[str, collections.Counter[str]]:
-    """Return what came of hostile files of each format: how many were refused, right, changed, and fell short."""
-    counts = {}
-    worker = Worker()
-    with contextlib.closing(worker):
-        for name in formats:
-            count = counts[name] = collections.Counter[str]()
-            with tempfile.TemporaryDirectory() as folder:
-                stream = cases(name, Path(folder), random.Random(f"{seed} {name}"), worker)
-                end = None
-                for number, case in enumerate(stream):
-                    end = end or time.monotonic() + seconds
-                    if time.monotonic() > end or number == most:
-                        break
-                    result = worker.read(FORMATS[name].reader, case.path)
-                    if wrong := shortcoming(result):
-                        count["short"] += 1
-                        print(f"{name}, number {number} ({case.what}): {wrong}", file=sys.stderr, flush=True)
-                        if keep and case.path.is_file():
-                            keep.mkdir(parents=True, exist_ok=True)
-                            shutil.copy(case.path, keep / f"{name.replace(' ', '_')}-{number}{case.path.suffix}")
-                    elif result["outcome"] == "refused":
-                        count["refused"] += 1
-                    else:
-                        # A lie that is told with a digest of its own is another file, not a damaged one.
-                        same = result["content"] == case.content or (FORMATS[name].checked and case.what == "lie")
-                        count["right" if same else "changed"] += 1
-                stream.close()
-    return counts
+def try_format(
+    name: str, seed: int, worker: Worker, seconds: float, keep: Path | None = None, most: int | None = None
+) -> collections.Counter[str]:
+    """Return what came of hostile files of a format: how many were refused, right, changed, and fell short."""
+    count = collections.Counter[str]()
+    end = None
+    with tempfile.TemporaryDirectory() as folder:
+        stream = cases(name, Path(folder), random.Random(f"{seed} {name}"), worker)
+        for number, case in enumerate(stream):
+            end = end or time.monotonic() + seconds
+            if time.monotonic() > end or number == most:
+                break
+            result = worker.read(FORMATS[name].reader, case.path)
+            if wrong := shortcoming(result):
+                count["short"] += 1
+                if count["short"] <= 5:
+                    print(f"{name}, number {number} ({case.what}): {wrong}", file=sys.stderr, flush=True)
+                if keep and case.path.is_file():
+                    keep.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(case.path, keep / f"{name.replace(' ', '_')}-{number}{case.path.suffix}")
+            elif result["outcome"] == "refused":
+                count["refused"] += 1
+            else:
+                # A lie that is told with a digest of its own is another file, not a damaged one.
+                same = result["content"] == case.content or (FORMATS[name].checked and case.what == "lie")
+                count["right" if same else "changed"] += 1
+        stream.close()
+    return count
 
 
 if __name__ == "__main__":

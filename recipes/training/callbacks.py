@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...quantizers import FPReLU
-from ...util.files import check_source, replacing
+from ...util.files import check_source, reading, replacing
 from ...util.formatting import first_line
 from ...zoo.checkpoints.variables import binary_kernels
 
@@ -158,16 +158,14 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     kinds: dict[str, Callable[[str], Any]] = {"stage": str, "epoch": int}
-    try:
+    with reading(path, "a run's history"):
         with check_source(path, 2**26).open(newline="", encoding="utf-8") as file:
             rows = [
                 {name: kinds.get(name, float)(value) for name, value in row.items() if value}
                 for row in csv.DictReader(file)
             ]
         if any(not {"stage", "epoch", "seconds"} <= row.keys() for row in rows):
-            raise ValueError("it lacks columns or values")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {error}. Choose another output folder.") from error
+            raise ValueError("it lacks columns or values. Choose another output folder.")
     return rows
 
 
