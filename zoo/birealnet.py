@@ -62,6 +62,12 @@ PAPER = Paper(
         "birealnet18": 56.4,
         "birealnet34": 62.2,
     },
+    counts={
+        "birealnet18": PaperCounts(11_689_512, 10_985_472, 33.5, 1676, 137.8),
+        "birealnet34": PaperCounts(21_797_672, 21_086_208, 43.9, 3526, 137.8),
+        "birealnet18_cifar": PaperCounts(11_173_962, 10_985_472, 17.0, 547, 8.1),
+        "birealnet20": PaperCounts(272_474, 267_264, 0.4, 40, 0.7),
+    },
 )
 JOURNAL_PAPER = Paper(
     "Bi-Real Net: Binarizing Deep Network Towards Real-Network Performance",
@@ -69,6 +75,9 @@ JOURNAL_PAPER = Paper(
     "IJCV 2020",
     "1811.01335",
     top1={"birealnet50": 62.6},
+    counts={
+        "birealnet50": PaperCounts(25_729_064, 20_672_512, 182.5, 3597, 569.6),
+    },
 )
 Activation = Literal["relu", "leaky_clip", "clip"]
 Variant = Literal["official", "larq_zoo"]
@@ -76,35 +85,11 @@ Variant = Literal["official", "larq_zoo"]
 _BOTTLENECKS = ResNetSpec("imagenet", (256, 512, 1024, 2048), (3, 4, 6, 3))
 
 
-def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
-    tensors = map_stem_and_top("fc")
-    for official, block in official_blocks(spec):
-        tensors |= map_conv(f"{official}.binary_conv.weights", f"{block.name}_conv")
-        tensors |= map_norm(f"{official}.bn1", f"{block.name}_bn")
-        if block.strides == 2:
-            tensors |= map_shortcut(f"{official}.downsample", block, 1)
-    return tensors
-
-
-def _state_dict_50() -> dict[str, TensorMap]:
-    tensors = map_stem_and_top("fc")
-    for index, block in enumerate(_BOTTLENECKS.blocks()):
-        official, name = f"layers.{index}", block.name
-        for i in (1, 2, 3):
-            tensors |= map_conv(f"{official}.conv{i}.weight", f"{name}_conv{i}")
-            tensors |= map_norm(f"{official}.bn{i}", f"{name}_bn{i}")
-        if name.endswith("block1"):
-            tensors |= map_shortcut(f"{official}.downsample", block, 1)
-            if index:
-                tensors |= map_conv(f"{official}.down_conv1x1.weight", f"{name}_narrow_conv")
-    return tensors
-
-
 # The official code has 18, 34 and 50 layers. The CIFAR networks' names continue those of 18.
 _layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, untold=("quantized",))
 
 
-@register("birealnet18", PAPER, counts=PaperCounts(11_689_512, 10_985_472, 33.5, 1676, 137.8))
+@register("birealnet18", PAPER)
 @architecture(
     IMAGENET,
     state_dict=_layout(lambda: _state_dict(IMAGENET_18), implies={"padding": "symmetric", "variant": "official"}),
@@ -133,7 +118,7 @@ def BiRealNet18(
     return _birealnet(IMAGENET_18, "birealnet18", quantized, activation, padding, variant, **options)
 
 
-@register("birealnet34", PAPER, counts=PaperCounts(21_797_672, 21_086_208, 43.9, 3526, 137.8))
+@register("birealnet34", PAPER)
 @architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_34)))
 def BiRealNet34(
     *,
@@ -150,7 +135,7 @@ def BiRealNet34(
     return _birealnet(IMAGENET_34, "birealnet34", quantized, activation, padding, **options)
 
 
-@register("birealnet18_cifar", PAPER, note=ADAPTED, counts=PaperCounts(11_173_962, 10_985_472, 17.0, 547, 8.1))
+@register("birealnet18_cifar", PAPER, note=ADAPTED)
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18)))
 def BiRealNet18CIFAR(
     *,
@@ -167,7 +152,7 @@ def BiRealNet18CIFAR(
     return _birealnet(CIFAR_18, "birealnet18_cifar", quantized, activation, padding, **options)
 
 
-@register("birealnet20", PAPER, note=ADAPTED, counts=PaperCounts(272_474, 267_264, 0.4, 40, 0.7))
+@register("birealnet20", PAPER, note=ADAPTED)
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_20)))
 def BiRealNet20(
     *,
@@ -210,9 +195,10 @@ def _birealnet(
     return classify(x, builder, name)
 
 
-@register("birealnet50", JOURNAL_PAPER, counts=PaperCounts(25_729_064, 20_672_512, 182.5, 3597, 569.6))
+@register("birealnet50", JOURNAL_PAPER)
 @architecture(
-    IMAGENET, state_dict=_layout(_state_dict_50, ignored=("*.num_batches_tracked", "layers.0.down_conv1x1.weight"))
+    IMAGENET,
+    state_dict=_layout(lambda: _state_dict_50(), ignored=("*.num_batches_tracked", "layers.0.down_conv1x1.weight")),
 )
 def BiRealNet50(
     *,
@@ -289,3 +275,27 @@ def _convolve(
         kernel_quantizer=MagnitudeAwareSign() if larq_zoo else ScaledSign(),
         kernel_initializer=small_positive(),
     )
+
+
+def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
+    tensors = map_stem_and_top("fc")
+    for official, block in official_blocks(spec):
+        tensors |= map_conv(f"{official}.binary_conv.weights", f"{block.name}_conv")
+        tensors |= map_norm(f"{official}.bn1", f"{block.name}_bn")
+        if block.strides == 2:
+            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+    return tensors
+
+
+def _state_dict_50() -> dict[str, TensorMap]:
+    tensors = map_stem_and_top("fc")
+    for index, block in enumerate(_BOTTLENECKS.blocks()):
+        official, name = f"layers.{index}", block.name
+        for i in (1, 2, 3):
+            tensors |= map_conv(f"{official}.conv{i}.weight", f"{name}_conv{i}")
+            tensors |= map_norm(f"{official}.bn{i}", f"{name}_bn{i}")
+        if name.endswith("block1"):
+            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+            if index:
+                tensors |= map_conv(f"{official}.down_conv1x1.weight", f"{name}_narrow_conv")
+    return tensors

@@ -49,6 +49,12 @@ PAPER = Paper(
     "Z. Su, L. Fang, D. Guo, D. Hu, M. Pietikäinen, L. Liu",
     "arXiv 2020",
     "2010.09294",
+    counts={
+        "ftbnn18": PaperCounts(11_523_368, 10_985_472, 28.2, 1676, 118.5),
+        "ftbnn18_grouped": PaperCounts(12_050_728, 10_985_472, 45.1, 1676, 119.0),
+        "ftbnn20": PaperCounts(271_066, 267_264, 0.4, 40, 0.4),
+        "ftbnn20_grouped": PaperCounts(541_658, 534_528, 0.8, 80, 0.4),
+    },
 )
 _NOTE = (
     "The authors published no code, and their configurations are not known here: this is one of the family that their "
@@ -61,17 +67,8 @@ Shortcut = Literal["average_duplicate", "average_pad", "binary_conv", "grouped_c
 _SHORTCUT_GROUPS = 4
 
 
-@register(
-    "ftbnn18", PAPER, note=_NOTE, width=1, groups=1, counts=PaperCounts(11_523_368, 10_985_472, 28.2, 1676, 118.5)
-)
-@register(
-    "ftbnn18_grouped",
-    PAPER,
-    note=_NOTE,
-    width=2,
-    groups=4,
-    counts=PaperCounts(12_050_728, 10_985_472, 45.1, 1676, 119.0),
-)
+@register("ftbnn18", PAPER, note=_NOTE, width=1, groups=1)
+@register("ftbnn18_grouped", PAPER, note=_NOTE, width=2, groups=4)
 @architecture(IMAGENET)
 def FTBNN18(
     *,
@@ -111,8 +108,8 @@ def FTBNN18(
     )
 
 
-@register("ftbnn20", PAPER, note=_NOTE, width=1, groups=1, counts=PaperCounts(271_066, 267_264, 0.4, 40, 0.4))
-@register("ftbnn20_grouped", PAPER, note=_NOTE, width=2, groups=2, counts=PaperCounts(541_658, 534_528, 0.8, 80, 0.4))
+@register("ftbnn20", PAPER, note=_NOTE, width=1, groups=1)
+@register("ftbnn20_grouped", PAPER, note=_NOTE, width=2, groups=2)
 @architecture(CIFAR)
 def FTBNN20(
     *,

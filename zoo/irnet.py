@@ -67,6 +67,18 @@ PAPER = Paper(
         "irnet_resnet34": 62.9,
         "irnet_resnet34_1w32a": 70.4,
     },
+    counts={
+        "irnet_resnet20": PaperCounts(269_850, 267_264, 0.4, 40, 0.4),
+        "irnet_resnet20_normal": PaperCounts(269_850, 267_264, 0.4, 40, 0.4),
+        "irnet_resnet20_1w32a": PaperCounts(269_850, 267_264, 0.4, 0, 40.6),
+        "irnet_resnet20_real": PaperCounts(269_850, 0, 8.6, 0, 40.6),
+        "irnet_resnet18": PaperCounts(11_690_536, 10_985_472, 33.5, 1676, 137.8),
+        "irnet_resnet18_1w32a": PaperCounts(11_690_536, 10_985_472, 33.5, 0, 1814.1),
+        "irnet_resnet34": PaperCounts(21_798_696, 21_086_208, 43.9, 3526, 137.8),
+        "irnet_resnet34_1w32a": PaperCounts(21_798_696, 21_086_208, 43.9, 0, 3663.8),
+        "irnet_resnet18_cifar": PaperCounts(11_174_986, 10_985_472, 17.1, 547, 8.1),
+        "irnet_vgg_small": PaperCounts(4_660_106, 4_571_136, 7.4, 604, 3.6),
+    },
 )
 _NORMAL = "The paper's text has this structure, too; its code for 1 bit has a shortcut around each convolution instead."
 ActivationBits = Literal[1, 32]
@@ -87,20 +99,6 @@ def _structure(activation_bits: ActivationBits) -> Structure:
     return "normal" if activation_bits == 32 else "bireal"
 
 
-def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
-    top, shortcut = ("fc", "downsample") if spec.stem == "imagenet" else ("linear", "shortcut")
-    blocks = map_blocks_of_two(spec, None if spec is CIFAR_20 else shortcut)
-    return map_stem_and_top(top) | blocks | map_norm("bn2", "logits_bn")
-
-
-def _state_dict_vgg_small() -> dict[str, TensorMap]:
-    tensors = map_conv("conv0.weight", "stem_conv") | map_norm("bn0", "stem_bn")
-    tensors |= map_dense("fc", "logits", dense_kernel_of_map(512, 4, 4))
-    for index, (name, *_) in enumerate(_VGG_SMALL, 1):
-        tensors |= map_conv(f"conv{index}.weight", f"{name}_conv") | map_norm(f"bn{index}", f"{name}_bn")
-    return tensors
-
-
 _layout = functools.partial(
     StateDictLayout,
     implies={"padding": "symmetric"},
@@ -112,32 +110,10 @@ _layout = functools.partial(
 _UNTOLD = ("activation_bits", "structure", "quantized")
 
 
-@register(
-    "irnet_resnet20", PAPER, activation_bits=1, structure="bireal", counts=PaperCounts(269_850, 267_264, 0.4, 40, 0.4)
-)
-@register(
-    "irnet_resnet20_normal",
-    PAPER,
-    note=_NORMAL,
-    activation_bits=1,
-    structure="normal",
-    counts=PaperCounts(269_850, 267_264, 0.4, 40, 0.4),
-)
-@register(
-    "irnet_resnet20_1w32a",
-    PAPER,
-    activation_bits=32,
-    structure="normal",
-    counts=PaperCounts(269_850, 267_264, 0.4, 0, 40.6),
-)
-@register(
-    "irnet_resnet20_real",
-    PAPER,
-    activation_bits=32,
-    structure="normal",
-    quantized=False,
-    counts=PaperCounts(269_850, 0, 8.6, 0, 40.6),
-)
+@register("irnet_resnet20", PAPER, activation_bits=1, structure="bireal")
+@register("irnet_resnet20_normal", PAPER, note=_NORMAL, activation_bits=1, structure="normal")
+@register("irnet_resnet20_1w32a", PAPER, activation_bits=32, structure="normal")
+@register("irnet_resnet20_real", PAPER, activation_bits=32, structure="normal", quantized=False)
 @architecture(
     CIFAR,
     state_dict=_layout(lambda: _state_dict(CIFAR_20), untold=_UNTOLD),
@@ -168,20 +144,8 @@ def IRNetResNet20(
     return _resnet(CIFAR_20, "irnet_resnet20", activation_bits, structure, quantized, padding, **options)
 
 
-@register(
-    "irnet_resnet18",
-    PAPER,
-    activation_bits=1,
-    structure="bireal",
-    counts=PaperCounts(11_690_536, 10_985_472, 33.5, 1676, 137.8),
-)
-@register(
-    "irnet_resnet18_1w32a",
-    PAPER,
-    activation_bits=32,
-    structure="normal",
-    counts=PaperCounts(11_690_536, 10_985_472, 33.5, 0, 1814.1),
-)
+@register("irnet_resnet18", PAPER, activation_bits=1, structure="bireal")
+@register("irnet_resnet18_1w32a", PAPER, activation_bits=32, structure="normal")
 @architecture(
     IMAGENET,
     state_dict=_layout(lambda: _state_dict(IMAGENET_18), untold=_UNTOLD),
@@ -207,20 +171,8 @@ def IRNetResNet18(
     return _resnet(IMAGENET_18, "irnet_resnet18", activation_bits, structure, quantized, padding, **options)
 
 
-@register(
-    "irnet_resnet34",
-    PAPER,
-    activation_bits=1,
-    structure="bireal",
-    counts=PaperCounts(21_798_696, 21_086_208, 43.9, 3526, 137.8),
-)
-@register(
-    "irnet_resnet34_1w32a",
-    PAPER,
-    activation_bits=32,
-    structure="normal",
-    counts=PaperCounts(21_798_696, 21_086_208, 43.9, 0, 3663.8),
-)
+@register("irnet_resnet34", PAPER, activation_bits=1, structure="bireal")
+@register("irnet_resnet34_1w32a", PAPER, activation_bits=32, structure="normal")
 @architecture(
     IMAGENET,
     state_dict=_layout(lambda: _state_dict(IMAGENET_34), untold=_UNTOLD),
@@ -242,13 +194,10 @@ def IRNetResNet34(
     return _resnet(IMAGENET_34, "irnet_resnet34", activation_bits, structure, quantized, padding, **options)
 
 
-@register("irnet_resnet18_cifar", PAPER, counts=PaperCounts(11_174_986, 10_985_472, 17.1, 547, 8.1))
+@register("irnet_resnet18_cifar", PAPER)
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18), untold=("quantized",)))
 def IRNetResNet18CIFAR(
-    *,
-    quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    *, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
 ) -> tf.keras.Model:
     """ResNet-18 for CIFAR-10, of the normal structure: `IRNetResNet18` with a 3x3 stem, which no hardtanh follows.
 
@@ -258,13 +207,10 @@ def IRNetResNet18CIFAR(
     return _resnet(CIFAR_18, "irnet_resnet18_cifar", 1, "normal", quantized, padding, **options)
 
 
-@register("irnet_vgg_small", PAPER, counts=PaperCounts(4_660_106, 4_571_136, 7.4, 604, 3.6))
-@architecture(CIFAR, state_dict=_layout(_state_dict_vgg_small, untold=("quantized",)))
+@register("irnet_vgg_small", PAPER)
+@architecture(CIFAR, state_dict=_layout(lambda: _state_dict_vgg_small(), untold=("quantized",)))
 def IRNetVGGSmall(
-    *,
-    quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    *, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
 ) -> tf.keras.Model:
     """VGG-Small for CIFAR-10: a real-valued and five binary 3x3 convolutions, of 128, 256 and 512 channels.
 
@@ -374,3 +320,17 @@ def _start(spec: ResNetSpec) -> tf.keras.initializers.Initializer:
     if spec is CIFAR_18:
         return torch_uniform()
     return he_normal("fan_in" if spec is CIFAR_20 else "fan_out")
+
+
+def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
+    top, shortcut = ("fc", "downsample") if spec.stem == "imagenet" else ("linear", "shortcut")
+    blocks = map_blocks_of_two(spec, None if spec is CIFAR_20 else shortcut)
+    return map_stem_and_top(top) | blocks | map_norm("bn2", "logits_bn")
+
+
+def _state_dict_vgg_small() -> dict[str, TensorMap]:
+    tensors = map_conv("conv0.weight", "stem_conv") | map_norm("bn0", "stem_bn")
+    tensors |= map_dense("fc", "logits", dense_kernel_of_map(512, 4, 4))
+    for index, (name, *_) in enumerate(_VGG_SMALL, 1):
+        tensors |= map_conv(f"conv{index}.weight", f"{name}_conv") | map_norm(f"bn{index}", f"{name}_bn")
+    return tensors

@@ -72,6 +72,18 @@ PAPER = Paper(
         "reactnet_c": 71.4,
         "react_resnet18": 65.9,
     },
+    counts={
+        "reactnet_a": PaperCounts(29_343_592, 28_253_184, 63.1, 4817, 11.9),
+        "reactnet_a_step1": PaperCounts(29_343_592, 0, 939.0, 0, 4828.8),
+        "reactnet_b": PaperCounts(28_818_824, 27_554_816, 68.0, 4688, 44.0),
+        "reactnet_c": PaperCounts(29_342_600, 27_554_816, 84.8, 4688, 140.3),
+        "react_resnet18": PaperCounts(11_704_424, 10_985_472, 34.0, 1676, 137.8),
+        "react_resnet18_step1": PaperCounts(11_704_424, 0, 374.5, 0, 1814.1),
+        "react_resnet34": PaperCounts(21_827_432, 21_086_208, 44.8, 3526, 137.8),
+        "reactnet18_cifar": PaperCounts(11_188_874, 10_985_472, 17.5, 547, 8.1),
+        "reactnet20": PaperCounts(275_114, 267_264, 0.5, 40, 0.7),
+        "reactnet20_step1": PaperCounts(275_114, 0, 8.8, 0, 40.8),
+    },
 )
 _DESCRIBED = "No official code: groups are as summaries of the paper have them; what the real convolutions see is ours."
 Step = Literal[1, 2]
@@ -92,66 +104,12 @@ _BLOCKS = [
 ]
 
 
-def negated(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return values with the opposite sign: what the official code adds before the sign is minus our threshold."""
-    return -vector(value, shape)
-
-
-def _map_rsign(official: str, layer: str) -> dict[str, TensorMap]:
-    return {f"{official}.bias": TensorMap(f"{layer}/input_quantizer/alpha_bias", negated)}
-
-
-def _map_rprelu(shift_in: str, slope: str, shift_out: str, layer: str) -> dict[str, TensorMap]:
-    return {
-        f"{shift_in}.bias": TensorMap(f"{layer}/shift_in"),
-        f"{slope}.weight": TensorMap(f"{layer}/slope"),
-        f"{shift_out}.bias": TensorMap(f"{layer}/shift_out"),
-    }
-
-
-def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
-    tensors = map_stem_and_top("fc")
-    for official, block in official_blocks(spec):
-        tensors |= _map_rsign(f"{official}.move0", f"{block.name}_conv")
-        tensors |= map_conv(f"{official}.binary_conv.weight", f"{block.name}_conv")
-        tensors |= map_norm(f"{official}.bn1", f"{block.name}_bn")
-        tensors |= _map_rprelu(f"{official}.move1", f"{official}.prelu", f"{official}.move2", f"{block.name}_rprelu")
-        if block.strides == 2:
-            tensors |= map_shortcut(f"{official}.downsample", block, 1)
-    return tensors
-
-
-def _state_dict_a(step: Step) -> dict[str, TensorMap]:
-    tensors = map_conv("feature.0.conv1.weight", "stem_conv") | map_norm("feature.0.bn1", "stem_bn")
-    tensors |= map_dense("fc", "logits")
-    weight = "weights" if step == 2 else "weight"
-    channels = 32
-    for index, block in enumerate(_BLOCKS, 1):
-        official, name = f"feature.{index}", block.name
-        for half, kernel in (("1", "3x3"), ("2", "pw")):
-            conv, bn = f"{name}_conv{half}", f"{name}_bn{half}"
-            tensors |= _map_rsign(f"{official}.move{half}1", conv)
-            if half == "2" and block.channels != channels:
-                for part in (0, 1):
-                    tensors |= map_conv(f"{official}.binary_pw_down{part + 1}.{weight}", conv, part, 2)
-                    tensors |= map_norm(f"{official}.bn2_{part + 1}", bn, part, 2)
-            else:
-                tensors |= map_conv(f"{official}.binary_{kernel}.{weight}", conv)
-                tensors |= map_norm(f"{official}.bn{half}", bn)
-            shift_in, slope, shift_out = (
-                f"{official}.{each}" for each in (f"move{half}2", f"prelu{half}", f"move{half}3")
-            )
-            tensors |= _map_rprelu(shift_in, slope, shift_out, f"{name}_rprelu{half}")
-        channels = block.channels
-    return tensors
-
-
 # There is official code of ReActNet-A and the ImageNet ResNets. The CIFAR networks' names continue those of the latter.
 _layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, untold=("step",))
 
 
-@register("reactnet_a", PAPER, step=2, counts=PaperCounts(29_343_592, 28_253_184, 63.1, 4817, 11.9))
-@register("reactnet_a_step1", PAPER, step=1, counts=PaperCounts(29_343_592, 0, 939.0, 0, 4828.8))
+@register("reactnet_a", PAPER, step=2)
+@register("reactnet_a_step1", PAPER, step=1)
 @architecture(
     IMAGENET,
     state_dict=[
@@ -160,11 +118,7 @@ _layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, u
     ],
 )
 def ReActNetA(
-    *,
-    step: Step = 2,
-    quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
 ) -> tf.keras.Model:
     """ReActNet-A, MobileNet's layout for ImageNet: 13 blocks of a 3x3 and a 1x1 convolution, 64 to 1024 channels.
 
@@ -180,7 +134,7 @@ def ReActNetA(
     return _mobilenet("reactnet_a", step, quantized, padding, **options)
 
 
-@register("reactnet_b", PAPER, note=_DESCRIBED, counts=PaperCounts(28_818_824, 27_554_816, 68.0, 4688, 44.0))
+@register("reactnet_b", PAPER, note=_DESCRIBED)
 @architecture(IMAGENET)
 def ReActNetB(
     *,
@@ -205,7 +159,7 @@ def ReActNetB(
     return _mobilenet("reactnet_b", step, quantized, padding, 4, downsample_input, **options)
 
 
-@register("reactnet_c", PAPER, note=_DESCRIBED, counts=PaperCounts(29_342_600, 27_554_816, 84.8, 4688, 140.3))
+@register("reactnet_c", PAPER, note=_DESCRIBED)
 @architecture(IMAGENET)
 def ReActNetC(
     *,
@@ -223,15 +177,11 @@ def ReActNetC(
     return _mobilenet("reactnet_c", step, quantized, padding, 1, downsample_input, **options)
 
 
-@register("react_resnet18", PAPER, step=2, counts=PaperCounts(11_704_424, 10_985_472, 34.0, 1676, 137.8))
-@register("react_resnet18_step1", PAPER, step=1, counts=PaperCounts(11_704_424, 0, 374.5, 0, 1814.1))
+@register("react_resnet18", PAPER, step=2)
+@register("react_resnet18_step1", PAPER, step=1)
 @architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_18)))
 def ReActResNet18(
-    *,
-    step: Step = 2,
-    quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
 ) -> tf.keras.Model:
     """ReActNet on Bi-Real Net's 18 layers for ImageNet: RSign for the sign, and an RPReLU after each addition.
 
@@ -241,14 +191,10 @@ def ReActResNet18(
     return _resnet(IMAGENET_18, "react_resnet18", step, quantized, padding, **options)
 
 
-@register("react_resnet34", PAPER, counts=PaperCounts(21_827_432, 21_086_208, 44.8, 3526, 137.8))
+@register("react_resnet34", PAPER)
 @architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_34)))
 def ReActResNet34(
-    *,
-    step: Step = 2,
-    quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
 ) -> tf.keras.Model:
     """`ReActResNet18` with 34 layers: in the official code, but never trained by the authors.
 
@@ -258,14 +204,10 @@ def ReActResNet34(
     return _resnet(IMAGENET_34, "react_resnet34", step, quantized, padding, **options)
 
 
-@register("reactnet18_cifar", PAPER, note=ADAPTED, counts=PaperCounts(11_188_874, 10_985_472, 17.5, 547, 8.1))
+@register("reactnet18_cifar", PAPER, note=ADAPTED)
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18)))
 def ReActNet18CIFAR(
-    *,
-    step: Step = 2,
-    quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
 ) -> tf.keras.Model:
     """`ReActResNet18` for small images: a 3x3 stem of stride 1 without pooling. *Our adaptation.*
 
@@ -275,15 +217,11 @@ def ReActNet18CIFAR(
     return _resnet(CIFAR_18, "reactnet18_cifar", step, quantized, padding, **options)
 
 
-@register("reactnet20", PAPER, note=ADAPTED, step=2, counts=PaperCounts(275_114, 267_264, 0.5, 40, 0.7))
-@register("reactnet20_step1", PAPER, note=ADAPTED, step=1, counts=PaperCounts(275_114, 0, 8.8, 0, 40.8))
+@register("reactnet20", PAPER, note=ADAPTED, step=2)
+@register("reactnet20_step1", PAPER, note=ADAPTED, step=1)
 @architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_20)))
 def ReActNet20(
-    *,
-    step: Step = 2,
-    quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
 ) -> tf.keras.Model:
     """`BiRealNet20`, for CIFAR-10, with RSign and RPReLU. *Our adaptation.*
 
@@ -363,3 +301,57 @@ def _convolve(
         kernel_quantizer=ScaledSign() if binary else None,
         kernel_initializer=small_positive() if binary else torch_uniform(),
     )
+
+
+def negated(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return values with the opposite sign: what the official code adds before the sign is minus our threshold."""
+    return -vector(value, shape)
+
+
+def _map_rsign(official: str, layer: str) -> dict[str, TensorMap]:
+    return {f"{official}.bias": TensorMap(f"{layer}/input_quantizer/alpha_bias", negated)}
+
+
+def _map_rprelu(shift_in: str, slope: str, shift_out: str, layer: str) -> dict[str, TensorMap]:
+    return {
+        f"{shift_in}.bias": TensorMap(f"{layer}/shift_in"),
+        f"{slope}.weight": TensorMap(f"{layer}/slope"),
+        f"{shift_out}.bias": TensorMap(f"{layer}/shift_out"),
+    }
+
+
+def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
+    tensors = map_stem_and_top("fc")
+    for official, block in official_blocks(spec):
+        tensors |= _map_rsign(f"{official}.move0", f"{block.name}_conv")
+        tensors |= map_conv(f"{official}.binary_conv.weight", f"{block.name}_conv")
+        tensors |= map_norm(f"{official}.bn1", f"{block.name}_bn")
+        tensors |= _map_rprelu(f"{official}.move1", f"{official}.prelu", f"{official}.move2", f"{block.name}_rprelu")
+        if block.strides == 2:
+            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+    return tensors
+
+
+def _state_dict_a(step: Step) -> dict[str, TensorMap]:
+    tensors = map_conv("feature.0.conv1.weight", "stem_conv") | map_norm("feature.0.bn1", "stem_bn")
+    tensors |= map_dense("fc", "logits")
+    weight = "weights" if step == 2 else "weight"
+    channels = 32
+    for index, block in enumerate(_BLOCKS, 1):
+        official, name = f"feature.{index}", block.name
+        for half, kernel in (("1", "3x3"), ("2", "pw")):
+            conv, bn = f"{name}_conv{half}", f"{name}_bn{half}"
+            tensors |= _map_rsign(f"{official}.move{half}1", conv)
+            if half == "2" and block.channels != channels:
+                for part in (0, 1):
+                    tensors |= map_conv(f"{official}.binary_pw_down{part + 1}.{weight}", conv, part, 2)
+                    tensors |= map_norm(f"{official}.bn2_{part + 1}", bn, part, 2)
+            else:
+                tensors |= map_conv(f"{official}.binary_{kernel}.{weight}", conv)
+                tensors |= map_norm(f"{official}.bn{half}", bn)
+            shift_in, slope, shift_out = (
+                f"{official}.{each}" for each in (f"move{half}2", f"prelu{half}", f"move{half}3")
+            )
+            tensors |= _map_rprelu(shift_in, slope, shift_out, f"{name}_rprelu{half}")
+        channels = block.channels
+    return tensors

@@ -41,23 +41,6 @@ IMAGENET = InputSpec((224, 224, 3), 1000, min_size=32, preprocessing=for_dataset
 CIFAR = InputSpec((32, 32, 3), 10, min_size=8)
 
 
-@dataclass(frozen=True)
-class Paper:
-    """Where a family of models comes from.
-
-    Attributes:
-        title, authors, venue, arxiv: The publication.
-        top1: Accuracy in percent that the paper or its official repository reports for registered models, on ImageNet
-            for those of its size and on CIFAR-10 for the others. Only figures whose source was read.
-    """
-
-    title: str
-    authors: str
-    venue: str
-    arxiv: str
-    top1: Mapping[str, float] = field(default_factory=dict)
-
-
 class PaperCounts(NamedTuple):
     """What a network counts by its paper: published figures, or what follows from the layout, to as many digits.
 
@@ -76,6 +59,25 @@ class PaperCounts(NamedTuple):
     memory: float
     binary_macs: float
     other_macs: float
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where a family of models comes from.
+
+    Attributes:
+        title, authors, venue, arxiv: The publication.
+        top1: Accuracy in percent that the paper or its official repository reports for registered models, on ImageNet
+            for those of its size and on CIFAR-10 for the others. Only figures whose source was read.
+        counts: What registered models have to count.
+    """
+
+    title: str
+    authors: str
+    venue: str
+    arxiv: str
+    top1: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, PaperCounts] = field(default_factory=dict)
 
 
 class Architecture(Protocol[_P]):
@@ -109,7 +111,6 @@ class Entry:
         arguments: What tells this model from the others that the function can build.
         paper: Its source.
         note: How far it is from the paper's network, where it is not the computation of the authors' code.
-        counts: What it has to count.
     """
 
     name: str
@@ -117,7 +118,6 @@ class Entry:
     paper: Paper
     arguments: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-    counts: PaperCounts | None = None
 
     @property
     def native_shape(self) -> tuple[int, int, int]:
@@ -151,9 +151,7 @@ class Entry:
 _ENTRIES: dict[str, Entry] = {}
 
 
-def register(
-    name: str, paper: Paper, *, note: str = "", counts: PaperCounts | None = None, **arguments: Any
-) -> Callable[[_A], _A]:
+def register(name: str, paper: Paper, *, note: str = "", **arguments: Any) -> Callable[[_A], _A]:
     """Return a decorator that registers a function of the zoo, called with ``arguments``, as the model ``name``.
 
     See `Entry` for the arguments.
@@ -166,7 +164,7 @@ def register(
         if name in _ENTRIES:
             raise ValueError(f"The model {name!r} is registered twice.")
         build.complete(arguments)  # an error of its own where the function has no such argument
-        new = Entry(name, build, paper, arguments, note, counts)
+        new = Entry(name, build, paper, arguments, note)
         rows = [*_entries_of(build), new]
         names = _distinguishing(rows)
         if same := [row.name for row in rows[:-1] if row._key(names) == new._key(names)]:

@@ -30,18 +30,18 @@ from .registry import IMAGENET, Paper, PaperCounts, register
 __all__ = ["ResNet34"]
 
 PAPER = Paper(
-    "Deep Residual Learning for Image Recognition", "K. He, X. Zhang, S. Ren, J. Sun", "CVPR 2016", "1512.03385"
+    "Deep Residual Learning for Image Recognition",
+    "K. He, X. Zhang, S. Ren, J. Sun",
+    "CVPR 2016",
+    "1512.03385",
+    counts={
+        "resnet34": PaperCounts(21_797_672, 0, 697.5, 0, 3663.8),
+    },
 )
 
 
-def _state_dict() -> dict[str, TensorMap]:
-    return map_stem_and_top("fc") | map_blocks_of_two(IMAGENET_34, "downsample")
-
-
-@register(
-    "resnet34", PAPER, note="Full precision: ReActNet's teacher.", counts=PaperCounts(21_797_672, 0, 697.5, 0, 3663.8)
-)
-@architecture(IMAGENET, state_dict=StateDictLayout(_state_dict))
+@register("resnet34", PAPER, note="Full precision: ReActNet's teacher.")
+@architecture(IMAGENET, state_dict=StateDictLayout(lambda: _state_dict()))
 def ResNet34(**options: Unpack[ModelOptions]) -> tf.keras.Model:
     """ResNet-34 for ImageNet: four stages of 3, 4, 6 and 3 blocks of two 3x3 convolutions, 64 to 512 channels.
 
@@ -63,3 +63,7 @@ def ResNet34(**options: Unpack[ModelOptions]) -> tf.keras.Model:
 
 def _relu(x: tf.Tensor, layer: str) -> tf.Tensor:
     return tf.keras.layers.ReLU(name=f"{layer}_relu")(x)
+
+
+def _state_dict() -> dict[str, TensorMap]:
+    return map_stem_and_top("fc") | map_blocks_of_two(IMAGENET_34, "downsample")

@@ -104,17 +104,7 @@ def WideResNet(
         padding: ``"same"`` (default), as the official Keras code; ``"symmetric"``, as the MATLAB code.
     """
     return _wide_resnet(
-        3,
-        "wide_resnet",
-        depth,
-        width,
-        activation,
-        learned_norm,
-        input_relu,
-        temperature,
-        quantized,
-        padding,
-        **options,
+        3, "wide_resnet", depth, width, activation, learned_norm, input_relu, temperature, quantized, padding, **options
     )
 
 

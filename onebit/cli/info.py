@@ -35,7 +35,10 @@ def command(model: str, as_json: bool) -> None:
                 "function": entry.build.__name__,
                 "arguments": dict(entry.arguments),
                 "input_shape": entry.native_shape,
-                "paper": {**dataclasses.asdict(entry.paper), "top1": entry.paper.top1.get(model)},
+                "paper": {
+                    **dataclasses.asdict(dataclasses.replace(entry.paper, counts={})),
+                    "top1": entry.paper.top1.get(model),
+                },
                 "note": entry.note or None,
                 "counts": {**dataclasses.asdict(counts), "ops": counts.ops},
                 "weights": [dataclasses.asdict(row) for row in rows],

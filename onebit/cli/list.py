@@ -37,6 +37,7 @@ def command(pattern: str, weights: bool, as_json: bool) -> None:
     for name in names:
         paper = dataclasses.asdict(zoo.entry(name).paper)
         top1 = paper.pop("top1").get(name)  # of all the models of the paper
+        del paper["counts"]
         tags = [row.tag for row in zoo.list_weights(name)]
         rows.append({"model": name, **paper, "paper_top1": top1, "counts": counts.get(name), "weights": tags})
     if as_json:

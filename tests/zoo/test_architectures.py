@@ -13,14 +13,14 @@ from onebit import zoo
 from onebit.zoo.registry import CIFAR
 from tests.zoo.models import REPRESENTATIVES, representative_first
 
-COUNTED = [name for name in zoo.list_models() if zoo.entry(name).counts]
+COUNTED = [name for name in zoo.list_models() if name in zoo.entry(name).paper.counts]
 # Of those, Wide ResNets have a test of their own.
 PADDED = [name for name in REPRESENTATIVES if zoo.entry(name).build.spec == CIFAR]
 
 
 @pytest.mark.parametrize("name", representative_first(COUNTED))
 def test_counts(name):
-    counts = zoo.entry(name).counts
+    counts = zoo.entry(name).paper.counts[name]
     with tf.Graph().as_default():
         model = zoo.load(name)
         profile = ModelProfile(model)

@@ -74,6 +74,13 @@ def test_classifier_activation_follows_the_logits(activation):
     np.testing.assert_array_equal(tf.keras.Model(model.input, model.get_layer("logits").output)(x), logits(x))
 
 
+def test_a_softmax_of_one_class_is_refused():
+    for activation in ("softmax", tf.nn.softmax, tf.keras.activations.softmax):
+        with pytest.raises(ValueError, match="num_classes.*'sigmoid'"):
+            build(num_classes=1, classifier_activation=activation)
+    assert build(num_classes=1, classifier_activation="sigmoid").output_shape == (None, 1)
+
+
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_pooling(pooling):
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)

@@ -201,6 +201,10 @@ def settle(function: str, spec: InputSpec, options: ModelOptions, checkpoint: Ch
             f"pooling={settled['pooling']!r} is for models without a top: give include_top=False, or no pooling."
         )
     settled["num_classes"] = _classes(settled["num_classes"], settled["include_top"], spec, checkpoint)
+    if settled["include_top"] and settled["num_classes"] == 1 and _named(settled["classifier_activation"]) == "softmax":
+        raise ValueError(
+            "num_classes=1 with classifier_activation='softmax' is 1 for every image: give 'sigmoid', or num_classes=2."
+        )
     settled["input_shape"] = _shape(function, settled["input_tensor"], settled["input_shape"], spec, checkpoint)
     return settled
 
