@@ -266,7 +266,7 @@ def get_weights(model: str, tag: str) -> Weights:
     tags = {row.tag: row for row in list_weights(model)}
     if tag not in tags:
         raise ValueError(
-            f"The model {model!r} has no weights {tag!r}, and there is no such file.{did_you_mean(tag, tags)}"
+            f"The model {model!r} has no weights {tag!r}, and there is no file of that name.{did_you_mean(tag, tags)}"
         )
     return tags[tag]
 

@@ -76,7 +76,7 @@ def test_classifier_activation_follows_the_logits(activation):
 
 def test_a_softmax_of_one_class_is_refused():
     for activation in ("softmax", tf.nn.softmax, tf.keras.activations.softmax):
-        with pytest.raises(ValueError, match="num_classes.*'sigmoid'"):
+        with pytest.raises(ValueError, match=r"num_classes.*'sigmoid'"):
             build(num_classes=1, classifier_activation=activation)
     assert build(num_classes=1, classifier_activation="sigmoid").output_shape == (None, 1)
 
