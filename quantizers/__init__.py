@@ -2,45 +2,44 @@
 
 Every quantizer works with any Larq layer that its formula has a meaning for, by object or by registered name
 (``"rsign"``, ``"RSign"``), and counts as 1 bit in ``larq.models.summary``. ``ApproxSign`` and ``EDE`` are for
-activations and kernels, ``RSign`` for activations, the others for kernels. ``MagnitudeAwareSign`` is Larq's own class,
-and ``ApproxSign`` derives from Larq's.
+activations and kernels, ``RSign`` for activations, the others for kernels. ``MagnitudeAwareSign`` is Larq's own class.
 
 Where a quantizer has variables (``RSign``, ``EDE``, ``LibraPB``), give each layer an object of its own: the ``.keras``
 format cannot restore one object that two layers hold.
 
 The sign of zero is +1 everywhere, as in Larq: a 1-bit value has no zero. The papers' PyTorch code uses
 ``torch.sign``, which yields 0 there.
+
+What is here is whatever the modules of this folder have in their ``__all__``.
 """
+
+# ruff: noqa: F403, F405
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
 
 from larq.quantizers import MagnitudeAwareSign
 
-from .activations import FPReLU, LeakyClip, RPReLU, ShiftedReLU
-from .approx_sign import ApproxSign
-from .binary_set import BinaryActivation, BinarySet, binary_activation, latent_weights
-from .ede import EDE, EDESchedule, ede_schedule
-from .kernel import KernelQuantizer
-from .libra_pb import LibraPB
-from .mcdonnell import McDonnellSign
-from .rsign import RSign
-from .scaled_sign import ScaledSign
+if TYPE_CHECKING:
+    from .activations import *
+    from .approx_sign import *
+    from .base import *
+    from .binary_set import *
+    from .ede import *
+    from .kernel import *
+    from .libra_pb import *
+    from .mcdonnell import *
+    from .rsign import *
+    from .scaled_sign import *
 
-__all__ = [
-    "EDE",
-    "ApproxSign",
-    "BinaryActivation",
-    "BinarySet",
-    "EDESchedule",
-    "FPReLU",
-    "KernelQuantizer",
-    "LeakyClip",
-    "LibraPB",
-    "MagnitudeAwareSign",
-    "McDonnellSign",
-    "RPReLU",
-    "RSign",
-    "ScaledSign",
-    "ShiftedReLU",
-    "binary_activation",
-    "ede_schedule",
-    "latent_weights",
-]
+    def __getattr__(name: str) -> Any: ...  # what further modules have
+
+
+__all__ = ["MagnitudeAwareSign"]
+
+for _module in pkgutil.iter_modules(__path__):
+    _imported = importlib.import_module(f"{__name__}.{_module.name}")
+    for _name in getattr(_imported, "__all__", ()):
+        globals()[_name] = getattr(_imported, _name)
+        __all__ += [_name]

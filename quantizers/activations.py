@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from ..util.graph import Add, Affine, Clip, GraphBuilder, Node, TwoSlopes
-from .base import ChannelParameters, get_initializer, sum_to_channels
-from .fused import fused, fused_in_training
-from .stated import Stated
+from .base import ChannelParameters, NoAutoGraph, get_initializer, sum_to_channels
+from .elementwise import fused, fused_in_training
+
+__all__ = ["FPReLU", "HardTanh", "LeakyClip", "RPReLU", "ShiftedReLU"]
 
 Formula = Callable[..., Any]
 
@@ -63,6 +64,22 @@ def _fprelu_gradient(
     x: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, dy: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return dy * tf.where(x > 0, positive, negative), tf.maximum(x, 0) * dy, tf.minimum(x, 0) * dy
+
+
+def _clip(x: tf.Tensor) -> tf.Tensor:
+    one = tf.ones((), x.dtype)
+    return tf.minimum(tf.maximum(x, -one), one)  # in this order of arguments NaN stays NaN, but not with XLA
+
+
+@fused
+def _fused_clip(x: tf.Tensor) -> tf.Tensor:
+    one = tf.ones_like(x)
+    return tf.where(x > 1, one, tf.where(x < -1, -one, x))
+
+
+@fused
+def _hardtanh_gradient(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.abs(y) < 1, dy, tf.zeros_like(dy))
 
 
 @lq.utils.register_keras_custom_object
@@ -164,7 +181,7 @@ class FPReLU(ChannelParameters):
 
 
 @lq.utils.register_keras_custom_object
-class ShiftedReLU(Stated, tf.keras.layers.Layer):
+class ShiftedReLU(NoAutoGraph, tf.keras.layers.Layer):
     r"""McDonnell's shifted ReLU, \(f(x) = \max(-1, x)\), which replaces batch normalisation and ReLU.
 
     Backward: slope 1 above -1, and 0 at and below it. Input and output: any shape.
@@ -175,18 +192,15 @@ class ShiftedReLU(Stated, tf.keras.layers.Layer):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.where(inputs > -1, inputs, -tf.ones_like(inputs))
+        return tf.where(inputs <= -1, -tf.ones_like(inputs), inputs)
 
     def lower(self, graph: GraphBuilder, x: Node) -> Node:
         """Add what it computes to a graph."""
         return graph.add(Clip(-1.0), x)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
 
 @lq.utils.register_keras_custom_object
-class LeakyClip(Stated, tf.keras.layers.Layer):
+class LeakyClip(NoAutoGraph, tf.keras.layers.Layer):
     r"""Identity on [-1, 1], slope 0.1 outside: Bi-Real Net's stand-in for the sign while pre-training.
 
     \[ f(x) = \begin{cases} x & |x| \le 1 \\ 0.1 x + 0.9 \, \mathrm{sign}(x) & |x| > 1 \end{cases} \]
@@ -213,8 +227,23 @@ class LeakyClip(Stated, tf.keras.layers.Layer):
         rest = graph.add(Add(), x, graph.add(Affine(np.float32(-1)), clipped))
         return graph.add(Add(), clipped, graph.add(Affine(np.float32(self.slope)), rest))
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "slope": self.slope}
+
+
+@lq.utils.register_keras_custom_object
+class HardTanh(NoAutoGraph, tf.keras.layers.Layer):
+    """max(-1, min(1, x)), of any shape. The gradient is 0 at -1 and 1 as well, as in PyTorch."""
+
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        @tf.custom_gradient
+        def hardtanh(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            y = fused_in_training(_fused_clip, training, _clip)(x)
+            # Of the result, which the next layer keeps anyway, so that the input need not be kept.
+            return y, lambda dy: _hardtanh_gradient(y, dy)
+
+        return hardtanh(inputs)
+
+    def lower(self, graph: GraphBuilder, x: Node) -> Node:
+        """Add what it computes to a graph."""
+        return graph.add(Clip(-1.0, 1.0), x)

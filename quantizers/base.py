@@ -1,30 +1,44 @@
-"""What the quantizers share: 1 bit, the layer they serve, and parameters with one value per channel."""
+"""What the quantizers share: 1 bit, the layer that holds them, and parameters with one value per channel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
+from larq.quantizers import _BaseQuantizer  # the class for which Larq's metrics scope is, and no public one
 from tf_keras.src.engine.base_layer_utils import call_context
 
 from .binary_set import BinaryActivation, BinarySet
-from .stated import Stated
+from .elementwise import at_least_float32
+
+__all__ = ["BinaryQuantizer", "ChannelParameters"]
 
 INPUT, KERNEL = "input_quantizer", "kernel_quantizer"
 DEPTHWISE, POINTWISE = "depthwise_quantizer", "pointwise_quantizer"
 
 
-class BinaryQuantizer(Stated, lq.quantizers.Quantizer):
+class NoAutoGraph:
+    """First base, before a Keras layer, of one whose `call` is plain TensorFlow.
+
+    Keras has AutoGraph rewrite the code of each layer that it builds: a quarter of the time that a network takes.
+    """
+
+    def _should_use_autograph(self) -> bool:
+        return False
+
+
+class BinaryQuantizer(NoAutoGraph, _BaseQuantizer):
     """A 1-bit quantizer that takes tensors of any float dtype, and learns which layer calls it and for what.
 
-    Larq's own ``metrics`` are not for these quantizers; `recipes.FlipRatio` reports how many signs change in training.
     The names of its own variables end in ``bias``: `larq.models.summary` takes every other weight that a convolution
     holds for multiplications.
 
+    A subclass computes in `call`, whose result goes through ``super().call`` to Larq's metrics; and has its own
+    `binary_activation` and `latent_weights`, where the default ones do not hold.
+
     Args:
+        metrics: Larq's metrics, ``["flip_ratio"]``. Default, for kernels: those of `larq.context.metrics_scope`.
         **kwargs: ``name``, ``dtype`` and so on, for ``tf.keras.layers.Layer``. ``dtype`` is that of the quantizer's own
             variables; the output has the dtype of the input.
     """
@@ -37,18 +51,24 @@ class BinaryQuantizer(Stated, lq.quantizers.Quantizer):
 
     def __call__(self, inputs: tf.Tensor, *args: Any, **kwargs: Any) -> tf.Tensor:
         # Larq hands a quantizer the bare tensor; the layer in whose call we are is the only one to tell what it means.
-        self.serve(call_context().layer)
+        self.bind_to(call_context().layer)
         return super().__call__(inputs, *args, **kwargs)
 
-    def serve(self, layer: tf.keras.layers.Layer | None) -> None:
-        """Learn what this object is for in ``layer``, if it is that layer's; raise where that has no meaning."""
-        roles = [role for role in (INPUT, KERNEL, DEPTHWISE, POINTWISE) if getattr(layer, role, None) is self]
-        if roles:
-            self._serve(layer, roles)
+    def bind_to(self, layer: tf.keras.layers.Layer | None) -> None:
+        """Learn what this object is for in the layer that holds it; any other layer, or none, changes nothing.
 
-    def _serve(self, layer: tf.keras.layers.Layer, roles: Sequence[str]) -> None:
+        Raises:
+            ValueError: It has no meaning there, such as a quantizer of kernels as ``input_quantizer``.
+        """
+        if roles := self._roles_in(layer):
+            self._bind(layer, roles)
+
+    def _roles_in(self, layer: tf.keras.layers.Layer | None) -> list[str]:
+        """Return the arguments of a Larq layer that this object is the value of."""
+        return [role for role in (INPUT, KERNEL, DEPTHWISE, POINTWISE) if getattr(layer, role, None) is self]
+
+    def _bind(self, layer: tf.keras.layers.Layer, roles: list[str]) -> None:
         """Prepare for a call by ``layer``, which holds this object as ``roles``; raise where that has no meaning."""
-        return
 
     def binary_activation(self) -> BinaryActivation | None:
         """Return the two values that activations are mapped to, and the threshold between them.
@@ -70,8 +90,14 @@ class BinaryQuantizer(Stated, lq.quantizers.Quantizer):
         """
         return BinarySet(low, high).values(signs)
 
+    @property
+    def non_trainable_weights(self) -> list[tf.Variable]:
+        # Larq's has none at all, to hide the metric's.
+        hidden = {id(variable) for variable in getattr(getattr(self, "flip_ratio", None), "weights", [])}
+        return [v for v in tf.keras.layers.Layer.non_trainable_weights.fget(self) if id(v) not in hidden]
 
-class ChannelParameters(Stated, tf.keras.layers.Layer):
+
+class ChannelParameters(NoAutoGraph, tf.keras.layers.Layer):
     """A layer of unchanged shape with learned parameters that each hold one value per channel.
 
     Args:
@@ -108,9 +134,6 @@ class ChannelParameters(Stated, tf.keras.layers.Layer):
     def _is_last_axis(self) -> bool:
         return self.axis % self.input_spec.ndim == self.input_spec.ndim - 1
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "axis": self.axis}
 
@@ -127,10 +150,5 @@ def sum_to_channels(value: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
     rank = value.shape.rank
     channel_axis = rank - parameter.shape.rank
     # In 16 bits thousands of small terms would stop adding up.
-    total = tf.reduce_sum(wide(value), [axis for axis in range(rank) if axis != channel_axis])
+    total = tf.reduce_sum(at_least_float32(value), [axis for axis in range(rank) if axis != channel_axis])
     return tf.cast(tf.reshape(total, parameter.shape), parameter.dtype)
-
-
-def wide(x: tf.Tensor) -> tf.Tensor:
-    """Return ``x`` in at least float32: means and deviations are not taken in 16 bits."""
-    return tf.cast(x, tf.float32) if x.dtype.size < 4 else x

@@ -8,9 +8,10 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
-from .base import BinaryQuantizer, wide
-from .fused import fused
-from .sign import sign
+from .base import BinaryQuantizer
+from .elementwise import at_least_float32, fused, sign
+
+__all__ = ["EDE", "EDESchedule", "ede_schedule"]
 
 
 @fused
@@ -42,7 +43,7 @@ class EDEState(BinaryQuantizer):
 
     def sign(self, x: tf.Tensor, training: Any = None) -> tf.Tensor:
         """Return the sign of ``x`` with the present estimator's gradient."""
-        k, t = (tf.cast(each, wide(x).dtype) for each in (self.k, self.t))
+        k, t = (tf.cast(each, at_least_float32(x).dtype) for each in (self.k, self.t))
 
         @tf.custom_gradient
         def ede_sign(x: tf.Tensor, k: tf.Tensor, t: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -82,7 +83,7 @@ class EDE(EDEState):
     """
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
-        return self.sign(inputs, training)
+        return super().call(self.sign(inputs, training))
 
 
 def ede_schedule(epoch: float, *, epochs: int, t_min: float = 1e-1, t_max: float = 1e1) -> tuple[float, float]:

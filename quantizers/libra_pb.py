@@ -9,9 +9,11 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from .base import wide
 from .ede import EDEState
+from .elementwise import at_least_float32
 from .kernel import KernelQuantizer
+
+__all__ = ["LibraPB"]
 
 
 @lq.utils.register_alias("libra_pb")
@@ -29,7 +31,8 @@ class LibraPB(KernelQuantizer, EDEState):
     in float32). Halves round to even. Nothing is clipped.
 
     A filter whose weights are all equal has no deviation, and the official code yields NaN: here its standardised
-    weights are 0, its signs +1, its scale 1 and its gradient 0. The official `sign(0)` is 0, ours is +1.
+    weights are 0, its signs +1, its scale 1 and its gradient 0. A filter that is quantized already, its weights of both
+    signs and of one magnitude that is a power of two, keeps that magnitude. The official `sign(0)` is 0, ours is +1.
 
     Args:
         k, t: EDE's state, see `EDE`.
@@ -46,11 +49,13 @@ class LibraPB(KernelQuantizer, EDEState):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         axes = self.filter_axes(inputs.shape)
-        w = standardise(wide(inputs), axes)
+        latent = at_least_float32(inputs)
+        w = standardise(latent, axes)
         magnitude = tf.reduce_mean(tf.abs(w), axis=axes, keepdims=True)
-        shift = tf.round(tf.math.log(magnitude) / tf.math.log(tf.constant(2, w.dtype)))
-        scale = tf.where(magnitude > 0, tf.pow(tf.constant(2, w.dtype), shift), tf.ones_like(shift))
-        return tf.cast(tf.stop_gradient(scale) * self.sign(w), inputs.dtype)
+        scale = _power_of_two(tf.round(tf.math.log(magnitude) / tf.math.log(tf.constant(2, w.dtype))))
+        scale = tf.where(magnitude == 0, tf.ones_like(scale), scale)
+        scale = tf.where(_is_quantized(latent, axes), tf.reduce_max(tf.abs(latent), axes, keepdims=True), scale)
+        return super().call(tf.cast(tf.stop_gradient(scale) * self.sign(w), inputs.dtype))
 
     def latent_weights(self, signs: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         deviation = math.sqrt(2 / signs.shape[1])  # as training would start with
@@ -63,11 +68,25 @@ def standardise(w: tf.Tensor, axes: list[int]) -> tf.Tensor:
     centred = w - tf.reduce_mean(w, axis=axes, keepdims=True)
     variance = tf.reduce_sum(tf.square(centred), axis=axes, keepdims=True) / max(count - 1, 1)
     # The mean of equal weights may be off by a rounding error, which the deviation would blow up to 1: compare the
-    # weights themselves. The root has an infinite slope at 0, so filters without a variance are taken out before it.
-    varies = tf.reduce_max(w, axis=axes, keepdims=True) > tf.reduce_min(w, axis=axes, keepdims=True)
-    varies &= variance > 0
-    deviation = tf.sqrt(tf.where(varies, variance, tf.ones_like(variance)))
-    return tf.where(varies, centred / deviation, tf.zeros_like(centred))
+    # weights themselves. The root has an infinite slope at 0, so filters without a variance are taken out before it;
+    # those with a NaN stay NaN.
+    equal = tf.reduce_max(w, axis=axes, keepdims=True) == tf.reduce_min(w, axis=axes, keepdims=True)
+    constant = (equal & (variance >= 0)) | (variance == 0)
+    deviation = tf.sqrt(tf.where(constant, tf.ones_like(variance), variance))
+    return tf.where(constant, tf.zeros_like(centred), centred / deviation)
+
+
+def _power_of_two(exponent: tf.Tensor) -> tf.Tensor:
+    return tf.pow(tf.constant(2, exponent.dtype), exponent)
+
+
+def _is_quantized(w: tf.Tensor, axes: list[int]) -> tf.Tensor:
+    """Return which filters are the quantizer's own output: of both signs, and of one magnitude, a power of two."""
+    size = tf.abs(w)
+    largest, smallest = (reduce(size, axes, keepdims=True) for reduce in (tf.reduce_max, tf.reduce_min))
+    shift = tf.round(tf.math.log(largest) / tf.math.log(tf.constant(2, w.dtype)))
+    both = (tf.reduce_max(w, axes, keepdims=True) > 0) & (tf.reduce_min(w, axes, keepdims=True) < 0)
+    return (largest == smallest) & (_power_of_two(shift) == largest) & both
 
 
 def standardised_weights(signs: np.ndarray, scales: np.ndarray) -> np.ndarray:

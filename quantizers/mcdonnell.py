@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from .kernel import KernelQuantizer
 
+__all__ = ["McDonnellSign"]
+
 
 @lq.utils.register_alias("mcdonnell_sign")
 @lq.utils.register_keras_custom_object
@@ -52,7 +54,7 @@ class McDonnellSign(KernelQuantizer):
         def quantize(w: tf.Tensor) -> tuple[tf.Tensor, object]:
             return tf.constant(scale, w.dtype) * lq.math.sign(w), lambda dy: dy
 
-        return quantize(inputs)
+        return super().call(quantize(inputs))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gain": self.gain}

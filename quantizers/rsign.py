@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import larq as lq
 import tensorflow as tf
 
-from .approx_sign import tent
 from .base import INPUT, BinaryQuantizer, ChannelParameters, get_initializer, sum_to_channels
 from .binary_set import BinaryActivation
-from .fused import fused
-from .sign import sign
+from .elementwise import fused, sign, tent
+
+__all__ = ["RSign"]
 
 
 @fused
@@ -72,10 +71,11 @@ class RSign(ChannelParameters, BinaryQuantizer):
             initializer=self.alpha_initializer,
             regularizer=self.alpha_regularizer,
             constraint=self.alpha_constraint,
+            experimental_autocast=False,  # the layer that holds this may compute in more bits than the policy says
         )
         super().build(input_shape)
 
-    def _serve(self, layer: tf.keras.layers.Layer, roles: Sequence[str]) -> None:
+    def _bind(self, layer: tf.keras.layers.Layer, roles: list[str]) -> None:
         if any(role != INPUT for role in roles):
             raise ValueError(
                 f"RSign quantizes activations and cannot be the {roles[-1]} of {type(layer).__name__} ({layer.name}). "
@@ -91,7 +91,7 @@ class RSign(ChannelParameters, BinaryQuantizer):
 
             return sign(x, alpha, training=training), grad
 
-        return rsign(inputs, tf.cast(self.alpha, inputs.dtype))
+        return super().call(rsign(inputs, tf.cast(self.alpha, inputs.dtype)))
 
     def binary_activation(self) -> BinaryActivation | None:
         return BinaryActivation.sign(self.alpha.numpy()) if self.alpha.shape.rank == 1 else None

@@ -6,9 +6,11 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from .base import wide
 from .binary_set import averaging_weights
+from .elementwise import at_least_float32
 from .kernel import KernelQuantizer
+
+__all__ = ["ScaledSign"]
 
 
 @lq.utils.register_alias("scaled_sign")
@@ -39,14 +41,14 @@ class ScaledSign(KernelQuantizer):
 
         @tf.custom_gradient
         def quantize(w: tf.Tensor) -> tuple[tf.Tensor, object]:
-            scale = tf.reduce_mean(tf.abs(wide(w)), axis=axes, keepdims=True)
+            scale = tf.reduce_mean(tf.abs(at_least_float32(w)), axis=axes, keepdims=True)
 
             def grad(dy: tf.Tensor) -> tf.Tensor:
                 return tf.where(tf.abs(w) <= 1, dy, tf.zeros_like(dy))
 
             return tf.cast(scale, w.dtype) * lq.math.sign(w), grad
 
-        return quantize(inputs)
+        return super().call(quantize(inputs))
 
     def latent_weights(self, signs: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return averaging_weights(signs, high)

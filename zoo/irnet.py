@@ -17,14 +17,13 @@ from typing import Literal
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from ..quantizers import EDE, LibraPB
+from ..quantizers import EDE, HardTanh, LibraPB
 from .build import (
     CIFAR_18,
     CIFAR_20,
     IMAGENET_18,
     IMAGENET_34,
     Block,
-    HardTanh,
     ModelBuilder,
     ModelOptions,
     PadChannels,

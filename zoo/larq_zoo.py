@@ -20,7 +20,7 @@ from .build import ModelOptions
 from .build.architecture import has_new_top, load_into, record, report_new_top, settle
 from .build.budget import limited_to, naming
 from .checkpoints.formats import open_checkpoint
-from .checkpoints.variables import TOP, assign, named_variables
+from .checkpoints.variables import TOP, assign, latent_scope, named_variables
 from .checkpoints.weights import is_tag
 from .images.images import for_dataset
 from .registry import IMAGENET, Architecture, Paper, register
@@ -133,7 +133,8 @@ def _with_lasting_names(model: tf.keras.Model, name: str, body: int | None) -> t
         return type(layer).from_config({**layer.get_config(), "name": f"{kind}_{number}"})
 
     clone = tf.keras.models.clone_model(model, clone_function=renamed)
-    clone.set_weights(model.get_weights())
+    with latent_scope():
+        clone.set_weights(model.get_weights())
     clone._name = name.replace("/", "_")
     return clone
 

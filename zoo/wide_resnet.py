@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import tensorflow as tf
 from typing_extensions import Unpack
 
@@ -36,7 +37,6 @@ from .build import (
     PadChannels,
     Padding,
     SymmetricMaxPool2D,
-    Temperature,
     architecture,
     binary_conv,
 )
@@ -207,7 +207,8 @@ def _wide_resnet(
     if builder.include_top:
         x = convolve(x, builder.num_classes, 1, "logits_conv")
         if activation == "shifted_relu":
-            x = Temperature(temperature, name="logits_scale")(x)
+            # Keras takes a Python number for a float32.
+            x = tf.keras.layers.Rescaling(np.float64(1 / temperature), name="logits_scale")(x)
         else:
             x = normalise(x, "logits_bn")
         x = tf.keras.layers.GlobalAveragePooling2D(name="logits")(x)

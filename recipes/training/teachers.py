@@ -114,7 +114,8 @@ def _is_harmless(config: dict[str, Any]) -> bool:
     named = inside if name == "function" else name
     if not (isinstance(module, str) and isinstance(name, str) and isinstance(named, str)):
         return False
-    if config.get("registered_name") not in (None, named):  # Keras would look for that, too
+    registered = config.get("registered_name") or named  # Keras would look for that, too
+    if registered not in (named, f"onebit>{named}"):
         return False
     if name == "function":
         return module == "builtins" and inside in _public(tf.keras.activations)
@@ -125,9 +126,11 @@ def _is_harmless(config: dict[str, Any]) -> bool:
         return isinstance(_public(getattr(tf.keras, rest)).get(name), type) and name not in _FILES
     if package in ("larq", "onebit"):
         # Where a registered name is given, Keras takes what is registered; else it imports what the module has.
-        found = tf.keras.utils.get_custom_objects().get(name)
-        own = isinstance(found, type) and found.__name__ == name and found.__module__.partition(".")[0] == package
-        return own and (config.get("registered_name") == name or found.__module__ == module)
+        found = tf.keras.utils.get_custom_objects().get(registered)
+        if not isinstance(found, type) or found.__name__ != name:
+            return False
+        own = found.__module__.partition(".")[0] in ("larq", "onebit")
+        return own and (config.get("registered_name") is not None or found.__module__ == module)
     return (module, name) in _CLASSES
 
 

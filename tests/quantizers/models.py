@@ -1,4 +1,4 @@
-"""A small model that holds every quantizer and every layer of the package."""
+"""The package's quantizers and non-linearities by what they are for, and a small model that holds all of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
+from onebit import quantizers
 from onebit.quantizers import (
     EDE,
     ApproxSign,
     FPReLU,
+    KernelQuantizer,
     LeakyClip,
     LibraPB,
     MagnitudeAwareSign,
@@ -19,6 +21,14 @@ from onebit.quantizers import (
     ScaledSign,
     ShiftedReLU,
 )
+from onebit.quantizers.base import BinaryQuantizer
+
+_LAYERS = [each for each in map(vars(quantizers).get, quantizers.__all__) if isinstance(each, type)]
+_LAYERS = [each for each in _LAYERS if issubclass(each, tf.keras.layers.Layer) and "call" in vars(each)]
+FILTERWISE = [each for each in _LAYERS if issubclass(each, KernelQuantizer)]
+KERNELS = [*FILTERWISE, MagnitudeAwareSign, EDE, ApproxSign]
+INPUTS = [each for each in _LAYERS if issubclass(each, BinaryQuantizer) and each not in FILTERWISE]
+ACTIVATIONS = [each for each in _LAYERS if not issubclass(each, lq.quantizers.Quantizer)]
 
 
 def every_quantizer() -> tf.keras.Model:

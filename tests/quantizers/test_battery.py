@@ -7,57 +7,49 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit.quantizers import (
-    EDE,
-    ApproxSign,
-    EDESchedule,
-    FPReLU,
-    LeakyClip,
-    LibraPB,
-    MagnitudeAwareSign,
-    McDonnellSign,
-    RPReLU,
-    RSign,
-    ScaledSign,
-    ShiftedReLU,
-    ede_schedule,
-)
-from tests.conftest import value_and_gradients
-from tests.quantizers.models import every_quantizer, move_state
+from onebit.quantizers import EDE, ApproxSign, EDESchedule, FPReLU, RPReLU, RSign, ScaledSign, ede_schedule
+from tests.conftest import start_python, value_and_gradients
+from tests.quantizers.models import ACTIVATIONS, FILTERWISE, INPUTS, KERNELS, every_quantizer, move_state
 
-INPUTS = {"approx_sign": ApproxSign, "ede": EDE, "rsign": RSign}
-KERNELS = {
-    "approx_sign": ApproxSign,
-    "ede": EDE,
-    "libra_pb": LibraPB,
-    "magnitude_aware_sign": MagnitudeAwareSign,
-    "mcdonnell_sign": McDonnellSign,
-    "scaled_sign": ScaledSign,
-}
-ROLES = [
-    *(("input_quantizer", *item) for item in INPUTS.items()),
-    *(("kernel_quantizer", *item) for item in KERNELS.items()),
-]
-ACTIVATIONS = [RPReLU, FPReLU, ShiftedReLU, LeakyClip]
+ALL = list(dict.fromkeys([*INPUTS, *KERNELS, *ACTIVATIONS]))
+OURS = [each for each in ALL if each.__module__.startswith("onebit")]
 POLICIES = {"float32": 1e-6, "float64": 1e-12, "mixed_bfloat16": 2e-2, "mixed_float16": 2e-3}
+ROLES = [*(("input_quantizer", each) for each in INPUTS), *(("kernel_quantizer", each) for each in KERNELS)]
 
 
-@pytest.mark.parametrize(("role", "alias", "cls"), ROLES)
-def test_by_name(role, alias, cls):
+@pytest.mark.parametrize(("role", "cls"), ROLES)
+def test_by_name(role, cls):
+    names = [name for name, each in tf.keras.utils.get_custom_objects().items() if each is cls]
+    assert names
     x = tf.random.stateless_normal((2, 5, 5, 4), (0, 1))
-    layers = [lq.layers.QuantConv2D(3, 2, **{role: identifier}) for identifier in (cls(), alias, cls.__name__)]
     outputs = []
-    for layer in layers:
+    for identifier in (cls(), *names):
+        layer = lq.layers.QuantConv2D(3, 2, **{role: identifier})
         assert type(getattr(layer, role)) is cls
         layer(x)
         layer.kernel.assign(tf.random.stateless_normal(layer.kernel.shape, (2, 3)))
         outputs.append(layer(x).numpy())
-    np.testing.assert_array_equal(outputs[0], outputs[1])
-    np.testing.assert_array_equal(outputs[0], outputs[2])
+        np.testing.assert_array_equal(outputs[0], outputs[-1])
+
+
+def test_names_of_larq_stay_those_of_larq():
+    """Whatever is imported: in a process of its own."""
+    script = """
+        import onebit
+        import larq, tensorflow as tf
+        before = dict(tf.keras.utils.get_custom_objects())
+        from onebit import quantizers, recipes, zoo
+        after = tf.keras.utils.get_custom_objects()
+        assert all(after[name] is each for name, each in before.items())
+        assert type(larq.quantizers.get("approx_sign")) is larq.quantizers.ApproxSign
+    """
+    process = start_python(script)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("cls", [*dict.fromkeys([*INPUTS.values(), *KERNELS.values()]), *ACTIVATIONS])
+@pytest.mark.parametrize("cls", ALL)
 def test_precision(cls, policy):
     """The values and gradients of float64, to the policy's precision, in its compute dtype."""
     # Multiples of 1/64 below 2 are exact in all dtypes, so no sign flips; the last axis is the channel and the filter.
@@ -96,17 +88,27 @@ def test_gradients_of_parameters_are_summed_in_32_bits(cls, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("cls", [EDE, RSign, LibraPB, McDonnellSign, ScaledSign])
-def test_any_dtype_under_any_policy(cls, dtype):
-    """The output has the dtype of the input, so a quantizer also fits a layer with a dtype of its own."""
-    assert cls()(tf.ones((2, 3), dtype)).dtype == dtype
-    role = "input_quantizer" if cls is RSign else "kernel_quantizer"
-    layer = lq.layers.QuantDense(2, dtype=dtype, **{role: cls()})
-    assert layer(tf.ones((2, 3), dtype)).dtype == dtype
+@pytest.mark.parametrize("cls", [each for each in OURS if each not in ACTIVATIONS])
+def test_the_dtype_of_the_input_under_any_policy(cls, dtype):
+    """So that a quantizer also fits a layer with a dtype of its own."""
+    role = "kernel_quantizer" if cls in FILTERWISE else "input_quantizer"
+    for policy in ("float32", "mixed_bfloat16"):
+        tf.keras.mixed_precision.set_global_policy(policy)
+        assert cls()(tf.ones((2, 3), dtype)).dtype == dtype
+        layer = lq.layers.QuantDense(2, dtype=dtype, **{role: cls()})
+        assert layer(tf.ones((2, 3), dtype)).dtype == dtype
+
+
+def test_a_threshold_keeps_its_bits_in_a_layer_of_more_than_the_policy():
+    threshold, x = np.float32(0.2), tf.constant([[0.19998]])
+    for policy in ("float32", "mixed_float16", "mixed_bfloat16"):
+        quantizer = RSign(alpha_initializer=threshold, dtype=policy)
+        for training in (False, True):
+            assert float(quantizer(x, training=training)) == -1
 
 
 @pytest.mark.parametrize("xla", [False, True])
-@pytest.mark.parametrize("cls", [EDE, RSign, LibraPB, McDonnellSign, ScaledSign, RPReLU, FPReLU])
+@pytest.mark.parametrize("cls", OURS)
 def test_tf_function(cls, xla):
     rng = np.random.default_rng(0)
     x, g = (tf.constant(rng.standard_normal((3, 4, 5)), tf.float32) for _ in range(2))
@@ -170,3 +172,29 @@ def test_two_replicas_take_the_step_of_one(strategy, float64):
     k, t = ede_schedule(1, epochs=3)
     states = [layer.input_quantizer for layer in double.layers if isinstance(getattr(layer, "input_quantizer", 0), EDE)]
     assert states and all((q.k.numpy(), q.t.numpy()) == pytest.approx((k, t)) for q in states)
+
+
+@pytest.mark.parametrize("cls", [each for each in KERNELS if each in OURS])
+def test_metrics_of_larq(cls):
+    """Its scope counts the signs that change in kernels; the metric's own state is no weight of the model."""
+    plain = lq.layers.QuantDense(2, kernel_quantizer=cls())
+    plain(np.ones((1, 3)))
+    with lq.context.metrics_scope(["flip_ratio"]):
+        dense = lq.layers.QuantDense(2, kernel_quantizer=cls(), input_shape=(3,))
+        model = tf.keras.Sequential([dense])
+    assert len(model.weights) == len(plain.weights)
+    model.compile("sgd", "mse")
+    dense.kernel.assign([[1.0, -2], [3, -4], [-0.5, 0.6]])
+    model.evaluate(np.ones((1, 3)), np.ones((1, 2)), verbose=0)
+    kernel = -dense.kernel.numpy()
+    kernel[0] *= -1
+    dense.kernel.assign(kernel)  # 4 of 6 signs change
+    found = model.evaluate(np.ones((1, 3)), np.ones((1, 2)), verbose=0, return_dict=True)
+    assert [value for name, value in found.items() if "flip_ratio" in name]
+    assert lq.quantizers.get_kernel_quantizer(ScaledSign())._custom_metrics == []
+
+
+def test_explicit_metrics():
+    quantizer = ApproxSign(metrics=["flip_ratio"])
+    quantizer(tf.ones((2, 2)))
+    assert [metric.name for metric in quantizer.metrics] == [f"flip_ratio/{quantizer.name}"]

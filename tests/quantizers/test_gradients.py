@@ -22,6 +22,7 @@ from onebit.quantizers import (
     ShiftedReLU,
 )
 from tests.conftest import assert_golden, value_and_gradients
+from tests.quantizers.models import ACTIVATIONS, INPUTS, KERNELS
 
 K, T = 3.0, 0.7
 # Zeros of both signs, the ends of the clip, their neighbours, and values beyond it.
@@ -165,6 +166,19 @@ def test_libra_pb_of_equal_weights(constant, dtype):
     assert np.all(np.isfinite(dw.astype("float64"))) and np.any(dw[..., 1] != 0)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_libra_pb_of_its_own_output(dtype):
+    """Such as weights that were saved in Larq's quantized scope: it is kept, with a gradient."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((3, 3, 8, 64)) * 10 ** rng.uniform(-2, 1, 64)
+    w[0, 0, 0] = np.geomspace(1, 1e4, 64)  # which lowers the scale
+    once = LibraPB()(tf.cast(w, dtype))
+    assert len(np.unique(np.abs(once))) > 2
+    twice, gradient, _ = value_and_gradients(LibraPB(), once, tf.ones_like(once))
+    np.testing.assert_array_equal(twice, once)
+    assert np.isfinite(gradient.astype("float64")).all() and gradient.any()
+
+
 def test_libra_pb_of_one_weight(float64):
     y, dw, _ = value_and_gradients(LibraPB(), -np.ones((1, 1, 1, 3)), np.ones((1, 1, 1, 3)))
     assert np.all(y == 1) and np.all(dw == 0)
@@ -230,11 +244,14 @@ def test_sign_of_zero_is_one(make):
         np.testing.assert_array_equal(np.sign(y), [1, 1, 1, -1])
 
 
-@pytest.mark.parametrize("make", [ApproxSign, EDE, RSign])
-def test_nan_stays_nan(make):
-    """A training that has diverged shows it."""
-    for mode in modes(make()):
-        np.testing.assert_array_equal(mode(tf.constant([[np.nan, 1.0, -1.0]])), [[np.nan, 1, -1]])
+@pytest.mark.parametrize("cls", [*INPUTS, *KERNELS, *ACTIVATIONS])
+@pytest.mark.parametrize("others", [(1.0, -1.0), (1.0, 1.0), (np.nan, np.nan)])
+def test_nan_stays_nan(cls, others):
+    """A training that has diverged shows it: in that place, or in its filter or channel, which is the last axis."""
+    x = tf.constant([[np.nan, 0.5], [others[0], 0.5], [others[1], -0.5]], tf.float32)
+    for mode in modes(cls()):
+        y = np.asarray(mode(x))
+        assert np.isnan(y[0, 0]) and not np.isnan(y[:, 1]).any()
 
 
 @pytest.mark.parametrize("make", [ApproxSign, EDE, RSign, RPReLU, FPReLU])

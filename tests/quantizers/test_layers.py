@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import larq as lq
 import numpy as np
 import pytest
@@ -95,6 +97,35 @@ def test_gradient_reaches_each_kernel(case):
     kernels = [g for g in gradients(x) if g.shape.rank > 1]
     assert len(kernels) == len(axes)
     assert all(np.all(np.isfinite(g)) and np.any(g != 0) for g in kernels)
+
+
+@pytest.mark.parametrize("case", LAYERS)
+@pytest.mark.parametrize("make", FORMULAS)
+def test_quantized_kernels_are_read_before_the_first_call(case, make):
+    args, kwargs, shape, _ = LAYERS[case]
+    layer = getattr(lq.layers, case.split(",")[0])(*args, **kwargs, **quantizers(case, make))
+    layer.build((None, *shape))
+    with lq.context.quantized_scope(True):
+        before = layer.get_weights()
+    layer(np.zeros((1, *shape)))
+    with lq.context.quantized_scope(True):
+        for early, late in zip(before, layer.get_weights(), strict=False):  # the quantizer's own are made in the call
+            np.testing.assert_array_equal(early, late)
+
+
+def test_one_object_in_layers_of_two_kinds_in_threads():
+    """Each call has its own layer's filters."""
+    shared = ScaledSign()
+    layers = [
+        lq.layers.QuantConv2D(4, 3, kernel_quantizer=shared),
+        lq.layers.QuantConv2DTranspose(4, 3, kernel_quantizer=shared),
+    ]
+    x = tf.random.stateless_normal((1, 6, 6, 4), (0, 1))
+    expected = [layer(x) for layer in layers]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: layers[i % 2].kernel_quantizer and layers[i % 2](x), range(200)))
+    for i, y in enumerate(found):
+        np.testing.assert_array_equal(y, expected[i % 2])
 
 
 @pytest.mark.parametrize("implementation", [1, 2, 3])

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from onebit import zoo
-from onebit.quantizers import ApproxSign, ScaledSign
+from onebit.quantizers import ApproxSign, HardTanh, RSign, ScaledSign
 from onebit.zoo.build.layers import BinaryConv2D, DuplicateChannels, PadChannels, ShuffleChannels
 from onebit.zoo.build.torch_layers import (
     ExactBatchNormalization,
-    HardTanh,
     SymmetricMaxPool2D,
     UnbiasedBatchNormalization,
 )
-from tests.conftest import assert_golden, value_and_gradients
+from tests.conftest import assert_golden, start_python, value_and_gradients
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +160,83 @@ def test_padding_without_meaning():
     for options in ({"activation_bits": 32}, {"quantized": False}):
         with pytest.raises(ValueError, match="padding='same_one' is for binary activations"):
             zoo.load("irnet_resnet20", padding="same_one", **options)
+
+
+CONVOLUTIONS = {
+    "symmetric": {"padding": "same", "symmetric": True, "strides": 2},
+    "ones": {"padding": "same", "pad_values": 1.0, "strides": 2},
+    "groups": {"padding": "same", "symmetric": True, "strides": 2, "groups": 2},
+    "dilated": {"padding": "valid", "dilation_rate": 2},
+    "dilated groups": {"padding": "same", "dilation_rate": 2, "groups": 2},
+}
+
+
+def convolution(name, **options):
+    quantizers = {"input_quantizer": RSign(), "kernel_quantizer": ScaledSign()}
+    return BinaryConv2D(8, 3, **CONVOLUTIONS[name], **quantizers, **options)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_are_those_of_larq(name):
+    """With the padding put there by hand, where it is symmetric; eagerly, in a graph, and of images of any size."""
+    layer = convolution(name, activation="relu")
+    x = np.random.default_rng(0).standard_normal((2, 9, 6, 4)).astype(np.float32)
+    stated = layer(tf.keras.Input((None, None, 4)))
+    assert stated.shape.as_list() == [None, None, None, 8]
+    layer.bias.assign(np.linspace(-1, 1, 8))
+    options = {key: value for key, value in CONVOLUTIONS[name].items() if key != "symmetric"}
+    images = layer.input_quantizer(x)
+    if "symmetric" in CONVOLUTIONS[name]:
+        options["padding"], images = "valid", tf.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    larqs = lq.layers.QuantConv2D(8, 3, kernel_quantizer=ScaledSign(), activation="relu", **options)
+    larqs.build(images.shape)
+    larqs.set_weights(layer.get_weights()[:2])
+    expected = larqs(images)
+    for y in (layer(x), tf.function(layer)(x)):
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    assert layer.compute_output_shape(x.shape) == expected.shape
+
+
+@pytest.mark.parametrize("name", ["symmetric", "ones", "groups"])
+def test_a_failed_call_changes_nothing(name, monkeypatch):
+    layer = convolution(name)
+    with pytest.raises(ValueError):
+        layer.build((None, 9, 9, None))
+    x = np.random.default_rng(0).standard_normal((2, 9, 9, 4)).astype(np.float32)
+    expected, config = layer(x), layer.get_config()
+
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    for broken in ("pad", "nn.bias_add"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"tensorflow.{broken}", fail)
+            with pytest.raises(KeyboardInterrupt):
+                layer(x)
+        assert not lq.context.should_quantize()
+    assert layer.get_config() == config
+    np.testing.assert_array_equal(layer(x), expected)
+
+
+@pytest.mark.parametrize("onednn", "01")
+def test_threads(onednn):
+    """Eager calls at once, of layers of different sizes: in a process of its own, which TensorFlow might end."""
+    script = """
+        import concurrent.futures
+        import numpy as np
+        from onebit import zoo
+        model = zoo.BiRealNet20(padding="symmetric")
+        model.set_weights([w + 0.1 * np.random.default_rng(0).random(w.shape) for w in model.get_weights()])
+        images = np.random.default_rng(0).standard_normal((8, 32, 32, 3)).astype(np.float32)
+        expected = model(images, training=False).numpy()
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: model(images, training=False).numpy(), range(24)))
+        assert all(np.array_equal(each, expected) for each in found)
+        np.testing.assert_allclose(expected, model.predict(images, verbose=0), rtol=1e-4)
+    """
+    process = start_python(script, TF_ENABLE_ONEDNN_OPTS=onednn)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
 
 
 def test_groups_are_not_compiled():

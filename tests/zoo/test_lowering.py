@@ -14,6 +14,7 @@ from onebit.quantizers import (
     EDE,
     BinaryActivation,
     FPReLU,
+    HardTanh,
     LeakyClip,
     LibraPB,
     RPReLU,
@@ -23,7 +24,7 @@ from onebit.quantizers import (
 )
 from onebit.util import graph as ops
 from onebit.zoo.build.layers import DuplicateChannels, PadChannels, ShuffleChannels
-from onebit.zoo.build.torch_layers import HardTanh, SymmetricMaxPool2D
+from onebit.zoo.build.torch_layers import SymmetricMaxPool2D
 from onebit.zoo.export.lowering import lower
 from onebit.zoo.export.tflite import as_function
 from tests.zoo.exact_weights import assign_exact_weights, exact_images

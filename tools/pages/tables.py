@@ -185,7 +185,7 @@ def role(layer: type) -> str:
     """Return what a class is for, or nothing for one that is no layer to use as it is."""
     import tensorflow as tf
 
-    if not issubclass(layer, tf.keras.layers.Layer) or layer is quantizers.KernelQuantizer:
+    if not issubclass(layer, tf.keras.layers.Layer) or "call" not in vars(layer):
         return ""
     if not hasattr(layer, "precision"):
         return "non-linearity"

@@ -20,7 +20,6 @@ from .layers import (
     PadChannels,
     Padding,
     ShuffleChannels,
-    Temperature,
     binary_conv,
 )
 from .resnet import (
@@ -42,4 +41,4 @@ from .resnet import (
     torch_uniform,
 )
 from .resnet_state_dict import map_blocks_of_two, map_shortcut, map_stem_and_top, official_blocks
-from .torch_layers import ExactBatchNormalization, HardTanh, SymmetricMaxPool2D, UnbiasedBatchNormalization
+from .torch_layers import ExactBatchNormalization, SymmetricMaxPool2D, UnbiasedBatchNormalization

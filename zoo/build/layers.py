@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from ...quantizers.base import BinaryQuantizer
-from ...quantizers.stated import Stated, build_nested
+from ...quantizers.base import BinaryQuantizer, NoAutoGraph
 from ...util.arguments import check_choice
-from ...util.graph import Affine, GatherChannels, GraphBuilder, Node, Pad
+from ...util.graph import GatherChannels, GraphBuilder, Node, Pad
 
 Padding = Literal["symmetric", "same", "same_one"]
 """How a binary convolution treats the image's border.
@@ -28,8 +24,8 @@ Padding = Literal["symmetric", "same", "same_one"]
 
 
 @lq.utils.register_keras_custom_object
-class BinaryConv2D(Stated, lq.layers.QuantConv2D):
-    """Larq's ``QuantConv2D`` with symmetric padding, and with a gradient for groups on CPUs.
+class BinaryConv2D(NoAutoGraph, lq.layers.QuantConv2D):
+    """Larq's ``QuantConv2D`` with symmetric padding, with a gradient for groups on CPUs, and safe in threads.
 
     Maps (b, h, w, channels) to (b, h', w', filters). Of the zoo's `Padding`, ``"symmetric"`` is ``padding="same",
     symmetric=True`` here, ``"same"`` is ``padding="same"``, and ``"same_one"`` is ``padding="same", pad_values=1.0``.
@@ -37,18 +33,24 @@ class BinaryConv2D(Stated, lq.layers.QuantConv2D):
     Args:
         filters, kernel_size: As in Keras.
         symmetric: With ``padding="same"``, pad equally on both sides, whatever the stride. Kernels of odd size only.
-        **kwargs: For ``larq.layers.QuantConv2D``: ``input_quantizer``, ``kernel_quantizer``, ``pad_values`` and so on.
+        kernel_quantizer: As in Larq.
+        **kwargs: For ``larq.layers.QuantConv2D``: ``input_quantizer``, ``pad_values`` and so on.
 
     Raises:
         ValueError: ``symmetric`` with a kernel of even size, or with padding other than ``"same"`` by zeros.
     """
 
     def __init__(
-        self, filters: int, kernel_size: int | tuple[int, int], symmetric: bool = False, **kwargs: Any
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        symmetric: bool = False,
+        kernel_quantizer: Any = None,
+        **kwargs: Any,
     ) -> None:
+        super().__init__(filters, kernel_size, **kwargs)
         # Larq warns of binary kernels without a constraint; the papers' code has none, and neither do we.
-        with _quiet(logging.getLogger("larq.layers_base")):
-            super().__init__(filters, kernel_size, **kwargs)
+        self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(kernel_quantizer)
         self.symmetric = symmetric
         even = not all(size % 2 for size in self.kernel_size)
         given = self.padding, self.pad_values, self.data_format
@@ -60,50 +62,49 @@ class BinaryConv2D(Stated, lq.layers.QuantConv2D):
             )
 
     def build(self, input_shape: Any) -> None:
-        super().build(input_shape)
-        for quantizer, shape in ((self.input_quantizer, input_shape), (self.kernel_quantizer, self.kernel.shape)):
+        # Not Larq's, which exchanges `padding` for the time of the call.
+        tf.keras.layers.Conv2D.build(self, input_shape)
+        for quantizer in (self.input_quantizer, self.kernel_quantizer):
             if isinstance(quantizer, BinaryQuantizer):
-                quantizer.serve(self)
-            if isinstance(quantizer, tf.keras.layers.Layer):
-                build_nested(quantizer, shape)
+                quantizer.bind_to(self)
 
-    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        # Larq's kernel quantizes itself anew at each reading: read it once.
-        kernel = tf.convert_to_tensor(kernel)
-        padding = self.padding
-        if self.data_format == "channels_last":
-            if padding == "same" and self.symmetric and self.strides != (1, 1):
-                edges = [
-                    (rate * (size - 1) // 2,) * 2
-                    for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)
-                ]
-                inputs, padding = tf.pad(inputs, [(0, 0), *edges, (0, 0)]), "valid"
-            if self._groups_by_ourselves:
-                return _convolve_groups(inputs, kernel, self.groups, self.strides, padding.upper())
-        with lq.utils.patch_object(self, "padding", padding):
-            return super().convolution_op(inputs, kernel)
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        # All of it, because Larq's changes the layer, and the process, for the time of a call: an exception leaves both
+        # changed, and another thread sees them so.
+        x = inputs if self.input_quantizer is None else self.input_quantizer(inputs)
+        kernel = tf.convert_to_tensor(getattr(self.kernel, "latent_variable", self.kernel))
+        if self.kernel_quantizer is not None:
+            kernel = self.kernel_quantizer(kernel)
+        edges = self._edges(x)
+        if edges is not None:
+            x = tf.pad(x, edges, constant_values=self.pad_values)
+        options = {"strides": self.strides, "padding": "VALID" if edges is not None else self.padding.upper()}
+        if self.groups > 1 and self.dilation_rate == (1, 1) and self.data_format == "channels_last":
+            y = _convolve_groups(x, kernel, self.groups, **options)
+        else:
+            convolve = tf.nn.convolution if self.groups == 1 else _compiled_convolution
+            y = convolve(x, kernel, data_format=self._tf_data_format, dilations=self.dilation_rate, **options)
+        if self.use_bias:
+            y = tf.nn.bias_add(y, self.bias, data_format=self._tf_data_format)
+        if not tf.executing_eagerly():
+            y.set_shape(self.compute_output_shape(inputs.shape))
+        return y if self.activation is None else self.activation(y)
 
-    @property
-    def _groups_by_ourselves(self) -> bool:
-        return self.groups > 1 and self.dilation_rate == (1, 1) and self.data_format == "channels_last"
-
-    def _jit_compiled_convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        # Keras calls this for groups: only XLA has their gradient on CPUs, at a multiple of the time.
-        if self._groups_by_ourselves:
-            return self.convolution_op(inputs, kernel)
-        return super()._jit_compiled_convolution_op(inputs, kernel)
+    def _edges(self, x: tf.Tensor) -> list[Any] | None:
+        """Return what to pad before a convolution without padding; ``None`` where TensorFlow pads as is wanted."""
+        if not self._is_native_padding:
+            return self._get_padding_same(x)
+        if not self.symmetric or self.strides == (1, 1):
+            return None
+        sizes = zip(self.kernel_size, self.dilation_rate, strict=True)
+        return [(0, 0), *((rate * (size - 1) // 2,) * 2 for size, rate in sizes), (0, 0)]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "symmetric": self.symmetric}
 
 
-@contextlib.contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled
+# Only XLA has the gradient of groups on CPUs, at a multiple of the time.
+_compiled_convolution = tf.function(tf.nn.convolution, jit_compile=True, autograph=False)
 
 
 def _convolve_groups(x: tf.Tensor, kernel: tf.Tensor, groups: int, strides: tuple[int, int], padding: str) -> tf.Tensor:
@@ -126,7 +127,8 @@ def _convolve_groups(x: tf.Tensor, kernel: tf.Tensor, groups: int, strides: tupl
 
         return tf.nn.conv2d(x, kernel, strides, padding), grad
 
-    return convolve(x, kernel)
+    # Between groups and a batch normalisation, which TensorFlow would make one of where oneDNN is off, and cannot.
+    return tf.ensure_shape(convolve(x, kernel), [None] * 4)
 
 
 def binary_conv(
@@ -164,7 +166,7 @@ def binary_conv(
 
 
 @lq.utils.register_keras_custom_object
-class PadChannels(Stated, tf.keras.layers.Layer):
+class PadChannels(NoAutoGraph, tf.keras.layers.Layer):
     """Add channels of zeros before and after: (..., c) becomes (..., before + c + after)."""
 
     def __init__(self, before: int = 0, after: int = 0, **kwargs: Any) -> None:
@@ -178,16 +180,12 @@ class PadChannels(Stated, tf.keras.layers.Layer):
         """Add what it computes to a graph."""
         return graph.add(Pad(channels=(self.before, self.after)), x)
 
-    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        *leading, channels = tf.TensorShape(input_shape)
-        return tf.TensorShape([*leading, channels + self.before + self.after])
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "before": self.before, "after": self.after}
 
 
 @lq.utils.register_keras_custom_object
-class DuplicateChannels(Stated, tf.keras.layers.Layer):
+class DuplicateChannels(NoAutoGraph, tf.keras.layers.Layer):
     """Repeat the channels in order until there are ``channels``: (..., c) becomes (..., channels)."""
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
@@ -201,15 +199,12 @@ class DuplicateChannels(Stated, tf.keras.layers.Layer):
         """Add what it computes to a graph."""
         return graph.add(GatherChannels(np.arange(self.channels) % x.shape[-1]), x)
 
-    def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
-        return tf.TensorShape([*tf.TensorShape(input_shape)[:-1], self.channels])
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "channels": self.channels}
 
 
 @lq.utils.register_keras_custom_object
-class ShuffleChannels(Stated, tf.keras.layers.Layer):
+class ShuffleChannels(NoAutoGraph, tf.keras.layers.Layer):
     """Deal the channels of each of ``groups`` groups out to all groups: channel g n + i becomes i groups + g."""
 
     def __init__(self, groups: int, **kwargs: Any) -> None:
@@ -225,30 +220,5 @@ class ShuffleChannels(Stated, tf.keras.layers.Layer):
         """Add what it computes to a graph."""
         return graph.add(GatherChannels(np.arange(x.shape[-1]).reshape(self.groups, -1).T.ravel()), x)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups}
-
-
-@lq.utils.register_keras_custom_object
-class Temperature(Stated, tf.keras.layers.Layer):
-    """Divide by a constant, to soften logits (McDonnell's shifted-ReLU networks)."""
-
-    def __init__(self, temperature: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.temperature = temperature
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return inputs / self.temperature
-
-    def lower(self, graph: GraphBuilder, x: Node) -> Node:
-        """Add what it computes to a graph."""
-        return graph.add(Affine(np.float32(1 / self.temperature)), x)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "temperature": self.temperature}

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import larq as lq
 import tensorflow as tf
 
-from ...quantizers.fused import fused, fused_in_training
-from ...quantizers.stated import Stated
-from ...util.graph import Clip, GraphBuilder, MaxPool, Node
+from ...quantizers.base import NoAutoGraph
+from ...quantizers.elementwise import at_least_float32
+from ...util.graph import GraphBuilder, MaxPool, Node
 
 
 @lq.utils.register_keras_custom_object
-class ExactBatchNormalization(Stated, tf.keras.layers.BatchNormalization):
+class ExactBatchNormalization(NoAutoGraph, tf.keras.layers.BatchNormalization):
     """Keras' batch normalisation over the last axis, whose moving statistics are as exact as its dtype.
 
-    Where TensorFlow's fused kernel does not serve (vectors, float64), Keras rounds 1 - momentum to float32.
+    Where TensorFlow's fused kernel does not serve (vectors, float64), Keras rounds 1 - momentum to float32. Where that
+    kernel runs eagerly, all layers share one with state of its own (oneDNN's, in TensorFlow 2.19), and calls from
+    several threads would write where they must not: at inference this layer then does without.
     """
 
     _unbiased = False
@@ -29,6 +30,11 @@ class ExactBatchNormalization(Stated, tf.keras.layers.BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: Any = None, mask: Any = None) -> tf.Tensor:
         training = self._get_training_value(training)
+        if self.fused and tf.executing_eagerly() and not training:
+            x = at_least_float32(inputs)
+            scale = tf.math.rsqrt(self.moving_variance + self.epsilon) * (1 if self.gamma is None else self.gamma)
+            y = (x - self.moving_mean) * scale + (0 if self.beta is None else self.beta)
+            return tf.cast(y, inputs.dtype)
         if self.fused or tf.get_static_value(training) is False:
             return super().call(inputs, training=training, mask=mask)
         x = tf.cast(inputs, self.moving_mean.dtype)
@@ -71,7 +77,7 @@ class UnbiasedBatchNormalization(ExactBatchNormalization):
 
 
 @lq.utils.register_keras_custom_object
-class SymmetricMaxPool2D(Stated, tf.keras.layers.MaxPooling2D):
+class SymmetricMaxPool2D(NoAutoGraph, tf.keras.layers.MaxPooling2D):
     """Max pooling of a window of odd size, padded with minus infinity by half of it on each side.
 
     (b, h, w, c) becomes (b, ceil(h / s), ceil(w / s), c), as with ``same``, which at stride 2 pads even sizes at the
@@ -92,38 +98,3 @@ class SymmetricMaxPool2D(Stated, tf.keras.layers.MaxPooling2D):
         batch, *pixels, channels = tf.TensorShape(input_shape).as_list()
         pixels = [None if n is None else -(-n // stride) for n, stride in zip(pixels, self.strides, strict=True)]
         return tf.TensorShape([batch, *pixels, channels])
-
-
-@lq.utils.register_keras_custom_object
-class HardTanh(Stated, tf.keras.layers.Layer):
-    """max(-1, min(1, x)), of any shape. The gradient is 0 at -1 and 1 as well, as in PyTorch."""
-
-    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
-        return _hardtanh(inputs, fused_in_training(_clip, training))
-
-    def lower(self, graph: GraphBuilder, x: Node) -> Node:
-        """Add what it computes to a graph."""
-        return graph.add(Clip(-1.0, 1.0), x)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-
-@fused
-def _hardtanh_gradient(y: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-    return tf.where(tf.abs(y) < 1, dy, tf.zeros_like(dy))
-
-
-@fused
-def _clip(x: tf.Tensor) -> tf.Tensor:
-    return tf.clip_by_value(x, -1, 1)
-
-
-def _hardtanh(x: tf.Tensor, clip: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    @tf.custom_gradient
-    def function(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        y = clip(x)
-        # Of the result, which the next layer keeps anyway, so that the input need not be kept.
-        return y, lambda dy: _hardtanh_gradient(y, dy)
-
-    return function(x)

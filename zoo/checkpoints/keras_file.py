@@ -19,6 +19,7 @@ from ...util.archive import check_archive
 from ...util.files import reading
 from .base import Checkpoint
 from .hdf5 import Stored, check_hdf5
+from .variables import latent_scope
 
 _ADVICE = (
     "A Keras file is loaded whole or not at all, with the num_classes and the include_top that it was saved with. "
@@ -50,7 +51,8 @@ class KerasFile(Checkpoint):
         # Keras reads each array whole before it compares shapes, and converts whatever kind of number it is.
         if problem := _difference(self.stored, model):
             raise ValueError(f"{self.path} does not fit the model {model.name!r}: {problem}. {_ADVICE}")
-        before = model.get_weights()
+        with latent_scope():
+            before = model.get_weights()
         try:
             with self._renamed() as path:
                 model.load_weights(str(path))

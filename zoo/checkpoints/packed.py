@@ -37,7 +37,7 @@ from ..images.images import Preprocessing, resolve_preprocessing
 from ..model_info import model_info
 from . import latents
 from .packed_file import HIGH, LOW, SCALE, check_fields, write_packed
-from .variables import BinaryKernel, binary_kernels, latent_value, named_variables
+from .variables import BinaryKernel, binary_kernels, named_variables
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def save_packed(
     for name, variable in named_variables(model).items():
         packed = _pack(binary[name]) if name in binary else None
         if packed is None:
-            value = latent_value(variable)
+            value = variable.numpy()
             # NumPy has no bfloat16.
             tensors[name] = np.asarray(value, np.float32 if variable.dtype == tf.bfloat16 else value.dtype, order="C")
             continue
@@ -128,7 +128,7 @@ def _for_header(preprocessing: Preprocessing, model: tf.keras.Model) -> dict[str
 
 def _pack(kernel: BinaryKernel) -> tuple[list[int], dict[str, np.ndarray]] | None:
     """Return a kernel's filter axes, and its tensors by suffix; ``None`` where these do not give its output."""
-    quantized = kernel.quantized(latent_value(kernel.variable))
+    quantized = kernel.quantized(kernel.variable.numpy())
     axes = kernel.filter_axes()
     parts = BinarySet.of_filters(latents.as_filters(quantized, axes))
     if parts is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -24,6 +26,26 @@ TOP = "logits"
 """How the names of a classifier's layers begin: those whose shape depends on the number of classes."""
 
 
+def latent_variable(variable: tf.Variable) -> tf.Variable:
+    """Return the variable itself of one that Larq quantizes when it is read in a ``quantized_scope``."""
+    return getattr(variable, "latent_variable", variable)
+
+
+@contextlib.contextmanager
+def latent_scope() -> Iterator[None]:
+    """Have Keras read, save and train latent weights.
+
+    Larq's ``quantized_scope``, in which it would be quantized ones, stays on after any exception inside it, or inside
+    the call of one of Larq's layers; an interrupted `fit` is enough.
+    """
+    scope = lq.context.quantized_scope(False)
+    scope.__enter__()
+    try:
+        yield
+    finally:
+        scope.__exit__(None, None, None)
+
+
 @dataclass(frozen=True)
 class BinaryKernel:
     """A latent kernel, the quantizer that makes it binary and the layer both belong to."""
@@ -34,39 +56,41 @@ class BinaryKernel:
 
     def quantized(self, latent: np.ndarray | tf.Tensor) -> np.ndarray:
         """Return what the layer would convolve with if its kernel were ``latent``."""
-        self._serve()
+        self._bind()
         return np.asarray(self.quantizer(tf.cast(latent, self.layer.compute_dtype)).numpy(), latent.dtype)
 
     def filter_axes(self) -> list[int]:
         """Return the axes of the kernel that lie inside one filter of the quantizer."""
-        self._serve()
+        self._bind()
         if isinstance(self.quantizer, KernelQuantizer):
             return self.quantizer.filter_axes(self.variable.shape)
         return list(range(len(self.variable.shape) - 1))
 
-    def _serve(self) -> None:
+    def _bind(self) -> None:
         """Tell a quantizer that several layers share which of them this is about."""
         if isinstance(self.quantizer, BinaryQuantizer):
-            self.quantizer.serve(self.layer)
+            self.quantizer.bind_to(self.layer)
 
 
 def named_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
     """Return every variable of a model under the name ``layer/variable`` or ``layer/quantizer slot/variable``.
 
     Keras' own names count how many layers a session has made; these depend on the layers' names alone. Variables of
-    nested models have the nested model's name in front.
+    nested models have the nested model's name in front. A binary kernel's is that of its latent weights, whatever
+    Larq's ``quantized_scope`` is.
 
     Raises:
         ValueError: Two variables of one layer have the same name, or one belongs to no layer.
     """
     names: dict[str, tf.Variable] = {}
+    named = set()
     for prefix, layer in _layers(model):
         for path, variable in _layer_variables(layer):
             name = f"{prefix}{layer.name}/{path}"
             if name in names:
                 raise ValueError(f"The model {model.name!r} has two variables that would both be called {name!r}.")
-            names[name] = variable
-    named = {id(variable) for variable in names.values()}
+            names[name] = latent_variable(variable)
+            named.add(id(variable))
     if left := [variable.name for variable in model.weights if id(variable) not in named]:
         raise ValueError(
             f"The model {model.name!r} has variables that belong to none of its layers: {', '.join(left[:8])}."
@@ -81,7 +105,8 @@ def binary_kernels(model: tf.keras.Model) -> dict[str, BinaryKernel]:
         for slot, attribute in _QUANTIZERS.items():
             quantizer = getattr(layer, slot, None)
             if attribute and getattr(quantizer, "precision", None) == 1:
-                kernels[f"{prefix}{layer.name}/{attribute}"] = BinaryKernel(layer, getattr(layer, attribute), quantizer)
+                variable = latent_variable(getattr(layer, attribute))
+                kernels[f"{prefix}{layer.name}/{attribute}"] = BinaryKernel(layer, variable, quantizer)
     return kernels
 
 
@@ -127,11 +152,6 @@ def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str,
         raise ValueError(f"{source} does not fit the model {model.name!r}: {'; '.join(problems)}.")
     for name, variable in variables.items():
         variable.assign(values[name])
-
-
-def latent_value(variable: tf.Variable) -> np.ndarray:
-    """Return what a variable holds: of a binary kernel its latent weights, also in Larq's ``quantized_scope``."""
-    return getattr(variable, "latent_variable", variable).numpy()
 
 
 def _kind(value: np.ndarray) -> str:
