@@ -233,7 +233,14 @@ class LeakyClip(NoAutoGraph, tf.keras.layers.Layer):
 
 @lq.utils.register_keras_custom_object
 class HardTanh(NoAutoGraph, tf.keras.layers.Layer):
-    """max(-1, min(1, x)), of any shape. The gradient is 0 at -1 and 1 as well, as in PyTorch."""
+    r"""The clip to [-1, 1] that IR-Net has for a non-linearity, \(f(x) = \max(-1, \min(1, x))\).
+
+    Backward: slope 1 inside, and 0 outside and at both ends, as in PyTorch. Input and output: any shape.
+
+    References:
+        - [Forward and Backward Information Retention for Accurate Binary Neural
+            Networks](https://arxiv.org/abs/1909.10788); `nn.Hardtanh` in `htqin/IR-Net`
+    """
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         @tf.custom_gradient
