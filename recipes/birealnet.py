@@ -157,7 +157,7 @@ def birealnet_staged(
     """
 
     def stage(name: str, length: int, initial: float, decay: float, **changes: Any) -> Stage:
-        arguments = {} if name == "binary" else {"quantized": False, "activation": name}
+        arguments: dict[str, Any] = {} if name == "binary" else {"quantized": False, "activation": name}
         return Stage(
             **{
                 "name": name,

@@ -231,19 +231,20 @@ def function(name: str) -> Architecture[...]:
     return functions[name]
 
 
-def load(name: str, **options: Any) -> tf.keras.Model:
+def load(name: str, weights: str | os.PathLike[str] | Weights | None = None, **options: Any) -> tf.keras.Model:
     """Build a registered model, with or without weights.
 
     Args:
         name: A name from `list_models`.
-        **options: Everything the model's function takes, above all ``weights``.
+        weights: The tag of registered weights, one of these itself, or the path of a checkpoint.
+        **options: Everything else that the model's function takes.
 
     Raises:
         ValueError: There is no such model, or the value of an option does not suit it.
         TypeError: Its function takes no such option.
         FileNotFoundError, ConnectionError, ImportError: The weights cannot be fetched, or cannot be read here.
     """
-    return entry(name).load(**options)
+    return entry(name).load(weights=weights, **options)
 
 
 def list_weights(model: str | None = None) -> list[Weights]:

@@ -35,7 +35,7 @@ def test_counts(name):
 @pytest.mark.parametrize("name", representative_first(zoo.list_models()))
 def test_stages_halve_and_the_last_is_the_output_without_top(name):
     with tf.Graph().as_default():
-        body = zoo.load(name, include_top=False)
+        body = zoo.load(name, include_top=False, input_shape=zoo.entry(name).native_shape)
         stages = list(zoo.stage_outputs(body).values())
     assert all(a.shape[1] == 2 * b.shape[1] for a, b in pairwise(stages))
     assert body.output_shape[1:3] == stages[-1].shape[1:3]
@@ -52,7 +52,8 @@ def test_thresholds_of_real_convolutions():
 @pytest.mark.parametrize("name", [*REPRESENTATIVES, "irnet_vgg_small"])
 def test_odd_and_unknown_sizes(name, shallow):
     """The official code cannot add up the shortcuts of odd sizes, and needs to know the size."""
-    body = zoo.load(name, input_shape=(None, None, 3), include_top=False)
+    body = zoo.load(name, include_top=False)
+    assert body.input_shape == (None, None, None, 3)
     assert body.compute_output_shape((1, 35, 18, 3)) == body(np.zeros((1, 35, 18, 3), np.float32)).shape
     least = zoo.entry(name).build.spec.min_size
     with pytest.raises(ValueError, match=rf"input_shape.* {least} .*\({least - 1}, 32, 3\)"):

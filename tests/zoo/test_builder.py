@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import Literal, get_args, get_origin, get_type_hints
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -84,7 +85,7 @@ def test_a_softmax_of_one_class_is_refused():
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_pooling(pooling):
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-    body, pooled = build(include_top=False), build(include_top=False, pooling=pooling)
+    body, pooled = (build(include_top=False, input_shape=(32, 32, 3), pooling=each) for each in (None, pooling))
     pooled.set_weights(body.get_weights())
     assert body.output_shape == (None, 8, 8, 64)
     assert pooled.output_shape == (None, 64)
@@ -104,6 +105,24 @@ def test_input_tensor():
     with pytest.raises(ValueError, match=r"\(8, 8, 1\).*\(16, 16, 1\)"):
         build(input_tensor=image, input_shape=(8, 8, 1))
     assert build(input_tensor=image, input_shape=(16, 16, 1)).input is image
+
+
+def test_grey_images_on_weights_for_colours():
+    image = tf.keras.Input((32, 32, 1))
+    with pytest.raises(ValueError, match="input_tensor"):
+        zoo.load("birealnet20", weights="cifar10", input_shape=(32, 32, 1))
+    model = zoo.load("birealnet20", "cifar10", input_tensor=tf.keras.layers.Concatenate()([image] * 3))
+    grey = np.random.default_rng(0).normal(size=(2, 32, 32, 1)).astype(np.float32)
+    colour = zoo.load("birealnet20", "cifar10")
+    np.testing.assert_allclose(model(grey), colour(np.repeat(grey, 3, axis=-1)), rtol=1e-5)
+
+
+def test_a_classifier_on_a_body_of_any_size(tmp_path):
+    body = build(include_top=False)
+    assert body.input_shape == (None, None, None, 3)
+    path = zoo.save_packed(body, tmp_path / "body.onebit")
+    assert zoo.load_packed(path).input_shape == (None, None, None, 3)
+    assert build(weights=path, num_classes=3).input_shape == (None, 32, 32, 3)
 
 
 def test_a_network_behind_other_layers_is_not_taken_for_itself(tmp_path):
@@ -225,3 +244,21 @@ def test_variables_are_watched_only_while_a_file_from_outside_is_loaded(tmp_path
     assert not watched
     build(weights=zoo.save_packed(model, tmp_path / "outside.onebit"))
     assert len(watched) == 1
+
+
+def test_layers_without_a_name_find_their_weights_again(tmp_path):
+    """Keras numbers them in the order in which a session makes them."""
+
+    def network():
+        body = build(include_top=False, pooling="avg", input_shape=(16, 16, 3))
+        hidden = lq.layers.QuantDense(8, kernel_quantizer="libra_pb", use_bias=False)(body.output)
+        return tf.keras.Model(body.input, tf.keras.layers.Dense(3)(tf.keras.layers.Dense(4)(hidden)))
+
+    first, second = network(), network()
+    assert first.layers[-1].name != second.layers[-1].name
+    zoo.load_weights(second, zoo.save_packed(first, tmp_path / "model.onebit"))
+    x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    np.testing.assert_array_equal(second(x), first(x))
+    zoo.save_packed(tf.keras.Sequential([tf.keras.layers.Dense(3, input_shape=(4,))]), tmp_path / "other.onebit")
+    with pytest.raises(ValueError, match="missing"):
+        zoo.load_weights(second, tmp_path / "other.onebit")

@@ -44,7 +44,7 @@ def test_structure_and_quantizers_follow_from_the_arguments(shallow):
 def test_vgg_small_without_a_known_size():
     with pytest.raises(ValueError, match=r"IRNetVGGSmall with its top must have a known height and width, not \(None"):
         zoo.IRNetVGGSmall(input_shape=(None, None, 3))
-    body = zoo.IRNetVGGSmall(input_shape=(None, None, 3), include_top=False, pooling="avg")
+    body = zoo.IRNetVGGSmall(include_top=False, pooling="avg")
     assert body(np.zeros((1, 19, 16, 3), np.float32)).shape == (1, 512)
 
 

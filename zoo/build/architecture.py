@@ -49,7 +49,7 @@ Arguments that all models of the zoo share, named as in Keras Applications:
     weights: ``None`` (random, the default), the tag of registered weights (see ``zoo.list_weights``), one of these
         weights itself, or the path of a checkpoint, whose format is recognised by its content.
     input_shape: (height, width, channels), channels last; height and width may be ``None``. The default is the
-        weights', else the paper's.
+        weights', else the paper's; without the top, height and width are ``None``.
     input_tensor: A Keras tensor to use as the input instead of a new one.
     include_top: Whether to end in the classifier. Without it the model returns the last feature map, (b, h, w, c).
     num_classes: Classes of the classifier. The default is the weights', else the paper's; with weights of another
@@ -205,7 +205,8 @@ def settle(function: str, spec: InputSpec, options: ModelOptions, checkpoint: Ch
         raise ValueError(
             "num_classes=1 with classifier_activation='softmax' is 1 for every image: give 'sigmoid', or num_classes=2."
         )
-    settled["input_shape"] = _shape(function, settled["input_tensor"], settled["input_shape"], spec, checkpoint)
+    tensor, shape = settled["input_tensor"], settled["input_shape"]
+    settled["input_shape"] = _shape(function, tensor, shape, settled["include_top"], spec, checkpoint)
     return settled
 
 
@@ -221,7 +222,7 @@ def _classes(given: Any, include_top: bool, spec: InputSpec, checkpoint: Checkpo
 
 
 def _shape(
-    function: str, tensor: Any, given: Any, spec: InputSpec, checkpoint: Checkpoint | None
+    function: str, tensor: Any, given: Any, include_top: bool, spec: InputSpec, checkpoint: Checkpoint | None
 ) -> tuple[int | None, int | None, int]:
     shape = given
     if tensor is not None:
@@ -232,6 +233,12 @@ def _shape(
             raise ValueError(f"input_shape={tuple(given)} and the shape of input_tensor, {shape}, differ.")
     if shape is None:
         shape = (checkpoint.input_shape if checkpoint else None) or spec.input_shape
+        height, width, channels = shape
+        has_top = checkpoint is None or checkpoint.has_top
+        if not include_top and has_top:
+            shape = (None, None, channels)
+        elif include_top and not has_top:  # a body takes images of any size
+            shape = (height or spec.input_shape[0], width or spec.input_shape[1], channels)
     valid = isinstance(shape, tuple | list) and len(shape) == 3 and isinstance(shape[2], int) and shape[2] > 0
     if not valid or any(n is not None and (not isinstance(n, int) or n < spec.min_size) for n in shape[:2]):
         raise ValueError(
@@ -254,7 +261,15 @@ def load_into(model: tf.keras.Model, checkpoint: Checkpoint, settled: ModelOptio
     if new_top:
         has = checkpoint.num_classes if checkpoint.has_top else None
         report_new_top(checkpoint.source, has, model.name, settled["num_classes"])
-    checkpoint.load_into(model, new_top=new_top)
+    try:
+        checkpoint.load_into(model, new_top=new_top)
+    except ValueError as error:
+        if model.input_shape[-1] != 1:
+            raise
+        raise ValueError(
+            f"{error} Where the weights are for colours, grey images go in three times: give "
+            "input_tensor=tf.keras.layers.Concatenate()([image] * 3)."
+        ) from error
 
 
 def record(

@@ -18,7 +18,7 @@ from ...util.formatting import brief, first_line
 from ..images.images import Preprocessing, get_preprocessing
 from . import latents
 from .base import Checkpoint
-from .variables import BinaryKernel, assign, binary_kernels
+from .variables import BinaryKernel, assign, binary_kernels, names_here
 
 FORMAT = 2
 _READABLE = (1, FORMAT)  # files of format 1 have no digest, and symmetric values only
@@ -103,11 +103,12 @@ class PackedFile(Checkpoint):
         kernels, values = self.header["kernels"], {}
         with _open(self.path) as file:
             names = set(file.keys())
+            here = names_here(model, (name for name in names if _kernel_of(name, kernels) is None))
             for name in names:
                 if name in kernels:
                     suffixes = {suffix for suffix in (SCALE, LOW, HIGH) if name + suffix in names}
                     stored = {suffix: file.get_tensor(name + suffix) for suffix in {"", *suffixes}}
-                    values[name] = self._unpack(name, stored, binary.get(name))
+                    values[name] = self._unpack(name, stored, binary.get(here[name]))
                 elif _kernel_of(name, kernels) is None:
                     values[name] = file.get_tensor(name)
         assign(model, values, self.source, new_top=new_top)

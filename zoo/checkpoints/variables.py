@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import larq as lq
@@ -110,6 +112,37 @@ def binary_kernels(model: tf.keras.Model) -> dict[str, BinaryKernel]:
     return kernels
 
 
+def names_here(model: tf.keras.Model, names: Iterable[str]) -> dict[str, str]:
+    """Return what the variables of a file are called in a model: the same, but for the numbers of unnamed layers.
+
+    Keras calls a layer without a name after its class and counts these in a session: ``dense_1`` may be the file's
+    ``dense``. Where as many are left over on both sides, they belong together in their order.
+    """
+    unnamed = {_automatic_name(layer) for _, layer in _layers(model)}
+    ours, theirs = named_variables(model).keys(), set(names)
+    left: dict[str, tuple[list[str], list[str]]] = {}
+    for side, only in enumerate((theirs - ours, ours - theirs)):
+        for name in sorted(only, key=_natural):
+            owner, _, path = name.rpartition("/")
+            if (slot := owner.rpartition("/")[2]) in _QUANTIZERS:
+                owner, path = owner.rpartition("/")[0], f"{slot}/{path}"
+            bare = re.sub(r"_\d+$", "", owner)
+            if bare.rpartition("/")[2] in unnamed:
+                left.setdefault(f"{bare}/{path}", ([], []))[side].append(name)
+    pairs = (zip(*sides, strict=True) for sides in left.values() if len(sides[0]) == len(sides[1]))
+    return {name: name for name in theirs} | dict(itertools.chain.from_iterable(pairs))
+
+
+def _automatic_name(layer: tf.keras.layers.Layer) -> str:
+    """Return what Keras calls the first layer of a class that gets no name."""
+    words = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", type(layer).__name__)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", name)]
+
+
 def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str, new_top: bool = False) -> None:
     """Set every variable of a model, or none of them.
 
@@ -123,6 +156,8 @@ def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str,
         ValueError: A value is missing, unexpected, or of another shape or kind of number than its variable.
     """
     variables = named_variables(model)
+    here = names_here(model, values)
+    values = {here[name]: value for name, value in values.items()}
     if new_top or not any(name.startswith(TOP) for name in variables):
         variables = {name: v for name, v in variables.items() if not name.startswith(TOP)}
         values = {name: value for name, value in values.items() if not name.startswith(TOP)}
