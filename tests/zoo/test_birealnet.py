@@ -37,18 +37,18 @@ def test_the_larq_zoo_variant_computes_what_larq_zoo_does():
     assert np.max(np.abs(logits[2] - logits[0])) > 1e-3
 
 
-def test_the_real_valued_twin_hands_its_weights_on(shallow):
-    twin, binary = zoo.BiRealNet20(quantized=False), zoo.BiRealNet20()
-    assert not binary_kernels(twin) and len(binary_kernels(binary)) == sum(shallow)
-    shapes = [{name: v.shape for name, v in named_variables(model).items()} for model in (twin, binary)]
+def test_the_full_precision_network_hands_its_weights_on(shallow):
+    real, binary = zoo.BiRealNet20(quantized=False), zoo.BiRealNet20()
+    assert not binary_kernels(real) and len(binary_kernels(binary)) == sum(shallow)
+    shapes = [{name: v.shape for name, v in named_variables(model).items()} for model in (real, binary)]
     assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_clip", "clip"])
-def test_the_twins_activation(activation, shallow):
-    twin = zoo.BiRealNet20(quantized=False, activation=activation, input_shape=(8, 8, 3))
+def test_the_activation_of_the_full_precision_network(activation, shallow):
+    real = zoo.BiRealNet20(quantized=False, activation=activation, input_shape=(8, 8, 3))
     kind = tf.keras.layers.ReLU if activation == "relu" else LeakyClip
-    layers = [layer for layer in twin.layers if isinstance(layer, kind)]
+    layers = [layer for layer in real.layers if isinstance(layer, kind)]
     assert len(layers) == sum(shallow)
     expected = {"relu": [0.0, 0.5, 3.0], "leaky_clip": [-1.2, 0.5, 1.2], "clip": [-1.0, 0.5, 1.0]}[activation]
     np.testing.assert_allclose(layers[0](np.float32([-3.0, 0.5, 3.0])), expected, rtol=1e-6)

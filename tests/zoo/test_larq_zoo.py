@@ -58,7 +58,7 @@ def test_their_file_does_not_fit_the_official_variant(their_file):
         zoo.BiRealNet34(weights=their_file)
 
 
-def test_their_file_is_not_for_the_real_valued_twin(their_file):
+def test_their_file_is_not_for_the_full_precision_network(their_file):
     with pytest.raises(ValueError, match="quantized=False of BiRealNet18 does not suit the weights"):
         zoo.BiRealNet18(weights=their_file, quantized=False)
 

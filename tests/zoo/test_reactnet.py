@@ -47,10 +47,10 @@ def test_real_convolutions_where_channels_double(function, groups, source, monke
     assert_golden(z, x)
 
 
-def test_steps_and_twin_share_their_variables(shallow):
-    one, two, twin = zoo.ReActNet20(step=1), zoo.ReActNet20(), zoo.ReActNet20(quantized=False)
+def test_steps_and_full_precision_share_their_variables(shallow):
+    one, two, real = zoo.ReActNet20(step=1), zoo.ReActNet20(), zoo.ReActNet20(quantized=False)
     assert named_variables(one).keys() == named_variables(two).keys()
-    assert (len(binary_kernels(one)), len(binary_kernels(two)), len(binary_kernels(twin))) == (0, sum(shallow), 0)
+    assert (len(binary_kernels(one)), len(binary_kernels(two)), len(binary_kernels(real))) == (0, sum(shallow), 0)
     thresholds = {name for name in named_variables(two) if "input_quantizer" in name}
     assert len(thresholds) == sum(shallow)
-    assert named_variables(twin).keys() == named_variables(two).keys() - thresholds
+    assert named_variables(real).keys() == named_variables(two).keys() - thresholds

@@ -82,7 +82,7 @@ def test_scales_and_learned_norms():
     ]
 
 
-def test_real_valued_twin_has_no_binary_kernel():
+def test_full_precision_network_has_no_binary_kernel():
     assert not binary_kernels(zoo.WideResNet(depth=8, width=1, quantized=False))
 
 
