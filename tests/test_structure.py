@@ -47,10 +47,9 @@ IMPORTS = {name: imports(name) for name in MODULES}
 PAPERS = {
     name
     for name, tree in MODULES.items()
-    if name.startswith("onebit.zoo.")
+    if name.startswith(("onebit.zoo.", "onebit.recipes."))
     and any(isinstance(n, ast.ImportFrom) and "register" in {a.name for a in n.names} for n in tree.body)
 }
-RECIPES = {name for name in MODULES if name.startswith("onebit.recipes.") and name.count(".") == 2}
 FLOORS = ("util", "quantizers", "rooms of the zoo", "papers", "recipes", "command line")
 """Each imports from itself and from those before it."""
 
@@ -104,8 +103,8 @@ def test_every_parameter_is_read(paper):
 
 def words(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield what a module says apart from its prose: its names, and its strings but for those that stand alone."""
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    prose = {id(node.value) for node in running(tree) if isinstance(node, ast.Expr)}
+    for node in running(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
             yield node.lineno, node.value
         for field in ("id", "attr", "arg", "name", "module"):
@@ -113,16 +112,15 @@ def words(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield getattr(node, "lineno", 0), value
 
 
+FORMATS = {name for name in MODULES if name.startswith("onebit.zoo.checkpoints.")}
+# The demonstration shows one model. A file format is called after those who made it, and may be of one network.
 SHARED = sorted(
     name
-    for name in MODULES
-    if name.startswith(("onebit.zoo.", "onebit.cli.", "onebit.util."))
-    and name not in PAPERS
-    # The demonstration shows one model, and a file format is called after those who made it, for one network.
-    and name.rpartition(".")[2] not in {"demo", "mcdonnell_mat", "larq_zoo_file"}
+    for name in MODULES.keys() - PAPERS
+    if not name.startswith("onebit.quantizers") and not name.endswith((".demo", ".mcdonnell_mat", ".larq_zoo_file"))
 )
-# Not larq_zoo, which hands on the networks of another package: the zoo reads its files, too.
-NAMES = {name.rpartition(".")[2].replace("_", "") for name in PAPERS - {"onebit.zoo.larq_zoo"}}
+NAMES = {name.rpartition(".")[2] for name in PAPERS}
+NAMES = {name.replace("_", "") for name in NAMES if not any(f".{name}_" in each for each in FORMATS)}
 
 
 @pytest.mark.parametrize("module", SHARED)
