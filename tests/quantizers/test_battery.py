@@ -137,6 +137,7 @@ def _data(count=8):
     return rng.standard_normal((count, 5, 5, 4)), rng.standard_normal((count, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_fit(policy):
     """One step, which moves every variable; for float64 see `test_two_replicas_take_the_step_of_one`."""
@@ -156,6 +157,7 @@ def test_fit(policy):
         assert np.any(old != new), variable.name
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_step_of_one(strategy, float64):
     """A fit of 2 epochs over 2 replicas ends in the weights, thresholds and state of a fit on one device."""
     single = every_quantizer()

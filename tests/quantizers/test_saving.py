@@ -49,7 +49,9 @@ COPIES = {
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.slow if how == "SavedModel" else ()) for how in COPIES]
+)
 def test_copies_are_equal(model, how, tmp_path):
     copy, name = COPIES[how]
     copy = copy(model, str(tmp_path / name))

@@ -95,6 +95,7 @@ def test_a_layer_that_would_be_float_is_named_and_refused(tmp_path: Path):
     assert set(result.float_layers) == {"float"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["birealnet18", "reactnet_a", "irnet_resnet18", "ftbnn18_grouped"])
 def test_the_stem_of_networks_for_imagenet(name: str, tmp_path: Path):
     """Up to the end of the first stage, where sums are still exact."""
@@ -184,6 +185,7 @@ def test_one_wrong_sign_in_the_file_is_found():
     assert set(float_fallbacks(graph, file)) == {"conv"}
 
 
+@pytest.mark.slow
 def test_what_the_engine_gets_wrong_other_formats_get_right():
     model = zoo.load("irnet_resnet20", input_shape=(8, 8, 3))  # its last images have 2 x 2 pixels
     assert zoo.read_tflite(zoo.convert_to_tflite(model, "float32")).input_shape == (1, 8, 8, 3)
@@ -219,6 +221,7 @@ def test_a_file_of_damaged_structure_does_not_come_to_the_engine(monkeypatch):
     pytest.fail("no damage was noticed")
 
 
+@pytest.mark.slow
 def test_real_activations_have_other_formats(tmp_path: Path):
     model = zoo.load("wide_resnet_20_1", weights="cifar10")
     with pytest.raises(ValueError, match=r"1-bit activations.*int8.*float16.*save_packed") as caught:

@@ -36,7 +36,7 @@ def test_normalisation_of_tensors():
     [
         ("wide_resnet_20_1", "0_255", 1.0),
         ("irnet_resnet20", "imagenet", 1.0),
-        ("larq/quicknet_small", "minus1_1", 0.875),
+        pytest.param("larq/quicknet_small", "minus1_1", 0.875, marks=pytest.mark.slow),
     ],
 )
 def test_a_model_s_preprocessing_is_the_usual_one(model: str, constants: str, crop: float):
@@ -45,6 +45,7 @@ def test_a_model_s_preprocessing_is_the_usual_one(model: str, constants: str, cr
     assert (found.name, found.crop) == (constants, crop)
 
 
+@pytest.mark.slow
 def test_a_model_s_preprocessing_is_what_its_weights_say(tmp_path: Path):
     model = zoo.load("irnet_resnet20")
     own = zoo.Preprocessing((1.5, 2.0, 3.0), (4.0, 5.0, 6.0), crop=0.9)
@@ -87,6 +88,7 @@ def test_what_a_file_says_of_its_preprocessing_is_checked(field: str, value: obj
         zoo.Preprocessing.from_dict({**sound.to_dict(), field: value})
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_has_the_preprocessing_that_its_converter_names(tmp_path: Path):
     """A Keras file does not tell."""
     zoo.load("birealnet20").save_weights(tmp_path / "a.weights.h5")

@@ -84,6 +84,7 @@ def test_a_new_classifier_keeps_their_body(their_file, theirs):
     np.testing.assert_array_equal(ours.get_layer("stem_conv").get_weights()[0], stem.get_weights()[0])
 
 
+@pytest.mark.slow
 class TestDelegation:
     def test_their_models_are_listed_apart(self):
         assert "larq/quicknet" in zoo.list_models("larq/*")
@@ -124,7 +125,6 @@ class TestDelegation:
         with pytest.raises(error, match=message):
             zoo.load("larq/quicknet_small", **options)
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("name", zoo.list_models("larq/*"))
     def test_their_classifier_is_told_from_the_body(self, name):
         """AlexNet, XNOR-Net and DoReFa-Net have more in it than one dense layer."""

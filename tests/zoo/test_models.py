@@ -1,6 +1,6 @@
 """What every registered model passes, by being registered.
 
-One small model of each family runs in the fast suite, the others with ``-m slow``.
+One small model of each paper runs in `make test`, the others in `make test-all`.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def test_output(name, model, expected):
     assert not any(isinstance(layer, tf.keras.layers.Lambda) or "Op" in type(layer).__name__ for layer in model.layers)
 
 
+@pytest.mark.slow
 def test_another_size_and_one_class(name, expected):
     """The native size where the other tests have a smaller one. In a graph nothing is computed or allocated.
 
@@ -84,6 +85,7 @@ def test_another_size_and_one_class(name, expected):
         assert model.input_shape == (None, *shape)
 
 
+@pytest.mark.slow
 def test_without_top(name, model, expected):
     with tf.Graph().as_default():
         body = zoo.load(name, input_shape=small_shape(name), include_top=False, pooling="avg")
@@ -127,6 +129,7 @@ def test_mixed_bfloat16(name):
     assert np.isfinite(outputs).all()
 
 
+@pytest.mark.slow
 def test_saved_model(model, expected, tmp_path):
     """Without the traces of every layer's call, which only programs without this library need; see the next test."""
     model.save(tmp_path / "folder", save_format="tf", save_traces=False)
