@@ -168,6 +168,11 @@ def get_recipe(name: str, **settings: Any) -> Recipe:
     return dataclasses.replace(found.function(**chosen), settings=chosen, given=frozenset(given))
 
 
+def settings_table(name: str) -> Settings:
+    """Return the table that a recipe was registered with."""
+    return _registered(name).table
+
+
 def quick_settings(name: str) -> dict[str, Any]:
     """Return the settings under which a recipe learns something from a hundred small images, see `register`."""
     return dict(_registered(name).quick)
