@@ -7,6 +7,7 @@ names, where they have one, is exported as well.
 import importlib
 import pkgutil
 
+from ..util.memory import release_custom_gradients
 from .data.datasets import DATASETS, load_dataset
 from .data.images import as_images
 from .recipe import Recipe, Stage, get_recipe, list_recipes
@@ -43,6 +44,7 @@ __all__ = [
     "load_dataset",
     "logits_model",
     "recalibrate_batch_norm",
+    "release_custom_gradients",
     "teacher_logits",
     "train",
 ]

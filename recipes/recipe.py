@@ -82,6 +82,7 @@ class Recipe:
         stages: In order. The last one's network is the result.
         settings: All settings; together they tell two runs of a recipe apart.
         given: The names of those that the caller chose. The others are the recipe's own for this network and dataset.
+        registered: The stages as the registered recipe has them, where it is one: others may stand in their place.
     """
 
     name: str
@@ -91,6 +92,12 @@ class Recipe:
     stages: Sequence[Stage]
     settings: Mapping[str, Any] = field(default_factory=dict)
     given: Set[str] = frozenset()
+    registered: Sequence[Stage] | None = None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it is a registered recipe with other stages."""
+        return self.registered is not None and list(self.stages) != list(self.registered)
 
 
 class Same(NamedTuple):
@@ -165,12 +172,8 @@ def get_recipe(name: str, **settings: Any) -> Recipe:
     chosen = _merged(found, given)
     if "model" in chosen:
         entry(chosen["model"])  # which says so if there is no such network, before anything is read
-    return dataclasses.replace(found.function(**chosen), settings=chosen, given=frozenset(given))
-
-
-def settings_table(name: str) -> Settings:
-    """Return the table that a recipe was registered with."""
-    return _registered(name).table
+    recipe = found.function(**chosen)
+    return dataclasses.replace(recipe, settings=chosen, given=frozenset(given), registered=recipe.stages)
 
 
 def quick_settings(name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -15,8 +16,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..util.files import check_source, reading, replacing
+from ..util.files import check_source, check_target, reading, replacing
 from ..util.formatting import brief
+from .training.callbacks import writing
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def read_plan(output: Path) -> dict[str, Any]:
         ValueError: The file that says it is damaged.
     """
     path = output / "run.json"
-    there = read_json(path) if path.exists() else {}
+    there = read_json(path) if os.path.lexists(path) else {}
     for name, kind in {"settings": dict, "environment": dict, "precision": str}.items():
         if not isinstance(there.get(name, kind()), kind):
             raise ValueError(f"{path} is damaged: its {name} is {brief(there[name])}. Choose another output folder.")
@@ -60,6 +62,39 @@ def check_folder(output: Path, plan: Mapping[str, Any], chief: bool) -> None:
     # Not counting what `replacing` leaves behind when it is killed.
     if chief and not there and any(path.name[0] != "." for path in output.glob("*")):
         raise ValueError(f"{output} is not empty and holds no run. Choose another output folder.")
+
+
+def check_kinds(output: Path) -> None:
+    """Raise `OSError` if anything in a run's folder is neither a file nor a folder: reading a pipe would never end."""
+    if os.path.lexists(output) and not output.is_dir():
+        raise OSError(f"{output} is no folder.")
+    for path in output.rglob("*"):
+        if not (path.is_file() or path.is_dir()):
+            raise OSError(f"{path} is neither a file nor a folder. Choose another output folder.")
+
+
+def structure(network: tf.keras.Model) -> str:
+    """Return a digest of a network's layers, their settings and connections, but not of automatic names."""
+    places = {network.name: "network"}
+    for prefix, layer in enumerate(network.layers):
+        places[layer.name] = f"layer {prefix}"
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            # Of the names that quantizers and the like have, those that nobody gave are numbered in their order.
+            kept = {key: part for key, part in value.items() if key != "name" or part in places}
+            return {str(key): plain(part) for key, part in kept.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        return places.get(value, value) if isinstance(value, str) else value
+
+    try:
+        config = plain(network.get_config())
+    except NotImplementedError:  # a subclass of Model
+        config = type(network).__qualname__
+    shapes = [list(weight.shape) for weight in network.weights]
+    text = json.dumps([config, shapes], sort_keys=True, default=lambda value: type(value).__qualname__)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def start(folder: Path, plan: Mapping[str, Any]) -> None:
@@ -135,7 +170,7 @@ def _lock(output: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with (output / ".lock").open("w") as file:
+    with check_target(output / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -156,5 +191,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of a run in one step."""
-    with replacing(path) as temporary:
+    with writing(path), replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

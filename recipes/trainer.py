@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
+import math
 import platform
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +17,39 @@ import numpy as np
 import tensorflow as tf
 
 from .. import __version__
+from ..util.arguments import to_python
 from ..util.files import replacing
+from ..util.memory import custom_gradients, release_custom_gradients
 from ..util.precision import fast_precision
-from ..zoo import class_names, save_packed
+from ..zoo import class_names, load_weights, save_packed
+from ..zoo.checkpoints.variables import latent_scope
 from ..zoo.images.images import for_dataset, get_preprocessing
-from .data.datasets import load_dataset
+from .data.datasets import get_dataset, load_dataset
 from .data.images import Images, as_images, batches, normalised
 from .recipe import Recipe, Stage, get_recipe
-from .run_folder import check_folder, read_json, read_plan, start, working_dir, write_json
-from .training.callbacks import CSVHistory, EpochCheckpoint, EvaluateAt, FlipRatio, StopWhenDiverged, read_history
+from .run_folder import check_folder, check_kinds, read_json, read_plan, start, structure, working_dir, write_json
+from .training.callbacks import (
+    CSVHistory,
+    EpochCheckpoint,
+    EvaluateAt,
+    FlipRatio,
+    KeepSchedule,
+    StopWhenDiverged,
+    TensorBoardLog,
+    learning_rate,
+    read_history,
+    writing,
+)
 from .training.distiller import Distiller, check_classes
 from .training.logits import teacher_logits
 from .training.strategies import get_strategy, is_chief, split_batches, use_sync_batch_norm
 
+log = logging.getLogger(__name__)
+
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
+
+Change = Callable[[tf.keras.Model], tf.keras.Model]
+"""Gets a network as a recipe builds it; returns the one to train in its place, with other layers or quantizers."""
 
 
 def train(
@@ -40,6 +63,8 @@ def train(
     seed: int = 1,
     precision: str = "auto",
     strategy: str = "none",
+    class_weight: Mapping[int, float] | None = None,
+    change: Change | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
     **settings: Any,
@@ -54,21 +79,28 @@ def train(
     Args:
         recipe: A name from `list_recipes`, or a `Recipe`.
         output: The run's folder, new or that of the same run. It will hold ``run.json`` (what is run, and where it was
-            begun), ``history.csv``, ``checkpoints/``, ``tensorboard/``, ``best.weights.h5`` and, at the end,
-            ``model.keras``, ``model.onebit`` and ``record.json``.
+            begun), ``history.csv``, ``checkpoints/``, ``tensorboard/`` and, at the end, ``model.keras``,
+            ``model.onebit`` and ``record.json``; with validation images also ``best.weights.h5``.
         data: ``(training, test)`` or ``(training, validation, test)`` instead of the recipe's dataset, each a pair of
             arrays, images (n, h, w, c) with pixels from 0 to 255 and integer labels (n,), or a ``tf.data.Dataset`` of
-            such, see `as_images`.
+            such, see `as_images`. The training images may have weights as a third part.
         data_dir: Where TensorFlow Datasets finds the dataset.
         validation: So many of the dataset's training images, the last ones, are not trained on. The network is
-            evaluated on them after each epoch, and on the test images only at the end. 0: on the test images each time.
+            evaluated on them after each epoch, as ``val_accuracy`` and so on, and on the test images only at the end.
+            0: on the test images each time, as ``test_accuracy``, and none is chosen to be the best.
         limit: Use only so many training images, and as many of the others, for a trial. Larger batches shrink to it.
         seed: Decides initial weights, order and augmentation; from 0 to 2**31 - 1.
         precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``; ``"auto"`` is what a run
-            was started with, and for a new one `fast_precision`.
+            was started with, and for a new one `fast_precision`. The record's figures are measured in float32, of
+            float64 runs in float64; the history's are those of the run.
         strategy: ``"none"``, ``"mirrored"`` or ``"multiworker"``, see `get_strategy`.
-        callbacks: More of them, for each stage: they see an epoch's figures, those of the test images included, before
-            its checkpoint is written. They are no part of what tells two runs apart.
+        class_weight: What the loss of each class's images is multiplied by, as in ``fit``; 1 for classes it lacks.
+        change: Called with the network of each stage; returns the one to train in its place, such as that of
+            `onebit.zoo.replace_layers`. The layers that stay must keep their names. The run, its record and its packed
+            file then are not those of the recipe's own network.
+        callbacks: More of them, for each stage: they see an epoch's figures, those of the evaluation included, before
+            its checkpoint is written. They are no part of what tells two runs apart, and start anew in a continued run.
+            One that stops the training ends the stage; the record is of the weights that it leaves.
         verbose: As in ``fit``.
         **settings: Settings of the recipe to change, such as ``epochs=30``.
 
@@ -76,29 +108,40 @@ def train(
         The run's record, which is also in ``record.json``.
 
     Raises:
-        ValueError: There is no such recipe or setting, a value does not suit, or the folder holds another run or
-            the damaged remains of this one.
+        ValueError: There is no such recipe or setting, a value does not suit, a callback sets the learning rate, or the
+            folder holds another run or the damaged remains of this one.
         FileNotFoundError: The data is missing.
+        OSError: A file cannot be read or written.
         DivergedError: The loss or a weight became infinite or NaN.
     """
     if isinstance(recipe, str):
         recipe = get_recipe(recipe, **settings)
     elif settings:
         raise ValueError(f"Settings such as {next(iter(settings))!r} are for a recipe given by its name.")
+    seed, validation, limit = map(to_python, (seed, validation, limit))
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
-    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+    if type(seed) is not int or not 0 <= seed < 2**31:
         raise ValueError(f"seed must be an integer from 0 to {2**31 - 1}, not {seed!r}.")
-    if not isinstance(validation, int) or validation < 0 or (validation and data is not None):
+    if type(validation) is not int or validation < 0 or (validation and data is not None):
         raise ValueError(
             f"validation must be a number of the dataset's training images, not {validation!r}. "
             "Images of your own are given as data=(training, validation, test)."
         )
     if limit is not None:
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, not {limit}.")
+        if type(limit) is not int or limit < 1:
+            raise ValueError(f"limit must be an integer, at least 1, not {limit!r}.")
         recipe = dataclasses.replace(recipe, batch_size=min(recipe.batch_size, limit))
+    for callback in callbacks:
+        if not isinstance(callback, tf.keras.callbacks.Callback):
+            raise ValueError(
+                f"callbacks must be callbacks of tf.keras, not {callback!r}. The package keras, imported by itself, is "
+                "Keras 3."
+            )
+    if data is not None:
+        _check_teacher(recipe)
     output, chief = Path(output), is_chief(strategy)
+    check_kinds(output)
     if precision == "auto":
         # Of what is no precision there can be no run: `check_folder` will say so.
         found = read_plan(output).get("precision")
@@ -106,52 +149,95 @@ def train(
     started = time.perf_counter()
     scope = get_strategy(strategy).scope()  # before any tensor is made
     given = _open(data, limit) if data is not None else None
-    plan = {
-        "recipe": recipe.name,
-        "settings": dict(recipe.settings),
-        "data": "given" if given else recipe.dataset,
-        **({"given": [images.describe() for images in given]} if given else {}),
-        **({"validation": validation} if validation else {}),
-        "limit": limit,
-        "seed": seed,
-        "precision": precision,
-        "strategy": strategy,
-    }
-    check_folder(output, plan, chief)
-    if (output / "record.json").exists():
-        return read_json(output / "record.json")
-    if verbose and chief:
-        print(f"{recipe.name} on {plan['data']} in {precision}, to {output}", flush=True)
-    images = given or load_dataset(recipe.dataset, data_dir, limit, validation)
-    _check_lengths(recipe, images[0].count)
-    before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
-    with working_dir(output, chief) as folder, scope:
-        check_folder(output, plan, chief)  # again: until now another process may have begun a run there
-        start(folder, plan)
-        try:
-            if precision == "float64":
-                tf.keras.backend.set_floatx("float64")
-            tf.keras.mixed_precision.set_global_policy(precision)
-            run = _Run(recipe, folder, images, seed, callbacks, verbose if chief else 0)
-            model = run.train()
-            return run.save_results(model, plan, time.perf_counter() - started)
-        finally:
-            tf.keras.mixed_precision.set_global_policy(before[0])
-            tf.keras.backend.set_floatx(before[1])
+    if given:
+        classes, shape = _extent(given)
+    else:
+        classes, shape = get_dataset(recipe.dataset).num_classes, get_dataset(recipe.dataset).image_shape
+    weights = _class_weights(class_weight, classes)
+    registered = custom_gradients()
+    try:
+        with latent_scope(), _computing_in(precision):
+            plan = {
+                "recipe": recipe.name,
+                "settings": dict(recipe.settings),
+                "data": "given" if given else recipe.dataset,
+                **({"given": [images.describe() for images in given]} if given else {}),
+                **({"validation": validation} if validation else {}),
+                **({"class_weight": {str(label): weights[label] for label in sorted(weights)}} if weights else {}),
+                **({"changed": _name(change)} if change or recipe.is_changed else {}),
+                "networks": [structure(_built(recipe, stage, change, classes, shape)) for stage in recipe.stages],
+                "limit": limit,
+                "seed": seed,
+                "precision": precision,
+                "strategy": strategy,
+            }
+            check_folder(output, plan, chief)
+            if (output / "record.json").exists():
+                return read_json(output / "record.json")
+            verbose = verbose if chief else 0
+            if verbose:
+                print(f"{recipe.name} on {plan['data']} in {precision}, to {output}", flush=True)
+            images = given or load_dataset(recipe.dataset, data_dir, limit, validation)
+            _check_lengths(recipe, images[0].count)
+            with working_dir(output, chief) as folder, scope:
+                check_folder(output, plan, chief)  # again: until now another process may have begun a run there
+                start(folder, plan)
+                run = _Run(recipe, folder, images, seed, change, weights, callbacks, verbose)
+                return run.save_results(run.train(), plan, time.perf_counter() - started)
+    finally:
+        release_custom_gradients(keep=registered)
+
+
+def _check_teacher(recipe: Recipe) -> None:
+    """Raise `ValueError` where a teacher of other classes would teach: that which the recipe has for its dataset."""
+    teacher = recipe.settings.get("teacher")
+    if teacher is not None and "teacher" not in recipe.given and any(stage.teachers for stage in recipe.stages):
+        raise ValueError(
+            f"teacher must be given with data: the recipe's own, {teacher!r}, was trained for the classes of "
+            f"{recipe.dataset}. If these are the classes of your images, in the same order, say teacher={teacher!r}."
+        )
 
 
 def _open(data: Sequence[Any], limit: int | None) -> tuple[Images, ...]:
     """Return the training, perhaps validation, and test images of a run that was given some."""
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise ValueError(
-            "data must be (training, test) or (training, validation, test), of which each is (images, labels) or a "
-            "tf.data.Dataset."
-        )
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ValueError("data must be (training, test) or (training, validation, test).")
     images = tuple(as_images(part, limit) for part in data)
     if len({part.shape for part in images}) > 1:
         shapes = " and ".join(str(part.shape) for part in images)
         raise ValueError(f"Training and test images must have the same shape, not {shapes}.")
+    training = images[0]
+    labels, expected = training.labels or set(), set(range(training.num_classes))
+    if len(labels) == 1:
+        raise ValueError(f"The training images must be of two classes or more, but all their labels are {min(labels)}.")
+    if 0 not in labels:
+        raise ValueError(
+            f"Labels count from 0, but those of the training images are from {min(labels)} to {max(labels)}: take "
+            f"{min(labels)} off each."
+        )
+    if limit is None and (missing := sorted(expected - labels)):
+        log.warning("No training image has a label among %s: the network has classes that it cannot learn.", missing)
+    if (largest := max(part.num_classes for part in images)) > training.num_classes:
+        raise ValueError(
+            f"A label of the other images is {largest - 1}, but those of the training images end at "
+            f"{training.num_classes - 1}."
+        )
     return images
+
+
+def _extent(images: Sequence[Images]) -> tuple[int, tuple[int, ...]]:
+    return images[0].num_classes, images[0].shape
+
+
+def _class_weights(given: Mapping[int, float] | None, classes: int) -> dict[int, float]:
+    weights = {to_python(label): to_python(weight) for label, weight in (given or {}).items()}
+    for label, weight in weights.items():
+        if label not in range(classes) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(
+                f"class_weight must map labels from 0 to {classes - 1} to numbers from 0 on, not {label!r} to "
+                f"{weight!r}."
+            )
+    return {int(label): float(weight) for label, weight in weights.items()}
 
 
 def _check_lengths(recipe: Recipe, images: int) -> None:
@@ -164,6 +250,38 @@ def _check_lengths(recipe: Recipe, images: int) -> None:
             raise ValueError(f"epochs must be at least 1, not {stage.epochs} (stage {stage.name!r}).")
 
 
+def _name(change: Change | None) -> str:
+    return "stages" if change is None else getattr(change, "__qualname__", type(change).__qualname__)
+
+
+def _built(recipe: Recipe, stage: Stage, change: Change | None, classes: int, shape: tuple[int, ...]) -> tf.keras.Model:
+    """Return a stage's untrained network."""
+    try:
+        network = stage.build(classes, shape)
+    except TypeError as error:  # an argument that the network's function does not take
+        raise ValueError(f"The recipe {recipe.name!r} is not for this network: {error}") from error
+    if change is None:
+        return network
+    changed = change(network)
+    if not isinstance(changed, tf.keras.Model) or changed.output_shape != network.output_shape:
+        raise ValueError(f"change must return a tf.keras model of outputs {network.output_shape}, not {changed!r}.")
+    # The zoo knows how the original was made, which would not build this one.
+    return tf.keras.Model(changed.inputs, changed.outputs, name=changed.name)
+
+
+@contextlib.contextmanager
+def _computing_in(precision: str) -> Iterator[None]:
+    """Let what is built meanwhile compute in a precision."""
+    before = tf.keras.mixed_precision.global_policy(), tf.keras.backend.floatx()
+    try:
+        tf.keras.backend.set_floatx("float64" if precision == "float64" else "float32")
+        tf.keras.mixed_precision.set_global_policy(precision)
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before[0])
+        tf.keras.backend.set_floatx(before[1])
+
+
 class _Run:
     """One run of a recipe in its folder."""
 
@@ -173,38 +291,49 @@ class _Run:
         output: Path,
         images: Sequence[Images],
         seed: int,
+        change: Change | None,
+        class_weights: Mapping[int, float],
         callbacks: Sequence[tf.keras.callbacks.Callback],
         verbose: int | str,
     ) -> None:
-        self.recipe, self.output, self.seed, self.callbacks, self.verbose = recipe, output, seed, callbacks, verbose
+        self.recipe, self.output, self.seed, self.change = recipe, output, seed, change
+        self.callbacks, self.verbose = callbacks, verbose
         self.training, self.test_images = images[0], images[-1].count
-        self.classes = max(part.num_classes for part in images)
-        self.shape = self.training.shape
+        self.classes, self.shape = _extent(images)
+        table = [class_weights.get(label, 1.0) for label in range(self.classes)]
+        self.class_weights = tf.constant(table) if class_weights else None
         preprocessing = get_preprocessing(recipe.preprocessing)
         self.normalise = lambda dataset: normalised(dataset, preprocessing)
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         measured = [self.normalise(part.in_order(250)).prefetch(2).with_options(options) for part in images[1:]]
-        # Every epoch is measured on the validation images, which without any of their own are the test images.
-        self.validation, self.test = measured[0], measured[-1]
+        self.validation, self.test = (measured[0] if len(measured) > 1 else None), measured[-1]
 
     def train(self) -> tf.keras.Model:
         """Run the stages that are not complete, and return the last one's network."""
+        names = [stage.name for stage in self.recipe.stages]
+        found = [row["stage"] for row in read_history(self.output / "history.csv")]
+        if not set(found) <= set(names) or found != sorted(found, key=names.index):
+            raise ValueError(
+                f"{self.output / 'history.csv'} must have the stages {', '.join(names)} in this order. Choose another "
+                "output folder."
+            )
         model = None
         for index, stage in enumerate(self.recipe.stages):
             # Not only fit must be deterministic, but also what a stage that is already complete leaves behind.
             tf.keras.utils.set_random_seed(self.seed + index)
-            try:
-                previous, model = model, stage.build(self.classes, self.shape)
-            except TypeError as error:  # an argument that the network's function does not take
-                raise ValueError(f"The recipe {self.recipe.name!r} is not for this network: {error}") from error
+            previous, model = model, self._build(stage)
             self._run(stage, index, model, previous)
         return model
+
+    def _build(self, stage: Stage) -> tf.keras.Model:
+        return _built(self.recipe, stage, self.change, self.classes, self.shape)
 
     def _run(self, stage: Stage, index: int, model: tf.keras.Model, previous: tf.keras.Model | None) -> None:
         use_sync_batch_norm(model)
         steps = self.training.count // self.recipe.batch_size
         optimizer = stage.optimizer(steps)
+        self._check_callbacks(optimizer)
         if tf.keras.mixed_precision.global_policy().name == "mixed_float16":
             # Keras would do so, but then only itself know of the loss' scale, which belongs into the checkpoints.
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
@@ -212,32 +341,20 @@ class _Run:
         history = CSVHistory(self.output / "history.csv", stage.name)
         folder = self.output / "checkpoints" / f"{index + 1}-{stage.name}"
         checkpoint = EpochCheckpoint(folder, model, optimizer, history, self.output / "best.weights.h5")
-        done = checkpoint.restore()
+        checkpoint.restore()
+        done = checkpoint.epoch
         if not done and stage.init_from is not None and previous is not None:
             stage.init_from(previous, model)
-        if done >= stage.epochs:
+        if checkpoint.ended or done >= stage.epochs:
             return
-        history.start_at(done)
+        if self.verbose and (done or len(self.recipe.stages) > 1):
+            print(f"Stage {stage.name}: epochs {done + 1} to {stage.epochs}", flush=True)
         trained, training = model, self._batches(stage, done)
         if stage.teachers:
-            teachers = [build(self.classes, self.shape) for build in stage.teachers]
-            for teacher in teachers:
-                check_classes(model, teacher)
-            if stage.repeats:
-                training = teacher_logits(teachers, self._batches(stage, 0, 1)).repeat()
-            trained = Distiller(
-                model,
-                None if stage.repeats else teachers,
-                teacher_weights=stage.teacher_weights,
-                distillation_loss=stage.distillation_loss,
-                temperature=stage.temperature,
-                label_weight=stage.label_weight,
-                features=stage.features,
-                feature_loss=stage.feature_loss,
-                feature_weight=stage.feature_weight,
-            )
-            use_sync_batch_norm(trained)
+            trained, training = self._distiller(stage, model, training)
         trained.compile(optimizer, stage.loss, metrics=self._metrics())
+        finish = _Finish(stage, model, self)
+        measured, prefix = (self.test, "test") if self.validation is None else (self.validation, "val")
         trained.fit(
             split_batches(training, self.recipe.batch_size),
             epochs=stage.epochs,
@@ -247,15 +364,54 @@ class _Run:
             callbacks=[
                 *stage.callbacks(model),
                 FlipRatio(),
-                _Finish(stage, model, self),
-                EvaluateAt(self.validation, stage.milestones),
+                finish,
+                EvaluateAt(measured, stage.milestones, prefix),
                 StopWhenDiverged(),
                 *self.callbacks,
+                KeepSchedule(),
                 history,
                 checkpoint,
-                tf.keras.callbacks.TensorBoard(str(self.output / "tensorboard" / stage.name), write_graph=False),
+                TensorBoardLog(str(self.output / "tensorboard" / stage.name), write_graph=False),
             ],
         )
+        if self.callbacks:  # which may have stopped the training, and changed the weights since the last checkpoint
+            finish.run()
+            checkpoint.end()
+
+    def _check_callbacks(self, optimizer: tf.keras.optimizers.Optimizer) -> None:
+        """Raise `ValueError` where Keras' callbacks would set a learning rate in vain."""
+        kinds = (tf.keras.callbacks.LearningRateScheduler, tf.keras.callbacks.ReduceLROnPlateau)
+        scheduled = isinstance(optimizer._learning_rate, tf.keras.optimizers.schedules.LearningRateSchedule)
+        for callback in self.callbacks:
+            if scheduled and isinstance(callback, kinds):
+                raise ValueError(
+                    f"callbacks must not set the learning rate, as {type(callback).__name__} does: the recipe's "
+                    "schedule decides it, batch by batch. Change the recipe's settings, such as lr, or its stages' "
+                    "optimizer."
+                )
+
+    def _distiller(
+        self, stage: Stage, model: tf.keras.Model, training: tf.data.Dataset
+    ) -> tuple[Distiller, tf.data.Dataset]:
+        """Return a network with its teachers, and the batches to train it on."""
+        teachers = [build(self.classes, self.shape) for build in stage.teachers]
+        for teacher in teachers:
+            check_classes(model, teacher)
+        if stage.repeats:
+            training = teacher_logits(teachers, self._batches(stage, 0, 1)).repeat()
+        distiller = Distiller(
+            model,
+            None if stage.repeats else teachers,
+            teacher_weights=stage.teacher_weights,
+            distillation_loss=stage.distillation_loss,
+            temperature=stage.temperature,
+            label_weight=stage.label_weight,
+            features=stage.features,
+            feature_loss=stage.feature_loss,
+            feature_weight=stage.feature_weight,
+        )
+        use_sync_batch_norm(distiller)
+        return distiller, training
 
     def _metrics(self) -> list[tf.keras.metrics.Metric]:
         """Return what is reported besides the loss; the five best classes where there are more than CIFAR-10's ten."""
@@ -266,7 +422,7 @@ class _Run:
         return metrics
 
     def _batches(self, stage: Stage, first_epoch: int, epochs: int | None = None) -> tf.data.Dataset:
-        return self.normalise(
+        found = self.normalise(
             batches(
                 self.training,
                 batch_size=self.recipe.batch_size,
@@ -277,26 +433,58 @@ class _Run:
                 crop=stage.crop,
             )
         )
+        if self.class_weights is None:
+            return found
+
+        def weighted(images: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            of_class = tf.gather(self.class_weights, labels)
+            return images, labels, of_class * weights[0] if weights else of_class
+
+        return found.map(weighted)
 
     def _measured(self, model: tf.keras.Model, images: tf.data.Dataset) -> dict[str, float]:
         model.compile(loss=self.recipe.stages[-1].loss, metrics=self._metrics())
-        return model.evaluate(images, verbose=0, return_dict=True)
+        found = model.evaluate(images, verbose=0, return_dict=True)
+        top5 = {"top5": 100 * found["top5"]} if "top5" in found else {}
+        return {"top1": 100 * found["accuracy"], **top5, "loss": found["loss"]}
+
+    @contextlib.contextmanager
+    def _as_saved(self, model: tf.keras.Model, pack: Callable[[Path], Any]) -> Iterator[tf.keras.Model]:
+        """Yield the network as its packed file computes in float32, or in float64 as it is."""
+        if tf.keras.mixed_precision.global_policy().name in ("float32", "float64"):
+            yield model
+            return
+        with _computing_in("float32"), tempfile.TemporaryDirectory() as folder:
+            network = self._build(self.recipe.stages[-1])
+            pack(Path(folder) / "model.onebit")
+            try:
+                load_weights(network, Path(folder) / "model.onebit")
+            except ValueError:  # its layers are named anew whenever it is built
+                network.set_weights(model.get_weights())
+            yield network
 
     def save_results(self, model: tf.keras.Model, plan: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Save the trained network, and write the record."""
         rows = read_history(self.output / "history.csv")
-        if not rows:
-            raise ValueError(f"{self.output / 'history.csv'} is missing or empty. Choose another output folder.")
-        if not {"val_loss", "val_accuracy"} <= rows[-1].keys():
-            rows[-1] |= {f"val_{name}": value for name, value in self._measured(model, self.validation).items()}
-        if self.validation is self.test:
-            last = {name.removeprefix("val_"): value for name, value in rows[-1].items() if name.startswith("val_")}
-        else:
-            last = self._measured(model, self.test)
-        top5 = {"top5": 100 * last["top5"]} if "top5" in last else {}
-        test = {"top1": 100 * last["accuracy"], **top5, "loss": last["loss"], "images": self.test_images}
+        source = f"onebit train {plan['recipe']}" + (f", changed by {plan['changed']}" if "changed" in plan else "")
+
+        def pack(path: Path, metrics: Mapping[str, Any] | None = None) -> None:
+            save_packed(
+                model,
+                path,
+                source=source,
+                metrics=metrics and dict(metrics),
+                preprocessing=for_dataset(self.recipe.preprocessing, plan["data"]),
+                class_names=class_names(plan["data"]),
+            )
+
+        with self._as_saved(model, pack) as network:
+            test = {**self._measured(network, self.test), "images": self.test_images}
+            validation = {} if self.validation is None else {"val": self._measured(network, self.validation)}
+        top5 = {"top5": test["top5"]} if "top5" in test else {}
         record = {
             **plan,
+            **validation,
             "test": test,
             "parameters": model.count_params(),
             "training_images": self.training.count,
@@ -311,29 +499,34 @@ class _Run:
             "history": rows,
         }
         model.trainable = True  # whoever fine-tunes the network would not know of layers that the last stage froze
-        with replacing(self.output / "model.keras") as temporary:
+        with writing(self.output / "model.keras"), replacing(self.output / "model.keras") as temporary:
             # Not compiled: the optimizer's rate has fallen to next to nothing.
             tf.keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
-        save_packed(
-            model,
-            self.output / "model.onebit",
-            source=f"onebit train {plan['recipe']}",
-            metrics={"top1": test["top1"], **top5, "dataset": plan["data"]},
-            preprocessing=for_dataset(self.recipe.preprocessing, plan["data"]),
-            class_names=class_names(plan["data"]),
-        )
+        with writing(self.output / "model.onebit"):
+            pack(self.output / "model.onebit", {"top1": test["top1"], **top5, "dataset": plan["data"]})
         write_json(self.output / "record.json", record)
         return record
 
 
 class _Finish(tf.keras.callbacks.Callback):
-    """Does what a stage asks for after its last epoch, before the network is evaluated and checkpointed."""
+    """Does what a stage asks for after its last epoch, before the network is evaluated and checkpointed.
+
+    It also notes the learning rate for the history, before other callbacks see the epoch's figures.
+    """
 
     def __init__(self, stage: Stage, model: tf.keras.Model, run: _Run) -> None:
         super().__init__()
-        self.stage, self.network, self.run = stage, model, run
+        self.stage, self.network, self._run, self._done = stage, model, run, False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if epoch + 1 == self.stage.epochs and self.stage.finish is not None:
+        if logs is not None:
+            logs["learning_rate"] = learning_rate(self.model)
+        if epoch + 1 == self.stage.epochs:
+            self.run()
+
+    def run(self) -> None:
+        """Do it, unless it is done: a callback may have stopped the training before the last epoch."""
+        if self.stage.finish is not None and not self._done:
             # An epoch beyond the training's: other images than those of the last one.
-            self.stage.finish(self.network, self.run._batches(self.stage, self.stage.epochs, self.stage.epochs + 1))
+            self.stage.finish(self.network, self._run._batches(self.stage, self.stage.epochs, self.stage.epochs + 1))
+        self._done = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..util.download import cache_dir
 from ..util.precision import fast_precision
 from .build.layers import BinaryConv2D
+from .build.replace import replace_layers
 from .checkpoints.packed import save_packed
 from .checkpoints.weights import Weights
 from .counts import Counts, count, recorded_counts
@@ -72,6 +73,7 @@ __all__ = [
     "read_images",
     "read_tflite",
     "recorded_counts",
+    "replace_layers",
     "resized_sample",
     "sample_images",
     "save_packed",

@@ -53,12 +53,7 @@ def _delegate(name: str, module: str, function: str) -> Architecture[...]:
         include_top: bool = True,
         num_classes: int | None = None,
     ) -> tf.keras.Model:
-        try:
-            import larq_zoo
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f'{name} is a model of larq-zoo, which is not installed: pip install "onebit-zoo[zoo]".'
-            ) from error
+        import larq_zoo
 
         theirs = getattr(getattr(larq_zoo, module), function)
         make = functools.partial(_make, theirs)

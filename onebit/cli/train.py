@@ -127,7 +127,7 @@ def command(  # noqa: D103 (its text is the help that the decorator is given)
         return
     result = table("", "", title=f"{recipe}, in {output}")
     if validation:
-        result.add_row("validation accuracy", f"{100 * record['history'][-1]['val_accuracy']:.2f} %")
+        result.add_row("validation accuracy", f"{record['val']['top1']:.2f} %")
     result.add_row("test accuracy", f"{record['test']['top1']:.2f} % of {record['test']['images']:,} images")
     result.add_row("training", f"{record['seconds'] / 60:.1f} minutes, {len(record['history'])} epochs")
     result.add_row("precision", record["precision"])

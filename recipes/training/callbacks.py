@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import logging
 import math
+import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,25 @@ class DivergedError(ArithmeticError):
     """The loss or a weight is no longer a finite number."""
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Let a failure to write be an `OSError` that names the file, whichever library writes it."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"{path} cannot be written: {first_line(error)}") from error
+    except OSError as error:
+        if error.filename is None and str(path) not in str(error):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+        raise
+
+
 class StopWhenDiverged(tf.keras.callbacks.Callback):
     """Ends the training with `DivergedError` at the first batch whose loss is not finite.
 
     So it does after an epoch that leaves weights, or an evaluation's loss, that are not: comes after whatever
-    evaluates, and before whatever checkpoints. The checkpoint of the last completed epoch stays as it is.
+    evaluates, and before whatever checkpoints. The checkpoint of the last completed epoch stays as it is; Keras'
+    ``TerminateOnNaN`` would let the epoch's end be reached, and the damage be saved.
     """
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -43,15 +59,50 @@ class StopWhenDiverged(tf.keras.callbacks.Callback):
             self._stop(f"The loss is {loss} at batch {batch + 1} of epoch {self._epoch + 1}.")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        loss = (logs or {}).get("val_loss", 0.0)
-        if not math.isfinite(loss):
-            self._stop(f"The evaluation's loss is {loss} after epoch {epoch + 1}.")
+        for name, loss in (logs or {}).items():
+            if name.endswith("_loss") and not math.isfinite(loss):
+                self._stop(f"{name} is {loss} after epoch {epoch + 1}.")
         for weight in student_of(self.model).weights:
             if not np.isfinite(weight.numpy()).all():
                 self._stop(f"{weight.name} has values that are not finite after epoch {epoch + 1}.")
 
     def _stop(self, what: str) -> None:
         raise DivergedError(f"{what} The last completed epoch is kept; try a lower learning rate, in another folder.")
+
+
+class KeepSchedule(tf.keras.callbacks.Callback):
+    """Raises `ValueError` where another callback has set the learning rate that the optimizer's schedule decides.
+
+    The schedule would overwrite it at the next batch: nothing would come of it but a wrong figure in the history.
+    """
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        self._active = isinstance(optimizer._learning_rate, tf.keras.optimizers.schedules.LearningRateSchedule)
+        self._rate: float | None = learning_rate(self.model)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if batch == 0:
+            self._check()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._rate = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._rate = (logs or {}).get("learning_rate")
+        self._check()
+
+    def _check(self) -> None:
+        if self._active and self._rate is not None and learning_rate(self.model) != self._rate:
+            raise ValueError(
+                "callbacks must not set the learning rate, which the recipe's schedule decides: change the recipe's "
+                "settings instead, such as lr."
+            )
+
+
+def learning_rate(model: tf.keras.Model) -> float:
+    """Return the rate of the last batch, or the one to start with."""
+    return float(tf.keras.backend.get_value(model.optimizer.learning_rate))
 
 
 class FlipRatio(tf.keras.callbacks.Callback):
@@ -87,26 +138,30 @@ class NegativeSlopes(tf.keras.callbacks.Callback):
 
 
 class EvaluateAt(tf.keras.callbacks.Callback):
-    """Evaluates validation or test images after chosen epochs, as ``val_loss`` and ``val_accuracy``.
+    """Evaluates images after chosen epochs, as ``val_loss`` and ``val_accuracy``, or under another prefix.
 
     Args:
         batches: The images in batches (images, labels).
         milestones: Epochs, counted from 1; ``None`` means all.
+        prefix: ``"val"`` for validation images, ``"test"`` for test images.
     """
 
-    def __init__(self, batches: tf.data.Dataset, milestones: Sequence[int] | None) -> None:
+    def __init__(self, batches: tf.data.Dataset, milestones: Sequence[int] | None, prefix: str = "val") -> None:
         super().__init__()
-        self.batches = batches
+        self.batches, self.prefix = batches, prefix
         self.milestones = None if milestones is None else set(milestones)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None and (self.milestones is None or epoch + 1 in self.milestones):
             results = self.model.evaluate(self.batches, verbose=0, return_dict=True)
-            logs.update({f"val_{name}": value for name, value in results.items()})
+            logs.update({f"{self.prefix}_{name}": value for name, value in results.items()})
 
 
 class CSVHistory(tf.keras.callbacks.Callback):
     """Keeps one row of figures for each epoch, in memory and as a CSV file that is replaced in one step.
+
+    Keras' ``CSVLogger`` appends: it knows only the columns of its first row, and a row that was written before its
+    checkpoint would stay for good.
 
     Args:
         path: The file. Rows of it up to the epoch at which training starts are kept, later ones dropped.
@@ -118,18 +173,26 @@ class CSVHistory(tf.keras.callbacks.Callback):
         self.path, self.stage = path, stage
         self.rows: list[dict[str, Any]] = read_history(path)
 
-    def start_at(self, epoch: int) -> None:
-        """Drop this stage's row of ``epoch`` (counted from 0), if a checkpoint was interrupted after it was written.
+    def start_at(self, epoch: int, ended: bool) -> None:
+        """Compare the rows with the checkpoints: this stage's must be those of the epochs up to ``epoch``.
+
+        That of the next epoch is dropped: its checkpoint was interrupted after the row was written.
+
+        Args:
+            epoch: The number of completed epochs.
+            ended: Whether these are all of the stage, so that there can be none of a next one.
 
         Raises:
-            ValueError: More epochs than that lack their checkpoint, and would be lost.
+            ValueError: Rows are missing, doubled or out of order, or newer checkpoints are: the rows would be lost.
         """
-        recorded = max((row["epoch"] for row in self.rows if row["stage"] == self.stage), default=0)
-        if recorded > epoch + 1:
+        found = [row["epoch"] for row in self.rows if row["stage"] == self.stage]
+        others = {row["stage"] for row in self.rows[-1:]} - {self.stage} and epoch > 0
+        wanted = list(range(1, epoch + 1))
+        if found != wanted and (ended or others or found != [*wanted, epoch + 1]):
             raise ValueError(
-                f"{self.path} has {recorded} epochs of the stage {self.stage!r}, but {epoch} are all that its "
-                "checkpoints know of: newer ones were deleted. Put them back, or choose another output folder to start "
-                "afresh."
+                f"{self.path} has the epochs {found} of the stage {self.stage!r}, but its checkpoints are those of "
+                f"{epoch} epochs: one or the other was changed or deleted. Put them back, or choose another output "
+                "folder to start afresh."
             )
         self.rows = [row for row in self.rows if row["stage"] != self.stage or row["epoch"] <= epoch]
 
@@ -138,12 +201,16 @@ class CSVHistory(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         figures = {name: float(value) for name, value in (logs or {}).items()}
-        rate = float(tf.keras.backend.get_value(self.model.optimizer.learning_rate))
+        rate = figures.pop("learning_rate", learning_rate(self.model))
         seconds = time.perf_counter() - self._started
         row = {"stage": self.stage, "epoch": epoch + 1, **figures, "learning_rate": rate, "seconds": round(seconds, 2)}
         self.rows.append(row)
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            writing(self.path),
+            replacing(self.path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)
@@ -154,8 +221,9 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         ValueError: The file is damaged.
+        OSError: It is no file.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     kinds: dict[str, Callable[[str], Any]] = {"stage": str, "epoch": int}
     with reading(path, "a run's history"):
@@ -173,7 +241,7 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
     """Checkpoints network, optimizer and epoch after each epoch, and apart the stage's best by ``val_accuracy``.
 
     A checkpoint counts from the moment that its last file is written, so that a run which is killed meanwhile goes on
-    from the one before.
+    from the one before. There is a best network only where there are validation images: none is chosen by test images.
 
     Args:
         folder: For the checkpoints; the last two are kept.
@@ -181,6 +249,10 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         optimizer: Its optimizer, built.
         history: The rows so far, by which an epoch is the best.
         best: File for the best network's weights.
+
+    Attributes:
+        epoch: The number of completed epochs.
+        ended: Whether the stage ended with them, be it that a callback stopped it.
     """
 
     def __init__(
@@ -192,24 +264,33 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
         best: Path,
     ) -> None:
         super().__init__()
-        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
-        self._checkpoint = tf.train.Checkpoint(network=model, epoch=self.epoch, optimizer=optimizer)
+        self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
+        self._ended = tf.Variable(False, trainable=False, name="ended")
+        self._checkpoint = tf.train.Checkpoint(network=model, epoch=self._epoch, ended=self._ended, optimizer=optimizer)
         try:
             self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
         except (ValueError, tf.errors.OpError) as error:
             raise ValueError(
                 f"{folder / 'checkpoint'} is damaged: {first_line(error)} Choose another output folder to start afresh."
             ) from error
-        self._network, self._history, self._best = model, history, best
+        self._folder, self._network, self._history, self._best = folder, model, history, best
 
-    def restore(self) -> int:
-        """Restore the last checkpoint, if there is one, and return the number of completed epochs.
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch.numpy())
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._ended.numpy())
+
+    def restore(self) -> None:
+        """Restore the last checkpoint, if there is one, and compare the history with it.
 
         Where that is damaged, as a power failure may leave it, the one before serves, unless a later stage began with
         what the damaged one held.
 
         Raises:
-            ValueError: None is of this network with this optimizer, and whole.
+            ValueError: None is of this network with this optimizer, and whole; or the history is another one's.
         """
         rows = self._history.rows
         paths = list(reversed(self._manager.checkpoints))
@@ -227,28 +308,52 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
                 continue
             if failure:
                 log.warning("%s is damaged: the run goes on from %s.", paths[0], path)
-            return int(self.epoch.numpy())
+            failure = None
+            break
         if failure:
             raise failure
-        return 0
+        self._history.start_at(self.epoch, self.ended)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         accuracy = (logs or {}).get("val_accuracy")
         # Of this stage alone: the networks of the stages before are other ones, real-valued and better.
         stage = [row for row in self._history.rows[:-1] if row["stage"] == self._history.stage]
         before = [row["val_accuracy"] for row in stage if "val_accuracy" in row]
-        if accuracy is not None and accuracy >= max(before, default=0.0):
-            with replacing(self._best) as temporary:
-                self._check_space(temporary.parent)
+        # Whoever stops the training may have put back other weights than those that were measured.
+        if accuracy is not None and accuracy >= max(before, default=0.0) and not self.model.stop_training:
+            self._check_space(self._best, self._network.weights)
+            with writing(self._best), replacing(self._best) as temporary:
                 self._network.save_weights(str(temporary))
-        self.epoch.assign(epoch + 1)
-        self._manager.save()
+        self._epoch.assign(epoch + 1)
+        self._save()
 
-    def _check_space(self, folder: Path) -> None:
+    def end(self) -> None:
+        """Checkpoint the network as the stage leaves it, with the mark that it has ended."""
+        self._ended.assign(True)
+        self._save()
+
+    def _save(self) -> None:
+        self._check_space(self._folder, [*self._network.weights, *self._checkpoint.optimizer.variables])
+        with writing(self._folder):
+            self._manager.save()
+
+    def _check_space(self, path: Path, weights: Sequence[tf.Variable]) -> None:
         """Raise `OSError` on a full disk, where HDF5 would crash."""
-        needed = sum(weight.dtype.size * weight.shape.num_elements() for weight in self._network.weights) + 2**20
-        if (free := shutil.disk_usage(folder).free) < needed:
-            raise OSError(errno.ENOSPC, f"{free:,} bytes are free, and the weights need {needed:,}", str(self._best))
+        needed = sum(weight.dtype.size * weight.shape.num_elements() for weight in weights) + 2**20
+        if (free := shutil.disk_usage(self._best.parent).free) < needed:
+            raise OSError(errno.ENOSPC, f"{free:,} bytes are free, and {needed:,} are needed", str(path))
+
+
+class TensorBoardLog(tf.keras.callbacks.TensorBoard):
+    """Keras' ``TensorBoard``, whose failures to write name its folder."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        with writing(Path(self.log_dir)):
+            super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        with writing(Path(self.log_dir)):
+            super().on_train_end(logs)
 
 
 def student_of(model: tf.keras.Model) -> tf.keras.Model:

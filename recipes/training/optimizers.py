@@ -8,6 +8,8 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
+from ...zoo.checkpoints.variables import latent_variable
+
 Decays = Callable[[str], bool]
 
 
@@ -58,7 +60,8 @@ class _CoupledL2(tf.keras.optimizers.Optimizer):
             added = kwargs.get("skip_gradients_aggregation", False)
             l2 = self.l2 / (1 if added else tf.distribute.get_strategy().num_replicas_in_sync)
             grads_and_vars = [
-                (g + tf.cast(l2, g.dtype) * v if g is not None and self._decays(v) else g, v) for g, v in grads_and_vars
+                (g if g is None or not self._decays(v) else g + tf.cast(l2, g.dtype) * latent_variable(v), v)
+                for g, v in grads_and_vars
             ]
         return super().apply_gradients(grads_and_vars, *args, **kwargs)
 
@@ -101,18 +104,33 @@ class L2SGD(_CoupledL2, tf.keras.optimizers.SGD):
 
 @lq.utils.register_keras_custom_object
 class L2Adam(_CoupledL2, tf.keras.optimizers.Adam):
-    """PyTorch's Adam with ``weight_decay`` on chosen variables: coupled L2, not AdamW.
+    r"""PyTorch's Adam with ``weight_decay`` on chosen variables: coupled L2, not AdamW.
+
+    \[ m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
+    w \leftarrow w - lr \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon} \]
 
     Args:
-        epsilon: 1e-8 by default, as in PyTorch; Keras has 1e-7.
+        epsilon: 1e-8 by default, as in PyTorch; Keras has 1e-7, and adds it before the bias of \(v\) is corrected.
+
+    Raises:
+        ValueError: ``amsgrad`` is asked for, which is not implemented.
     """
 
     def __init__(self, *args: Any, epsilon: float = 1e-8, **kwargs: Any) -> None:
         super().__init__(*args, epsilon=epsilon, **kwargs)
+        if self.amsgrad:
+            raise ValueError("amsgrad is not implemented.")
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """Move a variable; Keras adds epsilon before the bias of the second moment is corrected, PyTorch after."""
+        place = self._index_dict[self._var_key(variable)]
+        m, v = self._momentums[place], self._velocities[place]
+        gradient = tf.convert_to_tensor(gradient)
+        m.assign_add((gradient - m) * (1 - self.beta_1))
+        v.assign_add((tf.square(gradient) - v) * (1 - self.beta_2))
         step = tf.cast(self.iterations + 1, variable.dtype)
-        correction = tf.sqrt(1 - tf.pow(tf.cast(self.beta_2, variable.dtype), step))
-        with lq.utils.patch_object(self, "epsilon", self.epsilon * correction):
-            super().update_step(gradient, variable)
+        bias, root = (
+            1 - tf.pow(tf.cast(self.beta_1, variable.dtype), step),
+            tf.sqrt(1 - tf.pow(tf.cast(self.beta_2, variable.dtype), step)),
+        )
+        rate = tf.cast(self.learning_rate, variable.dtype) * root / bias
+        variable.assign_sub(m * rate / (tf.sqrt(v) + self.epsilon * root))

@@ -1,8 +1,6 @@
-"""A finished run, and a copy of it to damage."""
+"""A finished run."""
 
 from __future__ import annotations
-
-import shutil
 
 import pytest
 
@@ -14,10 +12,4 @@ from tests.recipes.models import DATA, recipe
 def finished(tmp_path_factory):
     """Its folder, and its record."""
     output = tmp_path_factory.mktemp("run") / "finished"
-    return output, recipes.train(recipe(), output, data=DATA, verbose=0)
-
-
-@pytest.fixture
-def copy(finished, tmp_path):
-    """A copy of the finished run, to damage."""
-    return shutil.copytree(finished[0], tmp_path / "copy")
+    return output, recipes.train(recipe(), output, data=DATA, precision="float32", verbose=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import larq as lq
 import numpy as np
 import tensorflow as tf
@@ -59,3 +61,32 @@ def recipe(epochs: int = 3, lr: float = 0.05, stages: int = 2) -> Recipe:
 
     settings = {"epochs": epochs, "lr": lr}
     return Recipe("tiny", "", 32, "0_255", [stage(i + 1) for i in range(stages)], settings)
+
+
+def plain_network(num_classes: int, input_shape: tuple[int, int, int]) -> tf.keras.Model:
+    """Return a network that is compiled at once, for what does not depend on the layers; ``norm`` and ``logits``."""
+    return tf.keras.Sequential(
+        [
+            tf.keras.layers.AveragePooling2D(4, input_shape=input_shape),
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.BatchNormalization(momentum=0.5, name="norm"),
+            tf.keras.layers.Dense(num_classes, name="logits"),
+            tf.keras.layers.Activation("softmax"),
+        ],
+        name="plain",
+    )
+
+
+def plain_recipe(epochs: int = 2, stages: int = 1, **changes: Any) -> Recipe:
+    """Return a recipe of `plain_network`, without augmentation."""
+
+    def stage(number: int) -> Stage:
+        settings = {
+            "build": plain_network,
+            "optimizer": lambda steps: L2SGD(CosineEpochs(steps, epochs, 0.001)),
+            "init_from": transfer_weights if number > 1 else None,
+            **changes,
+        }
+        return Stage(name=f"step{number}", epochs=epochs, **settings)
+
+    return Recipe("plain", "", 32, "0_255", [stage(i + 1) for i in range(stages)], {"epochs": epochs})

@@ -13,7 +13,6 @@ from onebit.recipes.data.augmentation import (
     lighting,
     random_crop,
     random_flip,
-    random_pixel_values,
     random_resized_crop,
     resize_random_crop,
     scale_jitter_crop,
@@ -99,14 +98,6 @@ def test_cutout(height, width, size):
     assert abs(values.mean() - 127.5) < 1
 
 
-def test_random_pixels():
-    values = random_pixel_values(tf.constant([100, 100]), SEED, tf.uint8)
-    assert values.dtype == tf.uint8
-    counts = np.bincount(values.numpy().ravel(), minlength=256)
-    assert counts.min() > 0
-    assert counts.max() < 80
-
-
 def test_lighting_is_next_to_nothing():
     """The official code on 8-bit pixels: truncation leaves 0 or -1 for each channel of an image."""
     images = np.random.default_rng(0).integers(1, 256, (300, 4, 5, 3)).astype(np.uint8)
@@ -162,11 +153,6 @@ class TestColourJitter:
         turned = (changed[:, 1] - changed[:, 2]) / 160 / 6
         assert -0.105 < turned.min() < -0.08 and 0.08 < turned.max() < 0.105
 
-    def test_hue_keeps_the_brightest_channel_s_value(self):
-        changed = self.jitter(hue=0.1)
-        np.testing.assert_allclose(changed.max(-1), self.images.max(-1), atol=1)
-        assert (changed != self.images).any(axis=(1, 2, 3)).mean() > 0.9
-
 
 @pytest.mark.parametrize("pixels", [(300, 500), (500, 300), (256, 256), (40, 90), (3, 2)])
 class TestCrops:
@@ -192,7 +178,7 @@ class TestCrops:
                 return width * height / np.prod(pixels)
         return min(pixels) ** 2 / np.prod(pixels)
 
-    def test_random_area(self, pixels):
+    def test_random_resized_crop(self, pixels):
         height, width = self.boxes(random_resized_crop, pixels).T[2:]
         areas = height * width / np.prod(pixels)
         assert areas.max() <= 1
@@ -202,7 +188,7 @@ class TestCrops:
             assert (width / height > 0.72).all()
             assert (width / height < 1.4).all()
 
-    def test_random_scale(self, pixels):
+    def test_scale_jitter_crop(self, pixels):
         height, width = self.boxes(scale_jitter_crop, pixels).T[2:]
         np.testing.assert_array_equal(height, width)
         share = height / min(pixels)
@@ -210,7 +196,7 @@ class TestCrops:
             assert share.min() == pytest.approx(224 / 480, abs=0.03)
             assert share.max() == pytest.approx(224 / 256, abs=0.03)
 
-    def test_random_place(self, pixels):
+    def test_resize_random_crop(self, pixels):
         top, left, height, width = self.boxes(resize_random_crop, pixels).T
         assert set(height) == set(width) == {max(1, round(min(pixels) * 224 / 256))}
         if min(pixels) > 30:
@@ -218,7 +204,7 @@ class TestCrops:
                 assert start.min() <= 0.03 * room
                 assert start.max() >= 0.97 * room
 
-    def test_centre(self, pixels):
+    def test_center_crop(self, pixels):
         (top, left, height, width), *others = self.boxes(center_crop, pixels, 2)
         assert (others[0] == [top, left, height, width]).all()
         assert height == width

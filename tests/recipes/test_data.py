@@ -113,29 +113,81 @@ def test_in_order_and_limited(form):
     np.testing.assert_array_equal(np.concatenate([x for x, _ in found])[:, 0, 0, 0], np.arange(20))
 
 
+def images(count=4, scale=100.0):
+    return scale * np.arange(count * 12).reshape(count, 2, 2, 3) / (count * 12)
+
+
+LABELS = np.arange(4)
+
+
 @pytest.mark.parametrize(
-    ("data", "message"),
+    "data",
     [
-        (np.zeros((4, 2, 2, 3)), r"must be \(images, labels\) or a tf.data.Dataset of such, not ndarray"),
-        ((np.zeros((4, 2, 2)), np.zeros(4, int)), r"shape \(n, height, width, channels\), not float64 \(4, 2, 2\)"),
-        ((np.zeros((4, 2, 2, 3)), np.zeros((4, 10))), r"integers of shape \(4,\), one for each image, not float64"),
-        ((np.zeros((4, 2, 2, 3)), np.zeros(5, int)), r"integers of shape \(4,\)"),
-        ((np.zeros((4, 2, 2, 3)), np.full(4, -1)), "from 0 on"),
-        (tf.data.Dataset.range(3), "must be pairs"),
-        (tf.data.Dataset.from_tensors((np.zeros((2, 2, 3)), 0.5)), "labels must be integers"),
-        (tf.data.Dataset.from_tensors((np.zeros((2, 2, 3)), 1)).take(0), "is empty"),
-        (tf.data.Dataset.from_tensors((np.zeros((2, 2, 3)), -1)), "from 0 on, but one is -1"),
+        images(),
+        (images(), LABELS, np.ones(4), LABELS),
+        (images()[..., 0], LABELS),
+        (images(), np.zeros((4, 10))),
+        (images(), LABELS[:3]),
+        (images(), LABELS - 1),
+        (images(), LABELS, np.full(4, np.nan)),
+        (images(), LABELS, np.ones(3)),
+        (images(scale=1.0), LABELS),
+        (images() - 50, LABELS),
+        (images(scale=600), LABELS),
+        (images() * np.nan, LABELS),
+        tf.data.Dataset.range(3),
+        tf.data.Dataset.from_tensors((images()[0], 0.5)),
+        tf.data.Dataset.from_tensors((images()[0], 1)).take(0),
+        tf.data.Dataset.from_tensors((images()[0], -1)),
+        tf.data.Dataset.from_tensors((images()[0], [1, 2])),
+        tf.data.Dataset.from_tensors((images()[0], 1, -1.0)),
+        tf.data.Dataset.from_tensors((images(scale=1.0)[3], 1)),
     ],
 )
-def test_data_that_is_none(data, message):
-    with pytest.raises(ValueError, match=message):
+def test_data_that_is_none(data):
+    """Neither arrays nor a dataset, of other shapes, labels or weights, or of pixels that are not from 0 to 255."""
+    with pytest.raises(ValueError):
         as_images(data)
+
+
+@pytest.mark.parametrize("form", [as_arrays, as_examples, as_batches])
+def test_labels_may_be_a_column(form):
+    pictures, labels = numbered(50)
+    column, row = as_images(form(pictures, labels[:, None])), as_images(form(pictures, labels))
+    assert column.labels == row.labels == set(range(50))
+    assert_same([(x.numpy(), y.numpy()) for x, y in column.in_order(8)], [(x, y) for x, y in row.in_order(8)])
+
+
+@pytest.mark.parametrize("form", [as_arrays, as_examples, as_batches])
+def test_weights_go_with_their_images(form):
+    pictures, labels = numbered(50)
+    data = (pictures, labels, labels / 2)
+    if form is not as_arrays:
+        data = form(pictures, labels).map(lambda image, label: (image, label, label / 2))
+    for x, y, weights in batches(as_images(data), batch_size=8, epochs=2, augment=noise):
+        np.testing.assert_array_equal(x.numpy()[:, 0, 0, 0] // 1, y)
+        np.testing.assert_array_equal(weights, y / 2)
+    assert all(len(batch) == 2 for batch in as_images(data).in_order(8))
+
+
+@pytest.mark.parametrize("form", [as_arrays, as_examples])
+def test_the_digest_tells_images_labels_and_weights_apart(form):
+    pictures, labels = numbered(50)
+    others = (pictures, labels), (pictures[::-1], labels), (pictures, labels[::-1])
+    assert len({as_images(form(*other)).describe()["sha256"] for other in others}) == 3
+
+
+def test_the_tuner_is_off(read):
+    """It may hold up the end of an epoch for seconds."""
+    data = as_images(numbered(50))
+    for dataset in (data.in_order(8), batches(data, batch_size=8, epochs=1)):
+        assert dataset.options().autotune.enabled is False
 
 
 def test_a_limit_leaves_the_classes():
     """Of images sorted by class, the first few are all of one."""
     limited = as_images((np.zeros((9, 2, 2, 3)), np.repeat([0, 1, 2], 3)), limit=2)
-    assert (limited.count, limited.num_classes) == (2, 3)
+    assert (limited.count, limited.num_classes, limited.labels) == (2, 3, {0, 1, 2})
 
 
 def test_a_cut_is_the_part_resized():

@@ -64,24 +64,14 @@ def test_cycle_ends_of_the_paper():
     assert cycle_ends(254) == [2, 6, 14, 30, 62, 126, 254]
     assert cycle_ends(253) == [2, 6, 14, 30, 62, 126]
     assert cycle_ends(1) == []
-    with pytest.raises(ValueError, match="first must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="first"):
         cycle_ends(13, 0)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"steps_per_epoch": 0},
-        {"steps_per_epoch": 5, "first_cycle": 0},
-        {"steps_per_epoch": 5, "factor": 1},
-        {"steps_per_epoch": 5, "lr_min": 0.2},
-        {"steps_per_epoch": 5, "lr_min": -0.1},
-        {"steps_per_epoch": 5, "lr_max": float("nan")},
-    ],
-)
+@pytest.mark.parametrize("arguments", [{"first_cycle": 0}, {"factor": 1}, {"lr_min": 0.2}, {"lr_max": float("nan")}])
 def test_warm_restarts_argument_errors(arguments):
-    with pytest.raises(ValueError, match="must"):
-        WarmRestarts(**arguments)
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        WarmRestarts(5, **arguments)
 
 
 @pytest.mark.parametrize(

