@@ -69,6 +69,8 @@ def _open_teacher(teacher: str) -> tf.keras.Model:
                 if archive.getinfo("config.json").file_size > _LARGEST_CONFIG:
                     raise ValueError("its configuration is longer than networks' are.")
                 config = json.loads(archive.read("config.json"))
+                if b'"keras_version": "3' in archive.open("metadata.json").read(1000):
+                    raise ValueError("it was saved by Keras 3. Save the teacher with tf_keras, Keras 2, or pack it.")
             # Of the outermost model, which Keras does not look at either where nothing is to be compiled.
             _check({name: part for name, part in config.items() if name != "compile_config"})
             # What is built from the configuration may be no larger than the weights that are in the file.

@@ -22,7 +22,7 @@ def test_each_replica_has_its_part_of_each_batch(strategy):
     with strategy.scope():
         shared = iter(split_batches(batches, 8))
         seen = [strategy.experimental_local_results(next(shared)) for _ in range(3)]
-        with pytest.raises(ValueError, match="batch_size=7 must be a multiple of the number of replicas, 2"):
+        with pytest.raises(ValueError, match=r"batch_size.*7"):
             split_batches(batches, 7)
     for number, parts in enumerate(seen):
         for replica, (x, (y, z)) in enumerate(parts):
@@ -92,17 +92,18 @@ def test_the_chief_by_tf_config(monkeypatch):
         assert is_chief("multiworker"), "who else would keep the results"
     for damaged in ("garbage", "[1]", '{"cluster": 5}'):
         monkeypatch.setenv("TF_CONFIG", damaged)
-        with pytest.raises(ValueError, match="TF_CONFIG must be a JSON object with a cluster, not"):
+        with pytest.raises(ValueError, match="TF_CONFIG"):
             is_chief("multiworker")
     monkeypatch.delenv("TF_CONFIG")
-    with pytest.raises(ValueError, match="environment variable TF_CONFIG, which is not set"):
+    with pytest.raises(ValueError, match="TF_CONFIG"):
         recipes.train(recipe(), "nowhere", data=DATA, strategy="multiworker")
-    with pytest.raises(ValueError, match="strategy must be one of 'none', 'mirrored', 'multiworker', not 'miror'"):
+    with pytest.raises(ValueError, match="miror"):
         recipes.train(recipe(), "nowhere", data=DATA, strategy="miror")
     assert not Path("nowhere").exists()
 
 
 SCRIPT = """
+    import sys
     from tests.recipes.models import DATA, recipe
     from onebit import recipes
     recipes.train(recipe(), sys.argv[1], data=DATA, precision="float64", strategy=sys.argv[2], verbose=2)

@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 
+import keras
 import larq as lq
 import numpy as np
 import pytest
@@ -42,6 +43,13 @@ def test_a_teacher_may_be_a_keras_file(tmp_path):
     images = np.ones((2, *SHAPE), np.float32)
     teacher = load_teacher(str(tmp_path / "model.keras"), "imagenet")
     np.testing.assert_allclose(teacher(images), model(images), rtol=1e-6)
+
+
+def test_a_teacher_of_keras_3_is_told_from_code(tmp_path):
+    layers = [keras.layers.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(10)]
+    keras.Sequential(layers).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="Keras 3"):
+        load_teacher(str(tmp_path / "model.keras"), "imagenet")
 
 
 def test_opening_a_teacher_runs_no_code(tmp_path):
