@@ -32,7 +32,8 @@ class ExactBatchNormalization(NoAutoGraph, tf.keras.layers.BatchNormalization):
         training = self._get_training_value(training)
         if self.fused and tf.executing_eagerly() and not training:
             x = at_least_float32(inputs)
-            scale = tf.math.rsqrt(self.moving_variance + self.epsilon) * (1 if self.gamma is None else self.gamma)
+            # Not rsqrt, which some processors only estimate.
+            scale = (1 if self.gamma is None else self.gamma) / tf.sqrt(self.moving_variance + self.epsilon)
             y = (x - self.moving_mean) * scale + (0 if self.beta is None else self.beta)
             return tf.cast(y, inputs.dtype)
         if self.fused or tf.get_static_value(training) is False:
