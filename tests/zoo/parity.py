@@ -153,17 +153,21 @@ def logits_and_gradients(model: tf.keras.Model, x: np.ndarray) -> tuple[tf.Tenso
 
 
 def drawn(state: Values) -> dict[str, np.ndarray]:
-    """Return a state dict of the same names and shapes, drawn by the golden vectors' rules."""
+    """Return a state dict of the same names and shapes, drawn by the golden vectors' rules.
+
+    Tensors of kinds that these do not know are moved a little from where they start.
+    """
     kinds = {"weight": "bn_weight", "bias": "bn_bias", "running_mean": "bn_mean", "running_var": "bn_var"}
     values = {}
     for name, tensor in state.items():
         shape = tuple(tensor.shape)
-        kind = (
-            "conv_weight" if len(shape) == 4 else "linear_weight" if len(shape) == 2 else kinds[name.rpartition(".")[2]]
-        )
+        last = kinds.get(name.rpartition(".")[2], "learnable_bias")
+        kind = "conv_weight" if len(shape) == 4 else "linear_weight" if len(shape) == 2 else last
         if "prelu" in name:
             kind = "prelu_weight"
         values[name] = reference.draw({"name": name, "shape": shape, "kind": kind, "fan_in": np.prod(shape[1:])})
+        if kind == "learnable_bias":
+            values[name] += tensor.detach().numpy()
     return values
 
 
