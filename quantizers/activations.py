@@ -138,8 +138,9 @@ class FPReLU(ChannelParameters):
 
     Input and output: activations of any rank, channels along `axis`.
 
-    The paper's start values are not known: 1 and 0.25, which start as PyTorch's PReLU does, are *our choice*. The
-    slopes are not constrained and may turn negative.
+    The paper's start values are not known: 1 and 0.25, which start as PyTorch's PReLU does, are *our choice*, and those
+    of AdaBin's code, whose "Maxout" is this layer (but for its slope at 0, which is 0). The slopes are not constrained
+    and may turn negative.
 
     Args:
         axis: The channel axis.
