@@ -176,6 +176,11 @@ def get_recipe(name: str, **settings: Any) -> Recipe:
     return dataclasses.replace(recipe, settings=chosen, given=frozenset(given), registered=recipe.stages)
 
 
+def settings_table(name: str) -> Settings:
+    """Return the table that a recipe was registered with."""
+    return _registered(name).table
+
+
 def quick_settings(name: str) -> dict[str, Any]:
     """Return the settings under which a recipe learns something from a hundred small images, see `register`."""
     return dict(_registered(name).quick)

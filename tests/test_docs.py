@@ -22,8 +22,9 @@ def test_documents_are_up_to_date(path):
     assert path.read_text(encoding="utf-8") == DOCUMENTS[path], REMEDY
 
 
-def test_there_are_no_other_cards():
-    assert set(report.CARDS.iterdir()) == {path for path in DOCUMENTS if path.parent == report.CARDS}, REMEDY
+@pytest.mark.parametrize("folder", [report.CARDS, report.PAPERS], ids=lambda folder: folder.name)
+def test_there_are_no_other_pages(folder):
+    assert set(folder.iterdir()) == {path for path in (*DOCUMENTS, *pictures.PICTURES) if path.parent == folder}, REMEDY
 
 
 @pytest.mark.parametrize("path", pictures.PICTURES, ids=lambda path: path.name)

@@ -23,9 +23,10 @@ def test_no_file_ends_hangs_or_swells_the_process(name: str, worker: hostile.Wor
         pytest.importorskip("torch")
     if "TFDS" in name:
         pytest.importorskip("tensorflow_datasets")
-    count = hostile.try_format(name, 1, worker, 60, most=EACH)
-    assert count.total() == EACH and not count["short"], count
-    assert count["refused"] > EACH // 4, "it is not that everything is accepted"
+    each = EACH if "Lite" not in name else EACH // 2  # for each that is run TensorFlow is imported
+    count = hostile.try_format(name, 1, worker, 300, most=each)
+    assert count.total() == each and not count["short"], count
+    assert count["refused"] > each // 4, "it is not that everything is accepted"
     if hostile.FORMATS[name].checked:
         assert not count["changed"], count
 

@@ -144,3 +144,12 @@ def test_supported_pythons_are_the_same_everywhere():
     required = SpecifierSet(options["options"]["python_requires"])
     supported = [version for version in (f"3.{minor}" for minor in range(30)) if version in required]
     assert sorted(makefile) == classifiers == supported
+
+
+def test_larq_zoos_models_need_the_extra(monkeypatch):
+    from onebit import zoo
+
+    monkeypatch.setitem(sys.modules, "larq_zoo", None)
+    with pytest.raises(ModuleNotFoundError, match=r"onebit-zoo\[zoo\]"):
+        zoo.load("larq/quicknet")
+    assert zoo.list_models("larq/*")

@@ -13,14 +13,14 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from pages import cards, pictures, tables
+from pages import cards, papers, pictures, tables
 from pages.facts import DATA, ROOT, write_rows
 
 from onebit import zoo
 from onebit.util.files import replacing
 
 DOCS, COUNTS = ROOT / "docs", DATA / "counts"
-CARDS = DOCS / "models"
+CARDS, PAPERS = DOCS / "models", DOCS / "papers"
 # What stands between the marks `<!-- NAME:begin -->` and `<!-- NAME:end -->` of a document.
 PARTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"weights": lambda: tables.weights("docs/models/")},
@@ -61,23 +61,25 @@ def documents() -> dict[Path, str]:
         found[path] = path.read_text(encoding="utf-8")
         for name, table in parts.items():
             found[path] = insert(found[path], name, table())
+    found |= {PAPERS / f"{name}.md": page for name, page in papers.pages().items()}
     return found | {CARDS / cards.name(row): cards.card(row) for row in zoo.list_weights()}
 
 
 def main() -> None:
-    """Write everything, and remove the cards of weights that are no longer registered."""
+    """Write everything, and remove the pages of what is no longer registered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", action="store_true", help="count every model again first")
     if parser.parse_args().count:
         for module, rows in count_all().items():
             write_rows(COUNTS / f"{module}.json", rows)
         zoo.recorded_counts.cache_clear()
-    CARDS.mkdir(exist_ok=True)
+    for folder in (CARDS, PAPERS):
+        folder.mkdir(exist_ok=True)
     written = documents()
     for path, text in written.items():
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    for old in set(CARDS.glob("*.md")) - set(written):
+    for old in {*CARDS.iterdir(), *PAPERS.iterdir()} - {*written, *pictures.PICTURES}:
         old.unlink()
     for picture, (figures, draw) in pictures.PICTURES.items():
         with replacing(picture) as temporary:

@@ -53,7 +53,12 @@ def _delegate(name: str, module: str, function: str) -> Architecture[...]:
         include_top: bool = True,
         num_classes: int | None = None,
     ) -> tf.keras.Model:
-        import larq_zoo
+        try:
+            import larq_zoo
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f'{name} is a model of larq-zoo, which is not installed: pip install "onebit-zoo[zoo]".'
+            ) from error
 
         theirs = getattr(getattr(larq_zoo, module), function)
         make = functools.partial(_make, theirs)

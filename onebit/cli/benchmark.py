@@ -37,7 +37,7 @@ def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool
     import_tensorflow()
     from .. import zoo
 
-    contents = {str(path): path.read_bytes() for path in files}
+    contents: dict[str, Path | bytes] = {str(path): path for path in files}
     if model is not None:
         network = zoo.load(model)
         binary = not files and zoo.count(network).binary_macs
@@ -46,7 +46,7 @@ def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool
             precisions.insert(0, "binary")
         contents |= {f"{model}, {each}": zoo.convert_to_tflite(network, each) for each in precisions}
     with progress("measuring", runs * len(contents)) as advance:
-        rows = [{"file": name, **_figures(name, content, runs, advance)} for name, content in contents.items()]
+        rows = [{"file": name, **_figures(content, runs, advance)} for name, content in contents.items()]
     import platform
 
     caveat = _CAVEAT.format(machine=platform.machine())
@@ -62,19 +62,16 @@ def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool
     console().print(caveat, markup=False)
 
 
-def _figures(name: str, content: bytes, runs: int, advance: Any) -> dict[str, Any]:
+def _figures(file: Path | bytes, runs: int, advance: Any) -> dict[str, Any]:
     import statistics
 
     from .. import zoo
     from ..zoo.export.tflite_file import BINARY_CONVOLUTION
 
-    try:
-        seconds = zoo.latency(content, runs=runs, progress=advance)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+    seconds = zoo.latency(file, runs=runs, progress=advance)
     return {
-        "bytes": len(content),
-        "binary_operations": zoo.read_tflite(content).operations[BINARY_CONVOLUTION],
+        "bytes": len(file) if isinstance(file, bytes) else file.stat().st_size,
+        "binary_operations": zoo.read_tflite(file).operations[BINARY_CONVOLUTION],
         "median_seconds": statistics.median(seconds),
         "fastest_seconds": min(seconds),
     }

@@ -30,9 +30,8 @@ def import_tensorflow() -> None:
     Some of it is written before any log level is heeded, hence the redirection. A user who sets
     ``TF_CPP_MIN_LOG_LEVEL`` to less than 3 gets it all.
     """
-    if "tensorflow" in sys.modules or _TALKATIVE or sys.stderr is None:  # closed by who called us
+    if "tensorflow" in sys.modules or _TALKATIVE:
         return
-    sys.stderr.flush()
     with captured_stderr(shown_on_error=True):
         importlib.import_module("tensorflow")
 

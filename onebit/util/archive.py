@@ -9,7 +9,7 @@ from pathlib import Path
 from .files import open_source
 
 _FREE, _RATIO = 2**26, 50  # of what members unfold to: so many bytes, and so many times the archive's
-_LARGEST_DIRECTORY = 2**23
+_LARGEST_DIRECTORY = 2**22
 
 
 def check_archive(path: Path) -> None:

@@ -1,24 +1,34 @@
-"""What C++ code writes to the terminal."""
+"""What C++ code writes to the terminal, in a process that is ours: the command line's."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 
-_ALONE = threading.RLock()
+_process = {"is ours": False}
+
+
+def own_process() -> None:
+    """Say that this process runs the command line alone, so that its standard error may be redirected."""
+    _process["is ours"] = True
 
 
 @contextlib.contextmanager
 def captured_stderr(*, shown_on_error: bool = False) -> Iterator[Callable[[], str]]:
     """Keep what is written to the process' standard error in this block; yields a function that returns it.
 
-    Unlike ``contextlib.redirect_stderr`` it reaches C++ code, and all threads. With ``shown_on_error`` it is written
-    after all where the block fails. Threads wait for each other: the process has one standard error.
+    Unlike ``contextlib.redirect_stderr`` it reaches C++ code, and all threads. So it does nothing in a process that is
+    not ours (see `own_process`), whose standard error is its user's. With ``shown_on_error`` what was kept is written
+    after all where the block fails.
     """
-    with _ALONE, tempfile.TemporaryFile() as file:
+    if not _process["is ours"] or sys.stderr is None:  # closed by who called us
+        yield str
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as file:
         original = os.dup(2)
         os.dup2(file.fileno(), 2)
 

@@ -81,7 +81,7 @@ def test_real_activations(tmp_path: Path):
         ),
         (("benchmark",), "Give a FILE", 2),
         (("benchmark", "--model", "birealnet21"), "Did you mean 'birealnet20'", 2),
-        (("benchmark", "JUNK"), "JUNK: This is not a TensorFlow Lite file", 1),
+        (("benchmark", "JUNK"), "JUNK is not a TensorFlow Lite file", 1),
     ],
 )
 def test_bad_input(arguments: tuple, message: str, code: int, weights: str, tmp_path: Path):

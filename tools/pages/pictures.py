@@ -7,7 +7,7 @@ import functools
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from onebit import quantizers, zoo
 
 from .facts import ROOT, bits, paper_top1, results
+from .papers import modules, quantizers_of
 from .tables import quantizer_classes, role
 
 _STYLE = {
@@ -155,10 +156,10 @@ def label_heights(heights: list[float], apart: float = 0.045) -> list[float]:
 # Quantizers and non-linearities
 
 
-def curves() -> list[dict[str, Any]]:
-    """Return value and gradient of every quantizer and non-linearity, with example parameters, to four digits."""
+def curves(classes: Mapping[str, type] | None = None) -> list[dict[str, Any]]:
+    """Return value and gradient of some quantizers and non-linearities, or of all, to four digits."""
     found = []
-    for name, layer in quantizer_classes().items():
+    for name, layer in (classes or quantizer_classes()).items():
         title, examples = _EXAMPLES.get(name, (name, {"": layer}))
         found.append(_curve(title, role(layer), {label: make() for label, make in examples.items()}))
     order = ("activations", "kernels", "non-linearity")
@@ -215,9 +216,9 @@ def _rounded(values: Any) -> list[float]:
 
 
 def _draw_curves(path: Path, curves: list[dict[str, Any]]) -> None:
-    columns = 4
+    columns = min(4, len(curves) + 1)
     rows = -(-(len(curves) + 1) // columns)
-    with _drawing(path, (10, 2.35 * rows), "Quantizers and non-linearities", curves) as figure:
+    with _drawing(path, (2.5 * columns, 2.35 * rows), "Quantizers and non-linearities", curves) as figure:
         panels = figure.subplots(rows, columns).ravel()
         for panel, curve in zip(panels, curves, strict=False):
             panel.set_title(f"{curve['title']}\n({curve['role']})", loc="left", fontsize=9)
@@ -230,11 +231,10 @@ def _draw_curves(path: Path, curves: list[dict[str, Any]]) -> None:
                 curve["x"], curve["y"], "." if curve["role"] == "kernels" else "-", color="C0", ms=4, label="value"
             )
             panel.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.4))
-            if len(curve["slopes"]) > 1:
-                handles = panel.get_legend_handles_labels()
+        handles = max((panel.get_legend_handles_labels() for panel in panels), key=lambda found: len(found[1]))
         for panel in panels[len(curves) :]:
             panel.axis("off")
-        panels[-1].legend(*handles, loc="center left", title="orange: gradient, of EDE over time")
+        panels[-1].legend(*handles, loc="center left")
 
 
 # What each shows, and how that is drawn into a file.
@@ -242,4 +242,9 @@ PICTURES: dict[Path, tuple[Callable[[], Any], Callable[[Path, Any], None]]] = {
     ROOT / "docs" / "onebit.svg": (idea, _draw_idea),
     ROOT / "docs" / "results.svg": (accuracies, _draw_accuracies),
     ROOT / "docs" / "quantizers.svg": (curves, _draw_curves),
+    **{
+        ROOT / "docs" / "papers" / f"{module}.svg": (functools.partial(curves, classes), _draw_curves)
+        for module, models in modules().items()
+        if (classes := quantizers_of(models))
+    },
 }

@@ -8,6 +8,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from exports import recorded_exports
@@ -74,18 +75,18 @@ def _top1(row: zoo.Weights) -> float:
     return row.metrics.get("top1", row.published.get("top1", 0))
 
 
-def models() -> str:
-    """Return the table of all models of the zoo."""
+def models(names: Iterable[str] | None = None, folder: str = "models/") -> str:
+    """Return the table of some models, or of all models of the zoo; their cards are in a folder."""
     return markdown(
         [
             "model", "paper", "parameters:", "1-bit:", "memory:", "MACs 1-bit / other:", "exported file:",
             "binary operations:", "the paper's top-1:", "weights",
         ],
-        (_model(name) for name in sorted(zoo.list_models(), key=natural_key)),
+        (_model(name, folder) for name in sorted(names or zoo.list_models(), key=natural_key)),
     )  # fmt: skip
 
 
-def _model(name: str) -> Sequence[str]:
+def _model(name: str, folder: str) -> Sequence[str]:
     count, paper, exported = zoo.recorded_counts()[name], zoo.entry(name).paper, recorded_exports().get(name)
     return (
         f"`{name}`",
@@ -97,20 +98,20 @@ def _model(name: str) -> Sequence[str]:
         format_bytes(exported.file_bytes) if exported else "",
         str(exported.binary_operations) if exported else "",
         reported(paper_top1(name)),
-        ", ".join(f"[`{row.tag}`](models/{cards.name(row)})" for row in zoo.list_weights(name)),
+        ", ".join(f"[`{row.tag}`]({folder}{cards.name(row)})" for row in zoo.list_weights(name)),
     )
 
 
 def papers() -> str:
-    """Return the list of the papers, each with its models."""
+    """Return the list of the papers, each with its page and its models."""
     models: dict[tuple[str, ...], list[str]] = {}
     for name in sorted(zoo.list_models(), key=natural_key):
-        paper = zoo.entry(name).paper
-        models.setdefault((paper.authors, paper.title, paper.venue, paper.arxiv), []).append(name)
+        paper, module = zoo.entry(name).paper, zoo.entry(name).build.__module__.rpartition(".")[2]
+        models.setdefault((paper.arxiv, paper.authors, paper.title, paper.venue, module), []).append(name)
     return "".join(
-        f"- {authors}, *{title}*, {venue}, [arXiv {arxiv}](https://arxiv.org/abs/{arxiv}): "
-        f"{', '.join(f'`{name}`' for name in names)}\n"
-        for (authors, title, venue, arxiv), names in sorted(models.items(), key=lambda item: item[0][3])
+        f"- {authors}, *{title}*, {venue}, [arXiv {arxiv}](https://arxiv.org/abs/{arxiv}). "
+        f"[{', '.join(f'`{name}`' for name in names)}](papers/{module}.md)\n"
+        for (arxiv, authors, title, venue, module), names in sorted(models.items())
     )
 
 
@@ -122,8 +123,8 @@ def licences() -> str:
     )
 
 
-def leaderboard() -> str:
-    """Return the table of what this project trained on CIFAR-10, the most accurate first."""
+def leaderboard(rows: Iterable[zoo.Weights] | None = None, folder: str = "models/") -> str:
+    """Return the table of what this project trained on CIFAR-10, the most accurate first: some of its rows, or all."""
     return markdown(
         [
             "network", "bits", "top-1, last epoch:", "best epoch, by test images:", "the paper's:", "epochs:",
@@ -131,7 +132,7 @@ def leaderboard() -> str:
         ],
         (
             (
-                f"[`{row.model}`](models/{cards.name(row)})",
+                f"[`{row.model}`]({folder}{cards.name(row)})",
                 bits(row.model),
                 percent(row.metrics),
                 f"{best:.2f} %" if (best := best_epoch(row)) is not None else "",
@@ -142,7 +143,7 @@ def leaderboard() -> str:
                 record["precision"],
                 format_bytes(row.size or 0),
             )
-            for row in results()
+            for row in (rows or results())
             for record in [record_of(row)]
         ),
     )  # fmt: skip
@@ -193,9 +194,11 @@ def role(layer: type) -> str:
     return "kernels" if own or layer is quantizers.MagnitudeAwareSign else "activations"
 
 
-def quantizer_table() -> str:
-    """Return the table of quantizers and non-linearities, from their docstrings."""
-    order = sorted(quantizer_classes().items(), key=lambda item: (role(item[1]) == "non-linearity", role(item[1])))
+def quantizer_table(classes: Mapping[str, type] | None = None) -> str:
+    """Return the table of some quantizers and non-linearities, or of all, from their docstrings."""
+    order = sorted(
+        (classes or quantizer_classes()).items(), key=lambda item: (role(item[1]) == "non-linearity", role(item[1]))
+    )
     return markdown(
         ["class", "name", "for", "what it does", "source"],
         ((f"`{name}`", _alias(layer), role(layer), summary(layer), _source(layer)) for name, layer in order),
@@ -243,9 +246,12 @@ def recipe_table() -> str:
     )
 
 
+def recipe_modules() -> list[ModuleType]:
+    """Return the modules of recipes."""
+    names = (found.name for found in pkgutil.iter_modules(recipes.__path__, f"{recipes.__name__}."))
+    return [importlib.import_module(name) for name in names]
+
+
 def _recipe_function(name: str) -> Any:
     """Return the function of a recipe, from the module of its paper."""
-    modules = (
-        importlib.import_module(f"{recipes.__name__}.{found.name}") for found in pkgutil.iter_modules(recipes.__path__)
-    )
-    return next(getattr(module, name) for module in modules if inspect.isfunction(getattr(module, name, None)))
+    return next(getattr(module, name) for module in recipe_modules() if inspect.isfunction(getattr(module, name, None)))

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import time
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from ...util.stderr import captured_stderr
-from .tflite_file import read_tflite
+from ...util.formatting import printable
+from . import timing
+from .tflite_file import TFLiteFile, read_tflite
+
+_SECONDS = 5
+"""How long a run of a small file may take; larger ones may take a second more for each megabyte of their tensors."""
 
 
 def require_engine() -> None:
@@ -25,71 +36,55 @@ def require_engine() -> None:
 
 
 def open_interpreter(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that runs a file on one image, in one thread.
+    """Return a function that runs a file on one image, in one thread, in this process.
+
+    The interpreters believe a file, and one that is damaged may end the process: it is for files that were just made.
 
     Args:
         content: The bytes of the file. With binary operations it runs in the Larq Compute Engine, else in TensorFlow
             Lite.
 
     Returns:
-        Maps an image, (1, height, width, channels), float32, to the network's output, (1, ...).
+        Maps an image, (1, height, width, channels), to the network's output, (1, ...).
 
     Raises:
         ValueError: It is not a TensorFlow Lite file, or it cannot be run.
         ModuleNotFoundError: The Larq Compute Engine is needed and missing.
     """
-    binary = any(name.startswith("Lce") for name in read_tflite(content).operations)
-    with captured_stderr() as errors:
+    binary = read_tflite(content).has_binary_operations
+    if binary:
+        require_engine()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TensorFlow Lite will move to another package in TensorFlow 2.20
         try:
-            predict = _engine(content) if binary else _tensorflow_lite(content)
+            # TensorFlow Lite checks a file's structure, as the Larq Compute Engine does not.
+            interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+            predict = timing.engine(content) if binary else timing.tensorflow_lite(interpreter)
         except (RuntimeError, ValueError) as error:
-            said = [line.removeprefix("ERROR: ") for line in errors().splitlines() if line.startswith("ERROR")]
-            raise ValueError(f"The file cannot be run: {' '.join(said) or error}") from error
+            raise ValueError(f"The file cannot be run: {printable(error)}") from error
 
     def checked(image: np.ndarray) -> np.ndarray:
         try:
             return predict(image)
         except RuntimeError as error:
-            raise ValueError(f"The file cannot be run: {error}") from error
+            raise ValueError(f"The file cannot be run: {printable(error)}") from error
 
     return checked
 
 
-def _engine(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
-    require_engine()
-    from larq_compute_engine.tflite.python.interpreter import Interpreter
-
-    _verified(content)
-    return Interpreter(content, num_threads=1).predict
-
-
-def _verified(content: bytes) -> tf.lite.Interpreter:
-    """Return TensorFlow Lite's interpreter, which checks a file's structure, as the Larq Compute Engine does not."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it will move to another package in TensorFlow 2.20
-        return tf.lite.Interpreter(model_content=content, num_threads=1)
-
-
-def _tensorflow_lite(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
-    interpreter = _verified(content)
-    interpreter.allocate_tensors()
-    image, output = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(image, images)
-        interpreter.invoke()
-        return interpreter.get_tensor(output)
-
-    return predict
-
-
 def latency(
-    content: bytes, *, runs: int = 50, warm_up: int = 5, progress: Callable[[int], None] | None = None
+    file: bytes | str | os.PathLike[str],
+    *,
+    runs: int = 50,
+    warm_up: int = 5,
+    progress: Callable[[int], None] | None = None,
 ) -> list[float]:
-    """Measure how long a file takes for one image, in one thread.
+    """Measure how long a TensorFlow Lite file takes for one image, in one thread.
+
+    It is run in a process of its own, which a file that lies may end or fill.
 
     Args:
-        content: The bytes of a TensorFlow Lite file with a fixed input shape.
+        file: Its path, or its bytes. It has a fixed input shape.
         runs: How often to measure.
         warm_up: Runs before the first that is measured.
         progress: Called with 1 after each measured run.
@@ -98,17 +93,69 @@ def latency(
         Seconds, one number for each run.
 
     Raises:
-        ValueError: It is not a TensorFlow Lite file, or it cannot be run.
+        ValueError: It is not a TensorFlow Lite file, it cannot be run, or takes more memory than networks do.
+        OSError: There is no such file, or it is none.
         ModuleNotFoundError: The Larq Compute Engine is needed and missing.
     """
-    predict, file = open_interpreter(content), read_tflite(content)
-    image = np.random.default_rng(0).standard_normal(file.input_shape).astype(np.float32)
-    seconds = []
-    for run in range(-warm_up, runs):
-        start = time.perf_counter()
-        predict(image)
-        if run >= 0:
-            seconds.append(time.perf_counter() - start)
-            if progress:
-                progress(1)
-    return seconds
+    with tempfile.TemporaryDirectory() as folder:
+        parsed = read_tflite(file)
+        if parsed.has_binary_operations:
+            require_engine()
+        if not isinstance(file, bytes):
+            return _timed(Path(file), str(file), parsed, runs, warm_up, progress)
+        path = Path(folder, "network.tflite")
+        path.write_bytes(file)
+        return _timed(path, "The file", parsed, runs, warm_up, progress)
+
+
+def _timed(
+    path: Path, name: str, parsed: TFLiteFile, runs: int, warm_up: int, progress: Callable[[int], None] | None
+) -> list[float]:
+    task = {
+        "path": str(path),
+        "shape": parsed.input_shape,
+        "dtype": parsed.input_type,
+        "engine": parsed.has_binary_operations,
+        "bytes": 2 * parsed.tensor_bytes + path.stat().st_size + 2**28,
+    }
+    command = [sys.executable, timing.__file__, json.dumps(task)]
+    # How long a run may take, the first of which loads the file, too.
+    longest = _SECONDS + parsed.tensor_bytes / 1e6
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        said: list[bytes] = []
+        listener = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
+        listener.start()
+        seconds: list[float] = []
+        try:
+            process.stdout.readline()  # TensorFlow is imported
+            for run in range(-warm_up, runs):
+                watch = threading.Timer(longest, process.kill)
+                watch.start()
+                try:
+                    process.stdin.write(b"\n")
+                    process.stdin.flush()
+                    took = float(process.stdout.readline())
+                finally:
+                    watch.cancel()
+                if run >= 0:
+                    seconds.append(took)
+                    if progress:
+                        progress(1)
+        except (ValueError, OSError):  # it has ended
+            process.kill()
+            process.wait()
+            listener.join()
+            reason = _reason(b"".join(said).decode(errors="replace"), process.returncode)
+            raise ValueError(f"{printable(name)} cannot be run: {reason}.") from None
+        finally:
+            process.kill()
+        return seconds
+
+
+def _reason(said: str, code: int) -> str:
+    """Return why a process that was to run a file did not."""
+    errors = [line.removeprefix(timing.FAILED) for line in said.splitlines() if line.startswith(timing.FAILED)]
+    if code == -signal.SIGKILL:
+        return "it takes too long"
+    return printable(" ".join(errors), 400).rstrip(".") or f"it ends the process that it runs in ({code})"
