@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import platform
@@ -11,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -44,8 +45,12 @@ from .training.distiller import Distiller, check_classes
 from .training.logits import teacher_logits
 from .training.strategies import get_strategy, is_chief, split_batches, use_sync_batch_norm
 
+if TYPE_CHECKING:
+    from .backend.stage import LoweredStage
+
 log = logging.getLogger(__name__)
 
+BACKENDS = ("tensorflow", "jax")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16", "float64")
 
 Change = Callable[[tf.keras.Model], tf.keras.Model]
@@ -63,6 +68,10 @@ def train(
     seed: int = 1,
     precision: str = "auto",
     strategy: str = "none",
+    backend: str = "tensorflow",
+    devices: int | None = None,
+    prepare: str | Path | None = None,
+    collect: str | Path | None = None,
     class_weight: Mapping[int, float] | None = None,
     change: Change | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
@@ -93,7 +102,14 @@ def train(
         precision: ``"float32"``, ``"mixed_bfloat16"``, ``"mixed_float16"`` or ``"float64"``; ``"auto"`` is what a run
             was started with, and for a new one `fast_precision`. The record's figures are measured in float32, of
             float64 runs in float64; the history's are those of the run.
-        strategy: ``"none"``, ``"mirrored"`` or ``"multiworker"``, see `get_strategy`.
+        strategy: ``"none"``, ``"mirrored"`` or ``"multiworker"``, see `get_strategy`; for TensorFlow.
+        backend: What runs the epochs: ``"tensorflow"``, by ``fit``, or ``"jax"``, with the same step, lowered by
+            TensorFlow. A run's images come in the same order under both; the augmentations' random numbers differ.
+        devices: How many of JAX's devices share each batch; all by default.
+        prepare: Instead of training, write the next stage as a job into this new folder, for JAX on a machine without
+            TensorFlow: ``python FOLDER/run.py`` trains it there.
+        collect: Take what a job has done from its folder into the run's; then conclude the run, or, if there is a next
+            stage, prepare it beside that folder, with the stage's name appended.
         class_weight: What the loss of each class's images is multiplied by, as in ``fit``; 1 for classes it lacks.
         change: Called with the network of each stage; returns the one to train in its place, such as that of
             `onebit.zoo.replace_layers`. The layers that stay must keep their names. The run, its record and its packed
@@ -105,9 +121,12 @@ def train(
         **settings: Settings of the recipe to change, such as ``epochs=30``.
 
     Returns:
-        The run's record, which is also in ``record.json``.
+        The run's record, which is also in ``record.json``; or, where a job was prepared, ``{"prepared": FOLDER}``, and
+        where a collected job is not at its end, ``{"collected": EPOCHS}``.
 
     Raises:
+        ImportError: JAX is not installed.
+        MemoryError: The devices' memory does not suffice.
         ValueError: There is no such recipe or setting, a value does not suit, a callback sets the learning rate, or the
             folder holds another run or the damaged remains of this one.
         FileNotFoundError: The data is missing.
@@ -121,6 +140,9 @@ def train(
     seed, validation, limit = map(to_python, (seed, validation, limit))
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
+    if prepare is not None or collect is not None:
+        backend = "jax"
+    _check_backend(backend, strategy, devices)
     if type(seed) is not int or not 0 <= seed < 2**31:
         raise ValueError(f"seed must be an integer from 0 to {2**31 - 1}, not {seed!r}.")
     if type(validation) is not int or validation < 0 or (validation and data is not None):
@@ -170,6 +192,7 @@ def train(
                 "seed": seed,
                 "precision": precision,
                 "strategy": strategy,
+                **({} if backend == "tensorflow" else {"backend": backend}),
             }
             check_folder(output, plan, chief)
             if (output / "record.json").exists():
@@ -182,10 +205,53 @@ def train(
             with working_dir(output, chief) as folder, scope:
                 check_folder(output, plan, chief)  # again: until now another process may have begun a run there
                 start(folder, plan)
-                run = _Run(recipe, folder, images, seed, change, weights, callbacks, verbose)
-                return run.save_results(run.train(), plan, time.perf_counter() - started)
+                job = _job(plan, prepare, collect)
+                run = _Run(recipe, folder, images, seed, change, weights, callbacks, verbose, backend, devices, job)
+                model = run.train()
+                if model is None:
+                    return dict(job.outcome) if job else {}
+                return run.save_results(model, plan, time.perf_counter() - started)
     finally:
         release_custom_gradients(keep=registered)
+
+
+def _check_backend(backend: str, strategy: str, devices: int | None) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, not {backend!r}.")
+    if backend == "tensorflow":
+        if devices is not None:
+            raise ValueError(f"devices={devices} is for backend='jax'; TensorFlow has strategy='mirrored'.")
+        return
+    if strategy != "none":
+        raise ValueError(f"strategy must be 'none' with backend='jax', which has devices, not {strategy!r}.")
+    try:
+        import jax  # noqa: F401
+    except ImportError as error:
+        raise ImportError("backend='jax' needs JAX: install onebit-zoo[jax].") from error
+
+
+@dataclasses.dataclass
+class _Job:
+    """What a run is to do with stages that are trained elsewhere.
+
+    Attributes:
+        plan: The run's.
+        prepare, collect: The folders of jobs to write and to read, if any.
+        outcome: What was done.
+    """
+
+    plan: Mapping[str, Any]
+    prepare: Path | None
+    collect: Path | None
+    outcome: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _job(plan: Mapping[str, Any], prepare: str | Path | None, collect: str | Path | None) -> _Job | None:
+    if prepare is None and collect is None:
+        return None
+    if prepare is not None and collect is not None:
+        raise ValueError("prepare and collect must not both be given: collect prepares the next stage by itself.")
+    return _Job(plan, None if prepare is None else Path(prepare), None if collect is None else Path(collect))
 
 
 def _check_teacher(recipe: Recipe) -> None:
@@ -295,22 +361,27 @@ class _Run:
         class_weights: Mapping[int, float],
         callbacks: Sequence[tf.keras.callbacks.Callback],
         verbose: int | str,
+        backend: str,
+        devices: int | None,
+        job: _Job | None,
     ) -> None:
+        self.backend, self.devices, self.job = backend, devices, job
         self.recipe, self.output, self.seed, self.change = recipe, output, seed, change
         self.callbacks, self.verbose = callbacks, verbose
         self.training, self.test_images = images[0], images[-1].count
         self.classes, self.shape = _extent(images)
         table = [class_weights.get(label, 1.0) for label in range(self.classes)]
         self.class_weights = tf.constant(table) if class_weights else None
-        preprocessing = get_preprocessing(recipe.preprocessing)
-        self.normalise = lambda dataset: normalised(dataset, preprocessing)
+        self.preprocessing = get_preprocessing(recipe.preprocessing)
+        self.normalise = lambda dataset: normalised(dataset, self.preprocessing)
+        self.measured_images = images[1]
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         measured = [self.normalise(part.in_order(250)).prefetch(2).with_options(options) for part in images[1:]]
         self.validation, self.test = (measured[0] if len(measured) > 1 else None), measured[-1]
 
-    def train(self) -> tf.keras.Model:
-        """Run the stages that are not complete, and return the last one's network."""
+    def train(self) -> tf.keras.Model | None:
+        """Run the stages that are not complete, and return the last one's network; none if a stage is left to a job."""
         names = [stage.name for stage in self.recipe.stages]
         found = [row["stage"] for row in read_history(self.output / "history.csv")]
         if not set(found) <= set(names) or found != sorted(found, key=names.index):
@@ -323,13 +394,15 @@ class _Run:
             # Not only fit must be deterministic, but also what a stage that is already complete leaves behind.
             tf.keras.utils.set_random_seed(self.seed + index)
             previous, model = model, self._build(stage)
-            self._run(stage, index, model, previous)
+            if not self._run(stage, index, model, previous):
+                return None
         return model
 
     def _build(self, stage: Stage) -> tf.keras.Model:
         return _built(self.recipe, stage, self.change, self.classes, self.shape)
 
-    def _run(self, stage: Stage, index: int, model: tf.keras.Model, previous: tf.keras.Model | None) -> None:
+    def _run(self, stage: Stage, index: int, model: tf.keras.Model, previous: tf.keras.Model | None) -> bool:
+        """Run a stage, and return whether it has come to its end."""
         use_sync_batch_norm(model)
         steps = self.training.count // self.recipe.batch_size
         optimizer = stage.optimizer(steps)
@@ -346,7 +419,7 @@ class _Run:
         if not done and stage.init_from is not None and previous is not None:
             stage.init_from(previous, model)
         if checkpoint.ended or done >= stage.epochs:
-            return
+            return True
         if self.verbose and (done or len(self.recipe.stages) > 1):
             print(f"Stage {stage.name}: epochs {done + 1} to {stage.epochs}", flush=True)
         trained, training = model, self._batches(stage, done)
@@ -354,29 +427,102 @@ class _Run:
             trained, training = self._distiller(stage, model, training)
         trained.compile(optimizer, stage.loss, metrics=self._metrics())
         finish = _Finish(stage, model, self)
-        measured, prefix = (self.test, "test") if self.validation is None else (self.validation, "val")
-        trained.fit(
-            split_batches(training, self.recipe.batch_size),
-            epochs=stage.epochs,
-            initial_epoch=done,
-            steps_per_epoch=steps,
-            verbose=self.verbose,
+        prefix = "test" if self.validation is None else "val"
+        log = TensorBoardLog(str(self.output / "tensorboard" / stage.name), write_graph=False)
+        if self.backend == "tensorflow":
+            measured = self.test if self.validation is None else self.validation
+            evaluate = functools.partial(tf.keras.Model.evaluate, x=measured, verbose=0, return_dict=True)
+            fit = functools.partial(
+                trained.fit,
+                split_batches(training, self.recipe.batch_size),
+                epochs=stage.epochs,
+                initial_epoch=done,
+                steps_per_epoch=steps,
+                verbose=self.verbose,
+            )
+        else:
+            lowered = self._lowered(stage, trained, model)
+            if self.job is not None:
+                return self._by_job(self.job, stage, lowered, trained, done, prefix, [finish, history, checkpoint, log])
+            evaluate = functools.partial(lowered.evaluate, images=self.measured_images)
+            fit = functools.partial(lowered.fit, self.devices, done, verbose=self.verbose)
+        fit(
             callbacks=[
                 *stage.callbacks(model),
                 FlipRatio(),
                 finish,
-                EvaluateAt(measured, stage.milestones, prefix),
+                EvaluateAt(evaluate, stage.milestones, prefix),
                 StopWhenDiverged(),
                 *self.callbacks,
                 KeepSchedule(),
                 history,
                 checkpoint,
-                TensorBoardLog(str(self.output / "tensorboard" / stage.name), write_graph=False),
-            ],
+                log,
+            ]
         )
         if self.callbacks:  # which may have stopped the training, and changed the weights since the last checkpoint
             finish.run()
             checkpoint.end()
+        return True
+
+    def _lowered(self, stage: Stage, trained: tf.keras.Model, model: tf.keras.Model) -> LoweredStage:
+        from .backend.stage import LoweredStage
+
+        return LoweredStage(
+            stage,
+            trained,
+            model,
+            self.training,
+            batch_size=self.recipe.batch_size,
+            seed=self.seed,
+            preprocessing=self.preprocessing,
+            class_weights=self.class_weights,
+        )
+
+    def _by_job(
+        self,
+        job: _Job,
+        stage: Stage,
+        lowered: LoweredStage,
+        trained: tf.keras.Model,
+        done: int,
+        prefix: str,
+        callbacks: Sequence[tf.keras.callbacks.Callback],
+    ) -> bool:
+        """Collect a stage's job or prepare one, and return whether the stage has come to its end."""
+        about = {**job.plan, "stage": stage.name}
+        if job.collect is None:
+            assert job.prepare is not None
+            lowered.prepare(job.prepare, about, done, {prefix: self.measured_images})
+            job.outcome.update(prepared=str(job.prepare))
+            return False
+        rows = lowered.collect(job.collect, about, done)
+        finish, history, checkpoint, log = callbacks
+        calls = tf.keras.callbacks.CallbackList([finish, history, log], model=trained)
+        checkpoint.set_model(trained)
+        trained.stop_training = False
+        calls.on_train_begin()
+        for row in rows:
+            epoch = row.pop("epoch") - 1
+            calls.on_epoch_begin(epoch)
+            calls.on_epoch_end(epoch, row)
+        checkpoint.on_epoch_end(epoch, row)
+        calls.on_train_end()
+        if epoch + 1 < stage.epochs:
+            job.outcome.update(collected=epoch + 1)
+            return False
+        # The next stage, if there is one, is a job as well.
+        job.prepare, job.collect = job.collect.with_name(f"{job.collect.name}-{self._after(stage)}"), None
+        return True
+
+    def _after(self, stage: Stage) -> str:
+        names = [each.name for each in self.recipe.stages]
+        return names[min(names.index(stage.name) + 1, len(names) - 1)]
+
+    def _device(self) -> str:
+        from .backend.runner import describe
+
+        return describe(self.devices)
 
     def _check_callbacks(self, optimizer: tf.keras.optimizers.Optimizer) -> None:
         """Raise `ValueError` where Keras' callbacks would set a learning rate in vain."""
@@ -397,11 +543,12 @@ class _Run:
         teachers = [build(self.classes, self.shape) for build in stage.teachers]
         for teacher in teachers:
             check_classes(model, teacher)
-        if stage.repeats:
+        cached = stage.repeats and self.backend == "tensorflow"  # JAX's step has the teachers in it
+        if cached:
             training = teacher_logits(teachers, self._batches(stage, 0, 1)).repeat()
         distiller = Distiller(
             model,
-            None if stage.repeats else teachers,
+            None if cached else teachers,
             teacher_weights=stage.teacher_weights,
             distillation_loss=stage.distillation_loss,
             temperature=stage.temperature,
@@ -496,6 +643,7 @@ class _Run:
                 "tensorflow": tf.__version__,
                 "numpy": np.__version__,
             },
+            **({} if self.backend == "tensorflow" else {"device": self._device()}),
             "history": rows,
         }
         model.trainable = True  # whoever fine-tunes the network would not know of layers that the last stage froze
@@ -520,7 +668,7 @@ class _Finish(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
-            logs["learning_rate"] = learning_rate(self.model)
+            logs.setdefault("learning_rate", learning_rate(self.model))  # a job's epochs bring their own
         if epoch + 1 == self.stage.epochs:
             self.run()
 

@@ -19,6 +19,9 @@ from tensorflow.python.framework import ops
 from tensorflow_datasets.core import community
 from tensorflow_datasets.core.utils import gcs_utils
 
+from onebit import zoo
+from onebit.zoo.build import ResNetSpec
+
 # A second logical device lets MirroredStrategy run on any machine. It has to exist before TensorFlow's first operation.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -128,3 +131,13 @@ def start_python(script: str, *arguments: object, **environment: str) -> subproc
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
+    """Take two thirds of the blocks out of the networks with 20 layers; return how many convolutions each stage has."""
+    spec = ResNetSpec("cifar", (16, 32, 64), (2, 2, 2))
+    for module in {zoo.entry(name).build.__module__ for name in zoo.list_models()}:
+        if hasattr(sys.modules[module], "CIFAR_20"):
+            monkeypatch.setattr(sys.modules[module], "CIFAR_20", spec)
+    return spec.convs

@@ -71,6 +71,26 @@ if TYPE_CHECKING:
     show_default=True,
     help="One device, all GPUs of this machine, or the machines of TF_CONFIG.",
 )
+@click.option(
+    "--backend",
+    type=click.Choice(("tensorflow", "jax")),
+    default="tensorflow",
+    show_default=True,
+    help="What runs the epochs. JAX is faster on GPUs and TPUs, and needs the extra 'jax'.",
+)
+@click.option("--devices", type=click.IntRange(min=1), help="How many of JAX's devices share a batch. Default: all.")
+@click.option(
+    "--prepare",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Do not train, but write the next stage as a job for a machine with JAX alone: python FOLDER/run.py",
+)
+@click.option(
+    "--collect",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Take what a job has done into the run; conclude it, or prepare the next stage.",
+)
 @json_option
 def command(  # noqa: D103 (its text is the help that the decorator is given)
     recipe: str | None,
@@ -85,6 +105,10 @@ def command(  # noqa: D103 (its text is the help that the decorator is given)
     seed: int,
     precision: str,
     strategy: str,
+    backend: str,
+    devices: int | None,
+    prepare: Path | None,
+    collect: Path | None,
     as_json: bool,
 ) -> None:
     if show_list:
@@ -119,11 +143,21 @@ def command(  # noqa: D103 (its text is the help that the decorator is given)
         seed=seed,
         precision=precision,
         strategy=strategy,
+        backend=backend,
+        devices=devices,
+        prepare=prepare,
+        collect=collect,
         # A line for each epoch where nobody sees a bar move.
         verbose=0 if as_json else "auto" if sys.stdout.isatty() else 2,
     )
     if as_json:
         print_json(record)
+        return
+    if folder := record.get("prepared"):
+        click.echo(f"Prepared {folder}. Where JAX is: python {Path(folder).name}/run.py; then --collect {folder}")
+        return
+    if epochs_done := record.get("collected"):
+        click.echo(f"The run has {epochs_done} epochs of this stage now; the job goes on from there.")
         return
     result = table("", "", title=f"{recipe}, in {output}")
     if validation:

@@ -116,7 +116,7 @@ def _download(url: str, part: IO[bytes], size: int | None, path: Path) -> None:
                     advance(len(chunk))
     except _Unwritable as failure:
         raise _unwritable(path, failure.error) from failure.error
-    except (requests.RequestException, *_protocol_errors()) as error:
+    except _protocol_errors() as error:
         raise ConnectionError(
             f"{url} could not be fetched ({printable(error, 300)}). Without an internet connection, put the file at "
             f"{path}, or give its path as weights."
@@ -140,9 +140,10 @@ def _protocol_errors() -> tuple[type[Exception], ...]:
     """Return what reading an answer raises: requests has names for it only where it reads itself."""
     import http.client
 
+    import requests
     import urllib3
 
-    return urllib3.exceptions.HTTPError, http.client.HTTPException, OSError
+    return requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError
 
 
 @contextlib.contextmanager

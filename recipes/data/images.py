@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from ...zoo.images.images import Preprocessing
 from .augmentation import Augmentation, Crop, center_crop, random_resized_crop
+from .order import epoch_order
 
 BUFFER, BUFFER_BYTES = 4096, 2**28
 """Streamed images are shuffled in blocks of at most this many images, and, where they are decoded already, of at most
@@ -110,9 +111,14 @@ class ArrayImages(Images):
             digest.update(np.ascontiguousarray(part).data)
         self.sha256 = digest.hexdigest()
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Images, labels and, where there are any, weights."""
+        return tuple(part.numpy() for part in self._parts)
+
     def shuffled(self, batch_size: int, seed: int, epoch: tf.Tensor, crop: Crop) -> tf.data.Dataset:
         steps = self.count // batch_size
-        order = tf.random.experimental.stateless_shuffle(tf.range(self.count), seed=[seed, epoch])
+        order = tf.numpy_function(lambda number: epoch_order(self.count, seed, int(number)), [epoch], tf.int32)
         order = tf.reshape(order[: steps * batch_size], [steps, batch_size])
         return tf.data.Dataset.from_tensor_slices(order).map(
             lambda chosen: tuple(tf.gather(part, chosen) for part in self._parts)

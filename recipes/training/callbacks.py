@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,19 +141,24 @@ class EvaluateAt(tf.keras.callbacks.Callback):
     """Evaluates images after chosen epochs, as ``val_loss`` and ``val_accuracy``, or under another prefix.
 
     Args:
-        batches: The images in batches (images, labels).
+        evaluate: Called with the model; returns the figures by name, as ``Model.evaluate`` does.
         milestones: Epochs, counted from 1; ``None`` means all.
         prefix: ``"val"`` for validation images, ``"test"`` for test images.
     """
 
-    def __init__(self, batches: tf.data.Dataset, milestones: Sequence[int] | None, prefix: str = "val") -> None:
+    def __init__(
+        self,
+        evaluate: Callable[[tf.keras.Model], Mapping[str, float]],
+        milestones: Sequence[int] | None,
+        prefix: str = "val",
+    ) -> None:
         super().__init__()
-        self.batches, self.prefix = batches, prefix
+        self.evaluate, self.prefix = evaluate, prefix
         self.milestones = None if milestones is None else set(milestones)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None and (self.milestones is None or epoch + 1 in self.milestones):
-            results = self.model.evaluate(self.batches, verbose=0, return_dict=True)
+            results = self.evaluate(self.model)
             logs.update({f"{self.prefix}_{name}": value for name, value in results.items()})
 
 
@@ -202,7 +207,8 @@ class CSVHistory(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         figures = {name: float(value) for name, value in (logs or {}).items()}
         rate = figures.pop("learning_rate", learning_rate(self.model))
-        seconds = time.perf_counter() - self._started
+        # An epoch that was run elsewhere brings its own.
+        seconds = figures.pop("seconds", time.perf_counter() - self._started)
         row = {"stage": self.stage, "epoch": epoch + 1, **figures, "learning_rate": rate, "seconds": round(seconds, 2)}
         self.rows.append(row)
         columns = list(dict.fromkeys(name for row in self.rows for name in row))

@@ -183,8 +183,12 @@ def _open(source: str | os.PathLike[str] | IO[bytes]) -> PIL.Image.Image:
     """Return an image in its own orientation, having checked what it claims before it is unfolded."""
     from PIL import Image, ImageOps
 
-    is_file = isinstance(source, str | os.PathLike)
-    with open_source(source, _LARGEST_FILE) if is_file else contextlib.nullcontext(source) as file:
+    opened: contextlib.AbstractContextManager[IO[bytes]]
+    if isinstance(source, str | os.PathLike):
+        opened = open_source(source, _LARGEST_FILE)
+    else:
+        opened = contextlib.nullcontext(source)
+    with opened as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         with warnings.catch_warnings():

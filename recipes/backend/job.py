@@ -1,0 +1,133 @@
+"""Jobs for machines without TensorFlow: a stage's lowered step, its state, schedules and images in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ... import __version__
+from ...util.files import replacing
+from ..data import order
+from . import run, runner
+from .keras import learning_rates
+from .runner import Program
+
+
+def schedule_of(
+    trained: tf.keras.Model,
+    program: Program,
+    state: Sequence[tf.Variable | np.ndarray],
+    callbacks: Sequence[tf.keras.callbacks.Callback],
+    *,
+    epochs: int,
+    steps: int,
+) -> dict[str, np.ndarray]:
+    """Return what a stage's callbacks set at the beginning of each epoch, by the variables' names in the program, and
+    ``learning_rate``, (epochs, steps).
+
+    The variables are left as they were.
+    """
+    held = {name: v for name, v in zip(program.state, state, strict=True) if isinstance(v, tf.Variable)}
+    before = {name: variable.numpy() for name, variable in held.items()}
+    watched = {name: variable for name, variable in held.items() if not variable.trainable and variable.shape.rank == 0}
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in watched}
+    rates = []
+    iterations = trained.optimizer.iterations
+    calls = tf.keras.callbacks.CallbackList(list(callbacks), model=trained)
+    try:
+        calls.on_train_begin()
+        for epoch in range(epochs):
+            iterations.assign(epoch * steps)
+            calls.on_epoch_begin(epoch)
+            for name, variable in watched.items():
+                rows[name].append(variable.numpy())
+            rates.append(learning_rates(trained.optimizer, steps))
+    finally:
+        for name, variable in held.items():
+            variable.assign(before[name])
+    set_by_callbacks = {
+        name: np.array(values)
+        for name, values in rows.items()
+        if not name.startswith(("metrics/", "optimizer/")) and any(value != before[name] for value in values)
+    }
+    return {**set_by_callbacks, "learning_rate": np.array(rates)}
+
+
+def write_job(
+    folder: Path,
+    about: Mapping[str, Any],
+    step: Program,
+    state: Sequence[tf.Variable | np.ndarray],
+    evaluation: Program,
+    schedule: Mapping[str, np.ndarray],
+    images: Mapping[str, Sequence[np.ndarray]],
+) -> None:
+    """Write a job's folder, new or empty; what it needs to run is in it.
+
+    Args:
+        folder: The folder.
+        about: What the job was made from, and what its runner reads, see `run.train`.
+        step, state, evaluation, schedule: See `lower_training`, `lower_evaluation` and `schedule_of`.
+        images: Images, labels and perhaps weights by ``"training"``, ``"val"`` and ``"test"``.
+
+    Raises:
+        ValueError: The folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty: choose a new folder for the job.")
+    folder.mkdir(parents=True, exist_ok=True)
+    step.save(folder / "step")
+    evaluation.save(folder / "evaluation")
+    values = {f"state/{i}": v.numpy() if isinstance(v, tf.Variable) else v for i, v in enumerate(state)}
+    np.savez(folder / "start.npz", **values)
+    np.savez(folder / "schedule.npz", **schedule)
+    for part, arrays in images.items():
+        for what, array in zip(("images", "labels", "weights"), arrays, strict=False):
+            np.save(folder / f"{part}_{what}.npy", array)
+    for module in (run, runner, order):
+        shutil.copyfile(str(module.__file__), folder / Path(str(module.__file__)).name)
+    checked = ["step.mlir", "step.json", "evaluation.mlir", "evaluation.json", "start.npz", "schedule.npz"]
+    content = {
+        **about,
+        "format": run.FORMAT,
+        "onebit": __version__,
+        "images": {part: {"shape": list(p.shape), "dtype": str(p.dtype)} for part, (p, *_) in images.items()},
+        "digests": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in checked},
+    }
+    # Last: without it the folder is no job.
+    with replacing(folder / "job.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_job(folder: Path, about: Mapping[str, Any], step: Program) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
+    """Return a job's state and the figures of its epochs.
+
+    Args:
+        folder: The job's.
+        about: What the job must have been made from.
+        step: The step, lowered anew: its state must be the job's.
+
+    Raises:
+        ValueError: It is no job, is damaged, or was made from something else.
+    """
+    if not (folder / "job.json").is_file():
+        raise ValueError(f"{folder} holds no job: there is no job.json in it.")
+    try:
+        found = run.Job(folder)
+        state, history = found.load()
+    except (KeyError, TypeError, OSError, EOFError) as error:
+        raise ValueError(f"{folder} is a damaged job: {error}") from error
+    wanted = {"about": json.loads(json.dumps(about)), "onebit": __version__}
+    for name, value in wanted.items():
+        if found.about.get(name) != value:
+            raise ValueError(f"{folder} is a job made from {found.about.get(name)!r}, not from {value!r}.")
+    if found.step.state != step.state:
+        raise ValueError(f"{folder} is a job of another network or optimizer.")
+    return state, history

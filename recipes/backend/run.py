@@ -1,0 +1,177 @@
+"""Trains a prepared job where JAX and NumPy are all there is: ``python FOLDER/run.py [--until EPOCH] [--for SECONDS]``.
+
+The folder was written by ``onebit train ... --backend jax --prepare FOLDER``. After every epoch the state is saved in
+``checkpoint.npz``, in one step, so that a run that is stopped at any moment goes on from there, on any machine. Bring
+the folder back and give it to ``onebit train ... --collect FOLDER``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __package__:
+    from ..data.order import epoch_order
+    from .runner import Program, Runner, batch_seeds, describe, evaluate, slices
+else:  # in a job's folder, which has copies of both beside this file
+    from order import epoch_order  # type: ignore[no-redef]
+    from runner import Program, Runner, batch_seeds, describe, evaluate, slices  # type: ignore[no-redef]
+
+FORMAT = 1
+
+
+class Job:
+    """A job's folder.
+
+    Args:
+        folder: The folder.
+        images: Where the image arrays are, if they are not in the folder itself.
+
+    Raises:
+        ValueError: It is no job, one of another version, or a file in it is damaged.
+        FileNotFoundError: A file of it is missing.
+    """
+
+    def __init__(self, folder: Path, images: Path | None = None) -> None:
+        self.folder = folder
+        self.about: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+        if self.about.get("format") != FORMAT:
+            raise ValueError(f"{folder} is a job of format {self.about.get('format')!r}; this runner runs {FORMAT}.")
+        for name, digest in self.about["digests"].items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                raise ValueError(f"{folder / name} is damaged: its digest is not what job.json says.")
+        self.step = Program.load(folder / "step")
+        self.evaluation = Program.load(folder / "evaluation")
+        with np.load(folder / "schedule.npz", allow_pickle=False) as file:
+            self.schedule = {name: file[name] for name in file.files}
+        self.images = images or folder
+
+    def arrays(self, part: str) -> tuple[np.ndarray, ...]:
+        """Return images, labels and perhaps weights of ``"training"``, ``"val"`` or ``"test"``, mapped from files."""
+        names = [self.images / f"{part}_{what}.npy" for what in ("images", "labels", "weights")]
+        images, *others = (np.load(name, mmap_mode="r", allow_pickle=False) for name in names if name.exists())
+        wanted = self.about["images"][part]
+        if list(images.shape) != wanted["shape"] or str(images.dtype) != wanted["dtype"]:
+            raise ValueError(
+                f"{self.images / f'{part}_images.npy'} holds {images.dtype} {images.shape}, and the job was made for "
+                f"{wanted['dtype']} {tuple(wanted['shape'])}."
+            )
+        return images, *map(np.asarray, others)
+
+    def load(self) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
+        """Return the state and the figures of the epochs that are done."""
+        path = self.folder / "checkpoint.npz"
+        with np.load(path if path.exists() else self.folder / "start.npz", allow_pickle=False) as file:
+            history = json.loads(str(file["history"])) if "history" in file.files else []
+            return [file[f"state/{i}"] for i in range(len(self.step.state))], history
+
+    def save(self, state: list[np.ndarray], history: list[dict[str, Any]]) -> None:
+        """Replace the checkpoint, in one step."""
+        temporary = self.folder / f".checkpoint.{os.getpid()}.npz"
+        arrays = {f"state/{i}": value for i, value in enumerate(state)}
+        try:
+            np.savez(temporary, history=np.array(json.dumps(history)), **arrays)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, self.folder / "checkpoint.npz")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train a job's folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--until", type=int, help="stop after this epoch, counted from 1")
+    parser.add_argument("--for", type=float, dest="seconds", help="begin no epoch that would not end by then")
+    parser.add_argument("--devices", type=int, help="how many devices share each batch; all by default")
+    parser.add_argument("--images", type=Path, help="the folder of the image arrays, if they are not here")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of several machines that train together, the first")
+    parser.add_argument("--processes", type=int, help="how many they are; each has this folder, the first one's counts")
+    parser.add_argument("--process", type=int, help="which of them this is, counted from 0")
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    try:
+        if options.coordinator:
+            import jax
+
+            jax.distributed.initialize(options.coordinator, options.processes, options.process)
+        train(
+            Job(Path(__file__).resolve().parent, options.images), options.until, options.seconds, options.devices, began
+        )
+    except (OSError, ValueError, MemoryError, KeyError) as error:
+        sys.exit(f"Error: {error}")
+
+
+def train(job: Job, until: int | None, seconds: float | None, devices: int | None, began: float) -> None:
+    """Run epochs until the job's end, the epoch ``until``, or the time is up.
+
+    Raises:
+        ValueError: The loss is no longer a finite number.
+    """
+    import jax
+
+    about, chief = job.about, jax.process_index() == 0
+    runner = Runner(job.step, devices)
+    epochs, steps, batch = about["epochs"], about["steps"], about["batch"]
+    state, history = job.load()
+    last = min(epochs, until or epochs)
+    parts = runner.hold(job.arrays("training"))
+    measured = {part: job.arrays(part) for part in about["measured"]}
+    measure = jax.jit(job.evaluation.function())
+    places = [job.step.state.index(name) for name in job.evaluation.state]
+    names = {name: i for i, name in enumerate(job.step.state)}
+    done = history[-1]["epoch"] if history else about["initial_epoch"]
+    print(f"{about['about']['stage']}: epochs {done + 1} to {last} on {describe(devices)}", flush=True)
+    values = runner.put(state)
+    longest = 0.0
+    for epoch in range(done, last):
+        started = time.monotonic()
+        if seconds is not None and started - began + longest > seconds:
+            break
+        for name, every in job.schedule.items():
+            if name in names:
+                values[names[name]] = runner.put([every[epoch].astype(state[names[name]].dtype)])[0]
+        for name, place in names.items():
+            if name.startswith("metrics/"):
+                values[place] = runner.put([np.zeros_like(state[place])])[0]
+        shown = 0 if about["repeats"] else epoch
+        order = epoch_order(len(parts[0]), about["seed"], shown)[: steps * batch].reshape(steps, batch)
+        seeds = batch_seeds(about["seed"], shown, steps)
+        values, figures = runner.epoch(values, runner.chunks(parts, order), seeds, job.schedule["learning_rate"][epoch])
+        if not all(map(math.isfinite, figures.values())):
+            raise ValueError(f"The loss is {figures.get('loss')} in epoch {epoch + 1}; the last checkpoint is kept.")
+        if about["milestones"] is None or epoch + 1 in about["milestones"] or epoch + 1 == epochs:
+            network = runner.get([values[place] for place in places])
+            for prefix, (pictures, classes, *_) in measured.items():
+                size = about["evaluation_batch"]
+                found = evaluate(measure, network, slices(pictures, classes, size), size)
+                figures |= {f"{prefix}_{name}": value for name, value in found.items()}
+        rate = float(job.schedule["learning_rate"][epoch, -1])
+        took = time.monotonic() - started
+        history.append({"epoch": epoch + 1, **figures, "learning_rate": rate, "seconds": round(took, 2)})
+        if chief:
+            job.save(runner.get(values), history)
+            print(_row(history[-1]), flush=True)
+        # The first epoch compiles.
+        longest = max(time.monotonic() - started, longest if epoch > done + 1 else 0.0)
+    if history and history[-1]["epoch"] == epochs and chief:
+        print(f"Done: {epochs} epochs. Bring the folder back for onebit train ... --collect {job.folder.name}")
+
+
+def _row(row: dict[str, Any]) -> str:
+    parts = [f"epoch {row['epoch']}", f"{row['seconds']:.1f} s"]
+    parts += [f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "seconds")]
+    return "  ".join(parts)
+
+
+if __name__ == "__main__":
+    main()
