@@ -2,9 +2,6 @@
 
 Larq is built on Keras 2, so importing this package selects it (``TF_USE_LEGACY_KERAS=1``) before TensorFlow is first
 imported. Where TensorFlow came first with Keras 3, the import fails with a message that says what to do.
-
-It also selects TensorFlow's oneDNN kernels (``TF_ENABLE_ONEDNN_OPTS=1``, unless the user has set that variable), which
-TensorFlow itself does on the newest x86 processors only: they train these networks up to three times as fast.
 """
 
 from __future__ import annotations
@@ -36,4 +33,3 @@ def _select_keras_2() -> None:
 
 
 _select_keras_2()
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pages import cards, papers, pictures, tables
 from pages.facts import DATA, ROOT, write_rows
 
 from onebit import zoo
+from onebit.cli.catalogue import described
 from onebit.util.files import replacing
 
 DOCS, COUNTS = ROOT / "docs", DATA / "counts"
 CARDS, PAPERS = DOCS / "models", DOCS / "papers"
+MODELS = DATA / "models"  # what the command line shows without importing TensorFlow
 # What stands between the marks `<!-- NAME:begin -->` and `<!-- NAME:end -->` of a document.
 PARTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"weights": lambda: tables.weights("docs/models/")},
@@ -62,7 +66,13 @@ def documents() -> dict[Path, str]:
         for name, table in parts.items():
             found[path] = insert(found[path], name, table())
     found |= {PAPERS / f"{name}.md": page for name, page in papers.pages().items()}
+    found |= {MODELS / f"{module}.json": _lines(rows) for module, rows in described().items()}
     return found | {CARDS / cards.name(row): cards.card(row) for row in zoo.list_weights()}
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    """Return rows as JSON, one to a line."""
+    return "[\n" + ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows) + "\n]\n"
 
 
 def main() -> None:
@@ -73,7 +83,7 @@ def main() -> None:
         for module, rows in count_all().items():
             write_rows(COUNTS / f"{module}.json", rows)
         zoo.recorded_counts.cache_clear()
-    for folder in (CARDS, PAPERS):
+    for folder in (CARDS, PAPERS, MODELS):
         folder.mkdir(exist_ok=True)
     written = documents()
     for path, text in written.items():

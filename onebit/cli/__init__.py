@@ -6,14 +6,16 @@ import TensorFlow, and what needs it, inside the functions that use it, so that 
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import io
 import sys
 from typing import Any
 
 import click
 
 from .. import __version__
+from ..util.formatting import did_you_mean, printable
+from ..util.stderr import own_process
 
 COMMANDS = ("list", "info", "summary", "evaluate", "predict", "pack", "convert", "export", "benchmark", "train", "demo")
 
@@ -32,8 +34,7 @@ class _Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
-            ctx.fail(f"There is no command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+            ctx.fail(f"There is no command {printable(args[0])!r}.{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -46,11 +47,19 @@ class _Commands(click.Group):
                 f"{error}. It is among the optional packages: see the README, 'Installing'."
             ) from error
         except (ValueError, OSError, ArithmeticError, ImportError, MemoryError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(error, 4000)) from error
         except Exception as error:
             if _is_tensorflows(error):  # a full disk, too little memory, a damaged dataset
-                raise click.ClickException(str(error)) from error
+                raise click.ClickException(printable(error, 4000)) from error
             raise
+
+    def main(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        if args is None:  # this process is the command line's alone
+            own_process()
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):  # a terminal may lack a class name's letters
+                    stream.reconfigure(errors="replace")
+        return super().main(args, *rest, **options)
 
 
 def _is_tensorflows(error: Exception) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from ..util.formatting import did_you_mean, printable
+from .catalogue import models
 from .loading import import_tensorflow
 
 WHERE_MODELS_ARE = "'onebit list' shows this zoo's, 'onebit list larq/' larq-zoo's."
@@ -14,18 +17,23 @@ AUTO_PRECISION = "auto is the fastest on this machine: mixed_bfloat16 where it h
 
 
 class ModelName(click.ParamType):
-    """The name of a registered model; an unknown one is an error that suggests the nearest."""
+    """The name of a registered model, or the path of a packed file; another is an error that suggests the nearest.
+
+    Args:
+        or_file: Whether a file will do.
+    """
 
     name = "model"
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        import_tensorflow()
-        from .. import zoo
+    def __init__(self, or_file: bool = False) -> None:
+        self._or_file = or_file
 
-        try:
-            return zoo.entry(value).name
-        except ValueError as error:
-            self.fail(f"{error} {WHERE_MODELS_ARE}", param, ctx)
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in models() or (self._or_file and os.path.exists(value)):
+            return value
+        files = ", or a packed file" if self._or_file else ""
+        near = did_you_mean(value, models())
+        self.fail(f"There is no model {printable(value)!r}.{near} {WHERE_MODELS_ARE[:-1]}{files}.", param, ctx)
 
 
 class PreprocessingName(click.ParamType):
@@ -59,7 +67,7 @@ class Shape(click.ParamType):
         return height, width, channels
 
 
-model_argument = click.argument("model", type=ModelName())
+model_argument = click.argument("model", type=ModelName(or_file=True), metavar="MODEL|FILE")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 weights_option = click.option(
     "--weights",

@@ -39,7 +39,7 @@ HELD_OUT = 0.2
 @json_option
 def command(output: Path, images: int, epochs: int, weights: str, as_json: bool) -> None:
     """Load a 1-bit network, evaluate and fine-tune it, and save it packed; needs no internet connection."""
-    import_tensorflow()
+    import_tensorflow(for_training=True)
     say = (lambda *text: None) if as_json else console().print
     start = time.perf_counter()
     result = run(output, weights, images, epochs, say, verbose=0 if as_json else 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..util.formatting import printable
 from .arguments import (
     AUTO_PRECISION,
     ModelName,
@@ -21,7 +22,7 @@ from .arguments import (
 )
 from .choices import EVALUATION_PRECISIONS
 from .loading import import_tensorflow, load
-from .output import console, print_json, progress, table
+from .output import console, facts, print_json, progress, table
 
 if TYPE_CHECKING:
     from ..zoo import Evaluation, Weights
@@ -32,7 +33,7 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
 
 
 @click.command("evaluate", short_help="Accuracy on labelled images.")
-@click.argument("model", type=ModelName(), required=False)
+@click.argument("model", type=ModelName(or_file=True), required=False, metavar="[MODEL|FILE]")
 @weights_option
 @click.option(
     "--data",
@@ -44,15 +45,16 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
 )
 @data_dir_option
 @split_option
-@click.option("--limit", type=click.IntRange(1), help="Evaluate on only this many images, the first.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Evaluate on only this many images, the first; of a folder, of all classes."
+)
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
     "--precision",
     type=click.Choice(EVALUATION_PRECISIONS),
-    default="auto",
+    default="float32",
     show_default=True,
-    help=f"What the layers compute in. {AUTO_PRECISION}, which the registered "
-    "figures were measured in and --all-cifar10 takes.",
+    help=f"What the layers compute in. The registered figures are float32's. {AUTO_PRECISION}.",
 )
 @preprocessing_option
 @classes_option
@@ -92,7 +94,7 @@ def command(
     from .sources import open_dataset
 
     if precision == "auto":
-        precision = "float32" if everything else zoo.fast_precision()
+        precision = zoo.fast_precision()
     tf.keras.mixed_precision.set_global_policy(precision)
     if model is None:
         _reproduce(data_dir, batch_size, limit, as_json)
@@ -101,25 +103,20 @@ def command(
     dataset = open_dataset(data, split=split, data_dir=data_dir, class_names=loaded.class_names)
     if dataset.note:
         hint = "" if loaded.class_names else " Where --classes names the model's classes, they are labelled by name."
-        click.echo(dataset.note + hint, err=True)
+        click.echo(printable(dataset.note + hint, 4000), err=True)
     result = _measure(f"{model} on {dataset.name}", loaded, dataset, batch_size, limit)
     if as_json:
         figures = dataclasses.asdict(result)
         print_json({"model": model, "weights": loaded.weights, "data": dataset.name, "precision": precision, **figures})
         return
-    numbers = ("images", "top-1", "top-5", "time")
-    rows = table("model", "weights", "data", "precision", *numbers, numbers=numbers)
-    top5 = "-" if result.top5 is None else f"{result.top5:.2f} %"
-    rows.add_row(
-        model,
-        loaded.weights,
-        dataset.name,
-        precision,
-        f"{result.images:,}",
-        f"{result.top1:.2f} %",
-        top5,
-        f"{result.seconds:.1f} s",
-    )
+    rows = facts(model)
+    rows.add_row("weights", loaded.weights)
+    rows.add_row("data", f"{dataset.name}, {result.images:,} images")
+    rows.add_row("precision", precision)
+    rows.add_row("top-1", f"{result.top1:.2f} %")
+    if result.top5 is not None:
+        rows.add_row("top-5", f"{result.top5:.2f} %")
+    rows.add_row("time", f"{result.seconds:.1f} s")
     console().print(rows)
 
 

@@ -19,8 +19,8 @@ from .arguments import (
     weights_option,
 )
 from .choices import EXPORT_PRECISIONS
-from .loading import load
-from .output import console, print_json, progress, table
+from .loading import import_tensorflow, load
+from .output import console, facts, print_json, progress, table
 
 if TYPE_CHECKING:
     from ..zoo import Exported
@@ -75,6 +75,7 @@ def command(
     Before it is put in place the file is run, its outputs are compared with Keras' on real images, and its binary
     operations with Larq's summary.
     """
+    import_tensorflow()
     import numpy as np
 
     from .. import zoo
@@ -111,17 +112,16 @@ def _figures(result: Exported) -> dict[str, Any]:
 def _print(result: Exported) -> None:
     out = console()
     agreement = result.agreement
-    facts = table("", "", title=result.file)
-    facts.show_header = False
-    facts.add_row("size", f"{result.file_bytes:,} bytes; the model by Larq's summary: {format_bytes(result.memory)}")
-    facts.add_row("binary operations", f"{result.binary_operations} for {result.binary_layers} binary layers")
-    facts.add_row("same class as Keras", f"{agreement.same_class:.1f} % of {agreement.images} images")
-    facts.add_row(
+    shown = facts(result.file)
+    shown.add_row("size", f"{result.file_bytes:,} bytes; the model by Larq's summary: {format_bytes(result.memory)}")
+    shown.add_row("binary operations", f"{result.binary_operations} for {result.binary_layers} binary layers")
+    shown.add_row("same class as Keras", f"{agreement.same_class:.1f} % of {agreement.images} images")
+    shown.add_row(
         "difference of outputs",
         f"{agreement.max_difference:.2g} at most, {agreement.mean_difference:.2g} on average, "
         f"{agreement.median_difference:.2g} at most for half of the images",
     )
-    out.print(facts)
+    out.print(shown)
     if result.float_layers:
         rows = table("layer that is not binary", "reason")
         for name, reason in result.float_layers.items():

@@ -2,91 +2,128 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.table import Table
 
 from ..util.formatting import format_bytes, format_count
 from .arguments import json_option, model_argument
-from .loading import no_weights_message
-from .output import console, print_json, table
-
-if TYPE_CHECKING:
-    from ..zoo import Weights
+from .catalogue import COUNTS, models
+from .loading import import_tensorflow, no_weights_message
+from .output import console, facts, print_json
 
 
-@click.command("info", short_help="A model's paper, size and weights.")
+@click.command("info", short_help="A model's paper, size and weights, or a packed file's.")
 @model_argument
 @json_option
 def command(model: str, as_json: bool) -> None:
-    """Show what MODEL is, how large, and which weights there are for it."""
-    import dataclasses
+    """Show what MODEL is, how large, which weights there are for it, and what images they expect.
 
-    from .. import zoo
-
-    entry, rows = zoo.entry(model), zoo.list_weights(model)
-    counts = zoo.recorded_counts().get(model) or zoo.count(zoo.load(model))
-    if as_json:
-        print_json(
-            {
-                "model": model,
-                "function": entry.build.__name__,
-                "arguments": dict(entry.arguments),
-                "input_shape": entry.native_shape,
-                "paper": {
-                    **dataclasses.asdict(dataclasses.replace(entry.paper, counts={})),
-                    "top1": entry.paper.top1.get(model),
-                },
-                "note": entry.note or None,
-                "counts": {**dataclasses.asdict(counts), "ops": counts.ops},
-                "weights": [dataclasses.asdict(row) for row in rows],
-            }
-        )
+    MODEL is a registered model or a packed file.
+    """
+    if model not in models():
+        _file(model, as_json)
         return
-    out = console()
-    paper = entry.paper
-    facts = table("", "", title=model)
-    facts.show_header = False
-    facts.add_row("call", entry.call)
-    facts.add_row("paper", f"{paper.authors}, {paper.title}, {paper.venue}, arXiv {paper.arxiv}")
-    facts.add_row("input", " x ".join(map(str, entry.native_shape)))
-    total, binary = format_count(counts.parameters), format_count(counts.binary_parameters)
-    facts.add_row("parameters", f"{total}, {binary} of them 1-bit")
-    facts.add_row("memory", f"{format_bytes(counts.memory)}; all in float32: {format_bytes(counts.float32_memory)}")
-    macs = f"{format_count(counts.binary_macs)} 1-bit, {format_count(counts.float_macs)} others"
-    facts.add_row("MACs", f"{macs}; by the papers' rule (others and 1/64 of the 1-bit) {format_count(counts.ops)} OPs")
-    if entry.note:
-        facts.add_row("note", entry.note)
-    out.print(facts)
-    for row in rows:
-        out.print(_weights(row))
-    if not rows:
+    row = models()[model]
+    counts = row["counts"] or _counted(model)
+    ops = counts["float_macs"] + counts["binary_macs"] / 64
+    if as_json:
+        shown = {name: row[name] for name in ("model", "function", "arguments", "input_shape", "input", "note")}
+        paper = {**row["paper"], "top1": row["top1"]}
+        print_json({**shown, "paper": paper, "counts": {**counts, "ops": ops}, "weights": row["weights"]})
+        return
+    out, paper = console(), row["paper"]
+    result = facts(model)
+    result.add_row("call", row["call"])
+    result.add_row("paper", f"{paper['authors']}, {paper['title']}, {paper['venue']}, arXiv {paper['arxiv']}")
+    result.add_row("input", " x ".join(map(str, row["input_shape"])))
+    total, binary = format_count(counts["parameters"]), format_count(counts["binary_parameters"])
+    result.add_row("parameters", f"{total}, {binary} of them 1-bit")
+    memory, float32 = format_bytes(counts["memory"]), format_bytes(counts["float32_memory"])
+    result.add_row("memory", f"{memory}; all in float32: {float32}")
+    macs = f"{format_count(counts['binary_macs'])} 1-bit, {format_count(counts['float_macs'])} others"
+    result.add_row("MACs", f"{macs}; by the papers' rule (others and 1/64 of the 1-bit) {format_count(ops)} OPs")
+    if row["note"]:
+        result.add_row("note", row["note"])
+    out.print(result)
+    for weights in row["weights"]:
+        out.print(_weights(weights))
+    if not row["weights"]:
         out.print(no_weights_message(model), markup=False)
 
 
-def _weights(row: Weights) -> Table:
-    result = table("", "", title=f"weights {row.tag!r}")
-    result.show_header = False
-    result.add_row("trained on", f"{row.dataset}, {row.num_classes} classes")
-    for name, metrics in (("measured here", row.metrics), ("published", row.published)):
-        result.add_row(name, _metrics(metrics) or "-")
+def _weights(row: Mapping[str, Any]) -> Table:
+    result = facts(f"weights {row['tag']!r}")
+    result.add_row("trained on", f"{row['dataset']}, {row['num_classes']} classes")
+    for name in ("metrics", "published"):
+        result.add_row({"metrics": "measured here"}.get(name, name), _metrics(row[name]) or "-")
     where = (
         "downloaded when first used"
-        if row.url
-        else f"to be downloaded from {row.page}"
-        if row.page
+        if row["url"]
+        else f"to be downloaded from {row['page']}"
+        if row.get("page")
         else "in the package"
     )
-    result.add_row("file", ", ".join([row.file, *([format_bytes(row.size)] if row.size else []), where]))
-    result.add_row("input", row.preprocessing)
-    result.add_row("licence", row.licence)
-    result.add_row("source", row.source)
-    for name in ("recipe", "note"):
-        if getattr(row, name):
-            result.add_row(name, getattr(row, name))
+    result.add_row("file", ", ".join([row["file"], *([format_bytes(row["size"])] if row["size"] else []), where]))
+    result.add_row("images", describe_input(row["input"]))
+    for name in ("licence", "source", "recipe", "note"):
+        if row.get(name):
+            result.add_row(name, str(row[name]))
     return result
+
+
+def describe_input(fields: Mapping[str, Any]) -> str:
+    """Return what a network expects at its input, in numbers; see `Preprocessing.to_dict`."""
+    size = "brought to the network's size" if fields["size"] is None else f"of {' x '.join(map(str, fields['size']))}"
+    cut = "whole" if fields["crop"] == 1 else f"the middle {fields['crop']:g} of height and width"
+    mean, std = (", ".join(f"{value:g}" for value in fields[name]) for name in ("mean", "std"))
+    normal = (
+        "as they are" if set(fields["mean"]) == {0} and set(fields["std"]) == {1} else f"minus ({mean}), by ({std})"
+    )
+    return (
+        f"{size} pixels, {cut}, {fields['interpolation']} with antialiasing; {fields['channel_order']} from "
+        f"{fields['range'][0]} to {fields['range'][1]}, {normal}"
+    )
+
+
+def _file(path: str, as_json: bool) -> None:
+    """Show what a packed file says of itself."""
+    import_tensorflow()
+    from ..zoo.checkpoints.packed_file import PackedFile
+    from ..zoo.images.images import resolve_preprocessing
+    from ..zoo.registry import function
+
+    file = PackedFile(path)
+    header = {name: value for name, value in file.header.items() if name != "kernels"}
+    usual = function(file.function).spec.preprocessing if file.function else None
+    given = resolve_preprocessing(file.preprocessing, usual) if usual else file.preprocessing
+    expected = None if given is None or isinstance(given, str) else given.to_dict()
+    if as_json:
+        print_json({"file": path, "bytes": os.path.getsize(path), **header, "preprocessing": expected})
+        return
+    result = facts(path)
+    result.add_row("file", f"packed, format {header['format']}, {format_bytes(os.path.getsize(path))}")
+    arguments = ", ".join(f"{name}={value!r}" for name, value in (header["arguments"] or {}).items())
+    result.add_row("call", f"zoo.{file.function}({arguments})" if file.function else "a model that is not the zoo's")
+    if expected:
+        result.add_row("images", describe_input(expected))
+    for name in ("class_names", "source", "metrics"):
+        if value := header.get(name):
+            text = _metrics(value) if isinstance(value, dict) else value if isinstance(value, str) else ", ".join(value)
+            result.add_row(name.replace("_", " "), text)
+    console().print(result)
+
+
+def _counted(model: str) -> dict[str, Any]:
+    """Return the counts of a model that has none on record."""
+    import_tensorflow()
+    from .. import zoo
+
+    counts = zoo.count(zoo.load(model))
+    return {name: getattr(counts, name) for name in COUNTS}
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,10 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ..util.formatting import printable
+
 
 def print_json(value: Any) -> None:
     """Print a value as JSON to standard output."""
-    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    # Names keep their letters where the terminal has these.
+    ascii_only = not (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=ascii_only, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
@@ -44,25 +49,57 @@ def console() -> Console:
 
 
 class _LiteralTable(Table):
-    """A table whose strings are text as it is, from files and users, without Rich's markup."""
+    """A table whose strings are text as it is, from files and users, without Rich's markup or control characters."""
 
     def add_row(self, *renderables: RenderableType | None, **kwargs: Any) -> None:
-        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in renderables), **kwargs)
+        cells = (Text(printable(cell, 4000)) if isinstance(cell, str) else cell for cell in renderables)
+        super().add_row(*cells, **kwargs)
 
 
-def table(*columns: str, numbers: tuple[str, ...] = (), title: str | None = None) -> Table:
-    """Return an empty table whose columns named in ``numbers`` are aligned to the right."""
-    heading = None if title is None else Text(title, style="bold")
+def table(*columns: str, numbers: Sequence[str] = (), title: str | None = None) -> Table:
+    """Return an empty table whose columns named in ``numbers`` are aligned to the right; names and numbers stay whole,
+    and the last column is wrapped where there is no room."""
+    heading = None if title is None else Text(printable(title), style="bold")
     result = _LiteralTable(box=box.SIMPLE_HEAD, title=heading, title_justify="left")
-    for column in columns:
-        result.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for place, column in enumerate(columns):
+        whole = column in numbers or place == 0
+        result.add_column(column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=whole)
     return result
+
+
+def facts(title: str) -> Table:
+    """Return an empty table of names and what there is to say of each."""
+    result = table("", "", title=title)
+    result.show_header = False
+    return result
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> None:
+    """Print a table, without empty columns, and without as many of the optional ones, the first first, as there is no
+    room for."""
+    out, rows = console(), list(rows)
+    filled = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    for left_out in range(len(optional) + 1):
+        kept = [place for place in filled if columns[place] not in optional[:left_out]]
+        result = table(*(columns[place] for place in kept), numbers=numbers)
+        for row in rows:
+            result.add_row(*(row[place] for place in kept))
+        needed = out.measure(result, options=out.options.update(width=10_000, max_width=10_000)).maximum
+        if needed <= out.width or left_out == len(optional):
+            out.print(result)
+            return
 
 
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar on standard error, if that is a terminal; yields a function that advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(printable(description), total=total)
         yield lambda count: bar.advance(task, count)

@@ -8,7 +8,7 @@ import click
 
 from ..util.formatting import format_bytes
 from .arguments import json_option, model_argument, weights_option
-from .loading import load
+from .loading import import_tensorflow, load
 from .output import console, print_json, table
 
 
@@ -19,6 +19,7 @@ from .output import console, print_json, table
 @json_option
 def command(model: str, weights: str | None, output: Path, as_json: bool) -> None:
     """Write MODEL with its weights as a packed file: 1 bit for each binary weight."""
+    import_tensorflow()
     from .. import zoo
 
     loaded = load(model, weights)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
 
+from ..util.formatting import printable
 from .arguments import classes_option, json_option, model_argument, preprocessing_option, weights_option
-from .loading import load
+from .loading import import_tensorflow, load
 from .output import console, print_json, table
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Classify IMAGE files of any common format; each is cut to a square and resized."""
+    import_tensorflow()
     import numpy as np
     import tensorflow as tf
 
@@ -48,7 +51,7 @@ def command(
     names = loaded.class_names or [f"class {index}" for index in range(probabilities.shape[-1])]
     rows: list[dict[str, Any]] = [
         {
-            "file": str(path),
+            "file": os.fspath(path),
             "predictions": [
                 {"class": names[k], "index": int(k), "probability": float(p[k])} for k in np.argsort(-p)[:top]
             ],
@@ -61,7 +64,7 @@ def command(
     out = console()
     block = "█" if out.encoding.startswith("utf") else "#"
     for row in rows:
-        out.print(f"[bold]{escape(row['file'])}")
+        out.print(f"[bold]{escape(printable(row['file']))}")
         result = table("class", "probability", "", numbers=("probability",))
         for guess in row["predictions"]:
             probability = guess["probability"]

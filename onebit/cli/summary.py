@@ -6,7 +6,10 @@ from typing import Any
 
 import click
 
-from .arguments import Shape, json_option, model_argument
+from ..util.formatting import printable
+from .arguments import Shape, json_option, model_argument, refuse
+from .catalogue import models
+from .loading import import_tensorflow
 from .output import print_json
 
 
@@ -17,11 +20,16 @@ from .output import print_json
 @json_option
 def command(model: str, input_shape: tuple[int, int, int] | None, num_classes: int | None, as_json: bool) -> None:
     """Print MODEL's layers: outputs, parameters by precision, memory, multiply-accumulates."""
+    import_tensorflow()
     import larq
 
     from .. import zoo
 
-    built = zoo.load(model, input_shape=input_shape, num_classes=num_classes)
+    if model in models():
+        built = zoo.load(model, input_shape=input_shape, num_classes=num_classes)
+    else:
+        refuse(f"on {printable(model)}, which is a file", "input_shape", "num_classes")
+        built = zoo.load_packed(model)
     if as_json:
         layers = [_layer(profile) for profile in larq.models.ModelProfile(built).layer_profiles]
         print_json({"model": model, "input_shape": built.input_shape[1:], "counts": zoo.count(built), "layers": layers})

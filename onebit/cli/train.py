@@ -12,7 +12,7 @@ from ..util.malloc import keep_freed_memory
 from .arguments import AUTO_PRECISION, json_option
 from .choices import STRATEGIES, TRAINING_PRECISIONS
 from .loading import import_tensorflow
-from .output import console, print_json, table
+from .output import console, facts, print_json, table
 
 if TYPE_CHECKING:
     from ..recipes import Recipe
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Its settings are the paper's; --show-settings lists them, and --set changes one.
     A run that was stopped goes on after its last completed epoch when the same command is given again.
+    TensorFlow computes with oneDNN's kernels, unless TF_ENABLE_ONEDNN_OPTS=0 is set.
     """,
 )
 @click.argument("recipe", required=False)
@@ -124,7 +125,7 @@ def command(  # noqa: D103 (its text is the help that the decorator is given)
             raise click.UsageError("Give either --epochs or --set epochs=...")
         changes["epochs"] = epochs
     keep_freed_memory()
-    import_tensorflow()
+    import_tensorflow(for_training=True)
     from .. import recipes
 
     try:
@@ -134,22 +135,26 @@ def command(  # noqa: D103 (its text is the help that the decorator is given)
     if output is None or show_settings:
         _show(chosen, as_json)
         return
-    record = recipes.train(
-        chosen,
-        output,
-        data_dir=data_dir,
-        validation=validation,
-        limit=limit,
-        seed=seed,
-        precision=precision,
-        strategy=strategy,
-        backend=backend,
-        devices=devices,
-        prepare=prepare,
-        collect=collect,
-        # A line for each epoch where nobody sees a bar move.
-        verbose=0 if as_json else "auto" if sys.stdout.isatty() else 2,
-    )
+    try:
+        record = recipes.train(
+            chosen,
+            output,
+            data_dir=data_dir,
+            validation=validation,
+            limit=limit,
+            seed=seed,
+            precision=precision,
+            strategy=strategy,
+            backend=backend,
+            devices=devices,
+            prepare=prepare,
+            collect=collect,
+            # A line for each epoch where nobody sees a bar move.
+            verbose=0 if as_json else "auto" if sys.stdout.isatty() else 2,
+        )
+    except KeyboardInterrupt:
+        click.echo(f"\nStopped. The same command goes on after the last epoch completed in {output}.", err=True)
+        raise
     if as_json:
         print_json(record)
         return
@@ -159,7 +164,7 @@ def command(  # noqa: D103 (its text is the help that the decorator is given)
     if epochs_done := record.get("collected"):
         click.echo(f"The run has {epochs_done} epochs of this stage now; the job goes on from there.")
         return
-    result = table("", "", title=f"{recipe}, in {output}")
+    result = facts(f"{recipe}, in {output}")
     if validation:
         result.add_row("validation accuracy", f"{record['val']['top1']:.2f} %")
     result.add_row("test accuracy", f"{record['test']['top1']:.2f} % of {record['test']['images']:,} images")

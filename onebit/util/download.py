@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import os
 import secrets
 import sys
@@ -99,6 +100,7 @@ def _lock(file: IO[bytes]) -> bool:
 
 def _download(url: str, part: IO[bytes], size: int | None, path: Path) -> None:
     import requests
+    import urllib3
 
     most = _LARGEST if size is None else size
     try:
@@ -116,7 +118,8 @@ def _download(url: str, part: IO[bytes], size: int | None, path: Path) -> None:
                     advance(len(chunk))
     except _Unwritable as failure:
         raise _unwritable(path, failure.error) from failure.error
-    except _protocol_errors() as error:
+    # requests has names for what goes wrong only where it reads itself.
+    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
         raise ConnectionError(
             f"{url} could not be fetched ({printable(error, 300)}). Without an internet connection, put the file at "
             f"{path}, or give its path as weights."
@@ -134,16 +137,6 @@ def _unwritable(path: Path, error: OSError) -> OSError:
         error.errno,
         f"{error.strerror}: {path} cannot be written. Make room for it, or set ONEBIT_CACHE_DIR to another folder",
     )
-
-
-def _protocol_errors() -> tuple[type[Exception], ...]:
-    """Return what reading an answer raises: requests has names for it only where it reads itself."""
-    import http.client
-
-    import requests
-    import urllib3
-
-    return requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError
 
 
 @contextlib.contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
@@ -163,7 +161,7 @@ LARGEST = 4096
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no EPS, which Pillow has Ghostscript run
 _LARGEST_FILE = 2**27
 _FREE_PIXELS, _PIXELS_PER_BYTE = 2**23, 20  # photographs have at least half a bit for a pixel
-_MOST_PIXELS = 10**8
+_MOST_PIXELS = 89_000_000  # from a few more on Pillow warns
 
 
 def get_preprocessing(name: str | Preprocessing) -> Preprocessing:
@@ -183,26 +181,21 @@ def _open(source: str | os.PathLike[str] | IO[bytes]) -> PIL.Image.Image:
     """Return an image in its own orientation, having checked what it claims before it is unfolded."""
     from PIL import Image, ImageOps
 
-    opened: contextlib.AbstractContextManager[IO[bytes]]
     if isinstance(source, str | os.PathLike):
-        opened = open_source(source, _LARGEST_FILE)
-    else:
-        opened = contextlib.nullcontext(source)
-    with opened as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
-            image = Image.open(file, formats=_FORMATS)
-        pixels = image.width * image.height
-        if pixels > _MOST_PIXELS or pixels > max(_FREE_PIXELS, _PIXELS_PER_BYTE * size):
-            raise ValueError(
-                f"its {size:,} bytes claim {image.width:,} x {image.height:,} pixels: {_FREE_PIXELS:,} are read of any "
-                f"file, and up to {_MOST_PIXELS:,} of one that has a byte for {_PIXELS_PER_BYTE} pixels"
-            )
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return image
+        with open_source(source, _LARGEST_FILE) as file:
+            return _open(file)
+    size = source.seek(0, os.SEEK_END)
+    source.seek(0)
+    image = Image.open(source, formats=_FORMATS)
+    pixels = image.width * image.height
+    if pixels > _MOST_PIXELS or pixels > max(_FREE_PIXELS, _PIXELS_PER_BYTE * size):
+        raise ValueError(
+            f"its {size:,} bytes claim {image.width:,} x {image.height:,} pixels: {_FREE_PIXELS:,} are read of any "
+            f"file, and up to {_MOST_PIXELS:,} of one that has a byte for {_PIXELS_PER_BYTE} pixels"
+        )
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _with_colours(image: PIL.Image.Image) -> PIL.Image.Image:
