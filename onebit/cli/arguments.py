@@ -29,11 +29,11 @@ class ModelName(click.ParamType):
         self._or_file = or_file
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value in models() or (self._or_file and os.path.exists(value)):
-            return value
-        files = ", or a packed file" if self._or_file else ""
-        near = did_you_mean(value, models())
-        self.fail(f"There is no model {printable(value)!r}.{near} {WHERE_MODELS_ARE[:-1]}{files}.", param, ctx)
+        if value not in models() and not (self._or_file and os.path.exists(value)):
+            files = ", or a packed file" if self._or_file else ""
+            near = did_you_mean(value, models())
+            self.fail(f"There is no model {printable(value)!r}.{near} {WHERE_MODELS_ARE[:-1]}{files}.", param, ctx)
+        return value
 
 
 class PreprocessingName(click.ParamType):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,71 +18,101 @@ from tests.recipes.prepared import prepare
 
 
 def make_folders(root: Path, *names: str) -> Path:
+    """Write an image to each folder; each is a shade lighter than the one before."""
     for shade, name in enumerate(names):
-        (root / name).mkdir(parents=True)
-        Image.new("L", (40, 20), 50 * shade).save(root / name / "image.png")
+        (root / name).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 20), 20 * shade).save(root / name / f"{shade}.png")
     return root
 
 
-def test_sample_is_a_tenth_of_each_class():
+def labels_of(dataset) -> list[int]:
+    return [int(label) for _, labels in dataset.batches((8, 8)) for label in labels]
+
+
+def test_the_sample():
     sample = zoo.sample_images()
-    assert sample.images.shape == (1000, 32, 32, 3)
-    assert sample.images.dtype == np.uint8
     np.testing.assert_array_equal(np.bincount(sample.labels), [100] * 10)
-    assert sample.class_names[3] == "cat"
-
-
-def test_batches_cover_all_images_once():
-    dataset = open_dataset("sample")
-    batches = list(dataset.batches((32, 32), batch_size=64, limit=150))
+    batches = list(open_dataset("sample").batches((32, 32), batch_size=64, limit=150))
     assert [len(labels) for _, labels in batches] == [64, 64, 22]
-    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), zoo.sample_images().images[:150])
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), sample.images[:150])
+    assert list(open_dataset("sample").batches((32, 32), limit=0)) == []
 
 
-def test_folders_are_labelled_in_order(tmp_path: Path):
-    folders = str(make_folders(tmp_path, "b", "a", "c"))
-    dataset = open_dataset(folders, class_names=("x", "y", "z"))
-    [(images, labels)] = dataset.batches((8, 8))
+@pytest.mark.parametrize(
+    ("folders", "classes", "labels"),
+    [
+        (["b", "a", "c"], ("x", "y", "z"), {"a": 0, "b": 1, "c": 2}),
+        (["b", "a"], None, {"a": 0, "b": 1}),
+        (["dog", "cat"], ("bird", "cat", "cow", "dog"), {"cat": 1, "dog": 3}),
+        (["cat "], ("dog", " cat"), {"cat ": 1}),
+        ([*map(str, range(12))], None, {str(n): n for n in range(12)}),
+        (["1", "10", "2"], ("x", "y", "z"), {"1": 0, "2": 1, "10": 2}),
+    ],
+)
+def test_folders_are_labelled_by_name_or_in_order(folders: list[str], classes, labels: dict[str, int], tmp_path: Path):
+    dataset = open_dataset(str(make_folders(tmp_path, *folders)), class_names=classes)
+    pairs = [pair for part in dataset.batches((8, 8)) for pair in zip(*part, strict=True)]
+    assert sorted(shades) == sorted((labels[name], 20.0 * shade) for shade, name in enumerate(folders))
+    by_name = classes is not None and set(labels) <= {*classes, "cat "}
+    assert (dataset.note is None) == by_name
+    assert dataset.num_classes == len(classes or folders)
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes", "named"),
+    [
+        (["airplane", "car"], ("airplane", "automobile"), "car"),
+        (["a", "b"], ("x", "y", "z"), "2"),
+        ([], None, "images"),
+    ],
+)
+def test_folders_that_cannot_be_labelled(folders: list[str], classes, named: str, tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ValueError, match=named):
+        open_dataset(str(make_folders(tmp_path / "images", *folders)), class_names=classes)
+
+
+def test_folders_as_systems_leave_them(tmp_path: Path):
+    """What macOS and Windows put there is no image; images further inside are; other files are reported."""
+    make_folders(tmp_path, "cat", "dog/more/inside", "__MACOSX/cat", ".hidden")
+    for name in ("cat/._0.png", "cat/.DS_Store", "dog/Thumbs.db", "desktop.ini", "__MACOSX/._x"):
+        (tmp_path / name).write_bytes(b"no image")
+    Image.new("RGB", (8, 8)).save(tmp_path / "dog" / "new.JFIF", "JPEG")
+    (tmp_path / "dog" / "notes.doc").write_bytes(b"")
+    dataset = open_dataset(str(tmp_path), class_names=("cat", "dog"))
+    assert sorted(labels_of(dataset)) == [0, 1, 1] and "notes.doc" in dataset.note
+    assert not any(name in dataset.note for name in ("Thumbs", "MACOSX", "desktop", "DS_Store"))
+
+
+def test_the_first_images_of_folders_are_of_all_classes(tmp_path: Path):
+    for _ in range(2):
+        for name in ("a", "b", "c"):
+            make_folders(tmp_path, *[f"{name}"] * 3)
+    dataset = open_dataset(str(tmp_path))
+    [(_, labels)] = dataset.batches((8, 8), limit=3)
     assert labels.tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(images.mean(axis=(1, 2, 3)), [50, 0, 100])
-    assert dataset.note.endswith("in the order of their names: a is x, b is y, c is z.")
-    unnamed = open_dataset(folders)
-    assert unnamed.num_classes == 3
-    assert unnamed.note.endswith("a is class 0, b is class 1, c is class 2.")
 
 
-def test_folders_named_like_classes_get_their_labels(tmp_path: Path):
-    dataset = open_dataset(str(make_folders(tmp_path, "dog", "cat")), class_names=("bird", "cat", "cow", "dog"))
-    [(_, labels)] = dataset.batches((8, 8))
-    assert labels.tolist() == [1, 3]
-    assert (dataset.num_classes, dataset.note) == (4, None)
+def test_a_pipe_among_the_images_is_an_error(tmp_path: Path):
+    os.mkfifo(make_folders(tmp_path, "a") / "a" / "9.png")
+    with pytest.raises(OSError, match=r"9\.png"):
+        labels_of(open_dataset(str(tmp_path)))
 
 
-def test_folders_of_which_only_some_are_named_like_classes(tmp_path: Path):
-    make_folders(tmp_path, "airplane", "car", "lorry", "ship")
-    with pytest.raises(ValueError, match=r"but not car, lorry\. The classes are airplane, automobile, ship, truck\."):
-        open_dataset(str(tmp_path), class_names=("airplane", "automobile", "ship", "truck"))
-
-
-def test_files_are_read_in_grey(tmp_path: Path):
+def test_grey(tmp_path: Path):
     (tmp_path / "a").mkdir()
     colours = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
     Image.fromarray(colours).save(tmp_path / "a" / "image.png")
     [(images, _)] = open_dataset(str(tmp_path)).batches((8, 8), channels=1)
     np.testing.assert_array_equal(images[0, ..., 0], Image.fromarray(colours).convert("L"))
-    with pytest.raises(ValueError, match="3 channels, or 1 in grey, but the model takes 2"):
-        next(open_dataset(str(tmp_path)).batches((8, 8), channels=2))
-
-
-def test_arrays_in_grey(tmp_path: Path):
-    images = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8, 1)
-    np.savez(tmp_path / "grey.npz", images=images, labels=[1, 0])
-    dataset = open_dataset(str(tmp_path / "grey.npz"))
-    [(read, labels)] = dataset.batches((8, 8), channels=1)
-    np.testing.assert_array_equal(read, images)
+    grey = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8, 1)
+    np.savez(tmp_path / "grey.npz", images=grey, labels=[1, 0])
+    [(images, labels)] = open_dataset(str(tmp_path / "grey.npz")).batches((8, 8), channels=1)
+    np.testing.assert_array_equal(images, grey)
     assert labels.tolist() == [1, 0]
-    with pytest.raises(ValueError, match=r"8 x 8 x 1 \(height x width x channels\), but the model takes 8 x 8 x 3"):
-        next(dataset.batches((8, 8)))
+    for source, options in ((tmp_path / "grey.npz", {}), (tmp_path, {"channels": 2})):
+        with pytest.raises(ValueError, match="3|2"):
+            next(open_dataset(str(source)).batches((8, 8), **options))
 
 
 @pytest.mark.parametrize(("name", "split"), [("cifar10", "test"), ("imagenet2012", "validation")])
@@ -95,28 +125,33 @@ def test_tensorflow_datasets_of_one_size_and_of_many(name: str, split: str, tmp_
     assert [images.shape for images, _ in batches] == [(count, *known.image_shape) for count in (16, 16, 3)]
     for images, labels in batches:
         np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), 20 * (labels % 10), atol=2)
-    assert next(open_dataset(name, split=split, data_dir=str(tmp_path)).batches(known.image_shape[:2]))[0].any()
     whole = np.concatenate([labels for _, labels in batches])
-    for begin, end in ((10, 20), (25, 33)):
-        part = open_dataset(name, split=f"{split}[{begin}:{end}]", data_dir=str(tmp_path))
-        assert part.count == end - begin
-        [(_, labels)] = part.batches(known.image_shape[:2])
-        np.testing.assert_array_equal(labels, whole[begin:end])
-    for given, message in (
-        ("tset", r"has no split 'tset'; it has"),
-        ("tset[:10]", r"has no split 'tset\[:10\]'; it has"),
-        (f"{split}[99:]", r"has no split '\w+\[99:\]'.*incompatible with 40 examples"),
-        (f"{split}[5:2]", r"The split '\w+\[5:2\]' of the dataset '\w+' has no images"),
-    ):
-        with pytest.raises(ValueError, match=message):
+    part = open_dataset(name, split=f"{split}[25:33]", data_dir=str(tmp_path))
+    [(_, labels)] = part.batches(known.image_shape[:2])
+    np.testing.assert_array_equal(labels, whole[25:33])
+    for given in ("tset", "tset[:10]", f"{split}[99:]", f"{split}[5:2]"):
+        with pytest.raises(ValueError, match=given.partition("[")[0]):
             open_dataset(name, split=given, data_dir=str(tmp_path))
+
+
+def test_images_are_resized_alike_wherever_they_are(tmp_path: Path):
+    """A photograph in a folder and in a TensorFlow dataset is the same to the network."""
+    prepare(get_dataset("imagenet2012"), tmp_path)
+    [(streamed, _)] = open_dataset("imagenet2012", data_dir=str(tmp_path)).batches((50, 50), limit=1)
+    from onebit.recipes.data.tfds import read_encoded
+
+    encoded, label = next(read_encoded("imagenet2012", "validation", tmp_path))
+    (tmp_path / "images" / f"{label}").mkdir(parents=True)
+    (tmp_path / "images" / f"{label}" / "a.jpeg").write_bytes(encoded)
+    [(read, _)] = open_dataset(str(tmp_path / "images")).batches((50, 50))
+    np.testing.assert_array_equal(streamed, read)
 
 
 def test_tensorflow_datasets_whose_labels_are_no_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     features = tfds.features.FeaturesDict({"image": tfds.features.Image(), "label": tfds.features.Text()})
     builder = SimpleNamespace(info=SimpleNamespace(features=features))
     monkeypatch.setattr("onebit.recipes.data.tfds.prepared", lambda name, data_dir: builder)
-    with pytest.raises(ValueError, match=r"'lfw' .*'label' \(Text\)"):
+    with pytest.raises(ValueError, match="label"):
         open_dataset("lfw", data_dir=str(tmp_path))
 
 
@@ -124,9 +159,7 @@ def test_tensorflow_datasets_whose_labels_are_no_classes(tmp_path: Path, monkeyp
     ("known", "source", "name"),
     [
         ("svhn", "svhn", "svhn_cropped, test"),
-        ("imagenet32", "imagenet32", "imagenet_resized/32x32, validation"),
         ("imagenet32", "imagenet_resized/32x32", "imagenet_resized/32x32, validation"),
-        ("cifar10", "cifar10:3.0.2", "cifar10:3.0.2, test"),
         ("imagenet2012", "imagenet2012:5.*.*", "imagenet2012:5.*.*, validation"),
     ],
 )
@@ -144,42 +177,25 @@ def test_a_file_or_folder_hides_a_dataset_of_its_name(tmp_path: Path, monkeypatc
     assert open_dataset("mnist").count == 1
 
 
-def test_array_files_are_checked(tmp_path: Path):
-    path = tmp_path / "images.npz"
-    for arrays, message in (
-        ({"images": np.zeros((2, 8, 8, 3), np.uint8)}, "labels"),
-        ({"images": np.zeros((2, 8, 8, 3)), "labels": np.zeros(2, int)}, "uint8"),
-        ({"images": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.zeros(3, int)}, r"\(2,\)"),
-        ({"images": np.zeros((2, 8, 8, 2), np.uint8), "labels": np.zeros(2, int)}, "3 channels or 1"),
-        ({"images": np.zeros((0, 8, 8, 3), np.uint8), "labels": np.zeros(0, int)}, "at least one"),
-        ({"images": np.array([None]), "labels": np.zeros(1, int)}, "pickle"),
-    ):
-        np.savez(path, **arrays)
-        with pytest.raises(ValueError, match=message):
-            open_dataset(str(path))
-
-
 @pytest.mark.parametrize(
-    "damage",
-    [lambda data: b"", lambda data: data[:300], lambda data: data[:300] + b"x" + data[301:]],
-    ids=["empty", "cut", "one byte"],
+    "arrays",
+    [
+        {"images": np.full((2, 8, 8, 3), 9, np.uint8)},
+        {"images": np.full((2, 8, 8, 3), 9.0), "labels": np.zeros(2, int)},
+        {"images": np.full((2, 8, 8, 3), 9, np.uint8), "labels": np.zeros(3, int)},
+        {"images": np.full((2, 8, 8, 2), 9, np.uint8), "labels": np.zeros(2, int)},
+        {"images": np.zeros((0, 8, 8, 3), np.uint8), "labels": np.zeros(0, int)},
+        {"images": np.array([None]), "labels": np.zeros(1, int)},
+        {"images": np.ones((2, 8, 8, 3), np.uint8), "labels": np.zeros(2, int)},  # from 0 to 1, then to whole numbers
+    ],
 )
-def test_damaged_array_files(damage: Callable[[bytes], bytes], tmp_path: Path):
-    path = tmp_path / "images.npz"
-    np.savez(path, images=np.full((2, 8, 8, 3), 9, np.uint8), labels=np.zeros(2, int))
-    path.write_bytes(damage(path.read_bytes()))
+def test_array_files_are_checked(arrays: dict[str, np.ndarray], tmp_path: Path):
+    np.savez(tmp_path / "images.npz", **arrays)
     with pytest.raises(ValueError, match=r"images\.npz"):
-        open_dataset(str(path))
+        open_dataset(str(tmp_path / "images.npz"))
 
 
-def test_errors(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
-        open_dataset(str(tmp_path / "nowhere.npz"))
-    with pytest.raises(ValueError, match="image files"):
-        open_dataset(str(tmp_path))
-    with pytest.raises(ValueError, match="2 sub-folders"):
-        open_dataset(str(make_folders(tmp_path, "a", "b")), class_names=("x", "y", "z"))
-    with pytest.raises(ValueError, match=r"no file or folder cats/dogs\. TensorFlow Datasets has no dataset"):
-        open_dataset("cats/dogs")
-    with pytest.raises(ValueError, match=r"32 x 32 x 3 \(height x width x channels\), but the model takes 64 x 64 x 3"):
-        next(open_dataset("sample").batches((64, 64)))
+@pytest.mark.parametrize("source", ["nowhere.npz", "cats/dogs", "a\0b"])
+def test_what_is_not_there(source: str):
+    with pytest.raises((FileNotFoundError, ValueError), match=source.partition("\0")[0]):
+        open_dataset(source)
