@@ -52,6 +52,7 @@ def test_the_sample():
 def test_folders_are_labelled_by_name_or_in_order(folders: list[str], classes, labels: dict[str, int], tmp_path: Path):
     dataset = open_dataset(str(make_folders(tmp_path, *folders)), class_names=classes)
     pairs = [pair for part in dataset.batches((8, 8)) for pair in zip(*part, strict=True)]
+    shades = [(int(label), float(image.mean())) for image, label in pairs]
     assert sorted(shades) == sorted((labels[name], 20.0 * shade) for shade, name in enumerate(folders))
     by_name = classes is not None and set(labels) <= {*classes, "cat "}
     assert (dataset.note is None) == by_name
