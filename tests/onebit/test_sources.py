@@ -112,7 +112,7 @@ def test_grey(tmp_path: Path):
     np.testing.assert_array_equal(images, grey)
     assert labels.tolist() == [1, 0]
     for source, options in ((tmp_path / "grey.npz", {}), (tmp_path, {"channels": 2})):
-        with pytest.raises(ValueError, match="3|2"):
+        with pytest.raises(ValueError, match="channels"):
             next(open_dataset(str(source)).batches((8, 8), **options))
 
 
