@@ -35,10 +35,12 @@ SHARED = HERE.parents[1] / "shared"
 @pytest.fixture(autouse=True, scope="session")
 def _no_network():
     """TensorFlow Datasets asks its bucket for prepared datasets, and an index of other people's for names."""
+    register = community.community_register
+    register = register() if callable(register) else register  # a function since TFDS 4.9
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gcs_utils, "_is_gcs_disabled", True)
-        patch.setattr(community.community_register, "list_builders", list)
-        patch.setattr(community.community_register, "has_namespace", lambda name: False)
+        patch.setattr(register, "list_builders", list)
+        patch.setattr(register, "has_namespace", lambda name: False)
         yield
 
 
