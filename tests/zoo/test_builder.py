@@ -187,6 +187,7 @@ def test_model_info():
     assert zoo.model_info(again) == info
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".h5", ".weights.h5", ".keras", ".bin", "_weights.h5"])
 @pytest.mark.parametrize("kind", ["weights", "legacy", "model.keras", "model.h5"])
 def test_keras_files_are_recognised_by_content(tmp_path, kind, ending):

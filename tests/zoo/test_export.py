@@ -235,6 +235,7 @@ def test_real_activations_have_other_formats(tmp_path: Path):
     assert result.file_bytes < 1.2 * model.count_params() + 32 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "float16"])
 def test_binary_activations_in_other_formats(precision: str, tmp_path: Path):
     """Rounding real-valued weights changes signs behind them, but not most of the predictions."""

@@ -110,6 +110,7 @@ def changed_by_one_step(model):
     return {name for name in after if not np.array_equal(before[name], after[name])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("quantizer", KERNEL_QUANTIZERS, ids=lambda q: q.__name__)
 def test_every_quantizer_in_every_layer(quantizer, policy, tmp_path, caplog):

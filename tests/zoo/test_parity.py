@@ -22,8 +22,6 @@ RECORDED = {
     for path in sorted(GOLDENS.glob("*.json"))
     if "zoo" in (manifest := reference.load_manifest(path)) and manifest["zoo"]["model"] in zoo.list_models()
 }
-# One network with one-convolution blocks, without and with learned shifts, and one with two-convolution blocks.
-FAST = {"birealnet20", "reactnet20", "irnet_resnet20_1w32a"}
 
 
 def recorded(**conditions: str) -> list:
@@ -55,8 +53,9 @@ def test_an_official_checkpoint(golden, tmp_path):
     assert entrywise_error(logits, np.load(GOLDENS / f"{golden}.npz")["logits_eval"]) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NETWORKS, reason="the transcription needs PyTorch")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in NETWORKS])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_our_pytorch_transcription(name):
     errors = transcription_errors(name, NETWORKS[name])
     assert max(errors.values()) < TOLERANCE, errors

@@ -235,6 +235,7 @@ def test_the_one_call_offline(folder, no_network):
         zoo.load("wide_resnet_20_10", weights="cifar10", padding="symmetric")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", SHIPPED, ids=lambda row: row.model)
 def test_what_ships_works_offline(row, folder, no_network):
     """In one call, with nothing in the cache; on 1,000 of the test images about as accurate as on all."""

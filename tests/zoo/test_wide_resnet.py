@@ -44,7 +44,7 @@ def weights_of_convolutions(build, **arguments):
         pytest.param(20, 4, 100, 4_303_552, marks=pytest.mark.slow),
         pytest.param(20, 10, 10, 26_737_120, marks=pytest.mark.slow),
         pytest.param(20, 10, 100, 26_794_720, marks=pytest.mark.slow),
-        (26, 10, 10, 36_413_920),
+        pytest.param(26, 10, 10, 36_413_920, marks=pytest.mark.slow),
         pytest.param(26, 10, 100, 36_471_520, marks=pytest.mark.slow),
         pytest.param(20, 20, 100, 107_042_240, marks=pytest.mark.slow),
     ],
@@ -54,10 +54,12 @@ def test_weight_counts_of_the_paper(depth, width, classes, weights):
     assert counted == (weights, depth)
 
 
+@pytest.mark.slow
 def test_weight_count_of_the_imagenet_network():
     assert weights_of_convolutions(zoo.WideResNetImageNet) == (69_962_720, 18)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "parameters", "trainable"),
     # 20 convolutions, and two moments for each channel of 21 normalisations; the input's learns scale and offset.
