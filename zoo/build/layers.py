@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import larq as lq
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 from ...quantizers.base import BinaryQuantizer, NoAutoGraph
 from ...util.arguments import check_choice
@@ -127,8 +128,9 @@ def _convolve_groups(x: tf.Tensor, kernel: tf.Tensor, groups: int, strides: tupl
 
         return tf.nn.conv2d(x, kernel, strides, padding), grad
 
-    # Between groups and a batch normalisation, which TensorFlow would make one of where oneDNN is off, and cannot.
-    return tf.ensure_shape(convolve(x, kernel), [None] * 4)
+    y = convolve(x, kernel)
+    # In a graph, TensorFlow makes one operation of this and a batch normalisation behind it, which only oneDNN has.
+    return y if _pywrap_util_port.IsMklEnabled() else tf.ensure_shape(y, [None] * 4)
 
 
 def binary_conv(
