@@ -18,22 +18,16 @@ def test_ends_of_the_published_schedules():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"epoch": 0, "epochs": 0}, r"epochs must be at least 1, not 0"),
-        ({"epoch": 0, "epochs": float("nan")}, r"epochs must be at least 1, not nan"),
-        ({"epoch": -1, "epochs": 5}, r"epoch must lie between 0 and epochs=5, not -1"),
-        ({"epoch": 6, "epochs": 5}, r"epoch must lie between 0 and epochs=5, not 6"),
-        ({"epoch": 0, "epochs": 5, "t_min": 0.0}, r"t_min and t_max must be positive numbers, not 0.0 and 10.0"),
-        (
-            {"epoch": 0, "epochs": 5, "t_max": float("inf")},
-            r"t_min and t_max must be positive numbers, not 0.1 and inf",
-        ),
-    ],
+    "arguments",
+    [{"epochs": 0}, {"epochs": float("nan")}, {"epoch": -1}, {"epoch": 6}, {"t_min": 0.0}, {"t_max": float("inf")}],
 )
-def test_schedule_errors(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        ede_schedule(**arguments)
+def test_schedule_errors(arguments):
+    [(name, value)] = arguments.items()
+    with pytest.raises(ValueError, match=rf"{name}.*{value}"):
+        ede_schedule(**{"epoch": 0, "epochs": 5, **arguments})
+    if name != "epoch":
+        with pytest.raises(ValueError, match=name):
+            EDESchedule(**{"epochs": 5, **arguments})
 
 
 def _model():
@@ -93,12 +87,8 @@ def test_state_stays_without_the_callback():
     assert all(not q.trainable_weights and len(q.non_trainable_weights) == 2 for q in quantizers)
 
 
-def test_callback_errors():
-    with pytest.raises(ValueError, match="epochs must be at least 1, not 0"):
-        EDESchedule(0)
-    with pytest.raises(ValueError, match=r"t_min and t_max must be positive numbers, not -1 and 10\.0"):
-        EDESchedule(5, t_min=-1)
+def test_a_model_without_such_quantizers():
     model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))], name="plain")
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match=r"EDESchedule found no EDE or LibraPB quantizer in the model 'plain'\."):
+    with pytest.raises(ValueError, match="plain"):
         model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0, callbacks=[EDESchedule(5)])

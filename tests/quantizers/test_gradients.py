@@ -22,7 +22,7 @@ from onebit.quantizers import (
     ShiftedReLU,
 )
 from tests.conftest import assert_golden, value_and_gradients
-from tests.quantizers.models import ACTIVATIONS, INPUTS, KERNELS
+from tests.quantizers.models import ACTIVATIONS, FILTERWISE, INPUTS, KERNELS
 
 K, T = 3.0, 0.7
 # Zeros of both signs, the ends of the clip, their neighbours, and values beyond it.
@@ -108,7 +108,7 @@ def _libra(w, g):
     return scale * sign(z), (dz - np.mean(dz) - z * np.sum(dz * z) / (w.size - 1)) / deviation
 
 
-FILTERWISE = {
+FILTER_FORMULAS = {
     "ScaledSign": (ScaledSign, _scaled),
     "MagnitudeAwareSign": (MagnitudeAwareSign, _magnitude_aware),
     "McDonnellSign": (McDonnellSign, _mcdonnell(np.sqrt(2))),
@@ -127,9 +127,9 @@ def filter_by_filter(formula, w, g, axes):
 
 
 @pytest.mark.parametrize("shape", [(7, 3), (3, 4, 3), (3, 3, 2, 4), (2, 2, 2, 2, 3)])
-@pytest.mark.parametrize("name", FILTERWISE)
+@pytest.mark.parametrize("name", FILTER_FORMULAS)
 def test_filterwise(name, shape, float64):
-    make, formula = FILTERWISE[name]
+    make, formula = FILTER_FORMULAS[name]
     # Filters of unlike size and offset, so that a scale over the wrong axes shows.
     w = draw(*shape, scale=0.7) * np.linspace(0.5, 2, shape[-1]) + np.linspace(0, 0.2, shape[-1])
     g = cotangent(shape)
@@ -140,9 +140,9 @@ def test_filterwise(name, shape, float64):
 
 
 @pytest.mark.parametrize(("channel_axis", "axes"), [(0, [0]), (-2, [2]), ((-2, -1), [2, 3]), ([0, -1], [0, 3])])
-@pytest.mark.parametrize("name", [name for name in FILTERWISE if name != "MagnitudeAwareSign"])
+@pytest.mark.parametrize("name", [name for name in FILTER_FORMULAS if name != "MagnitudeAwareSign"])
 def test_channel_axis(name, channel_axis, axes, float64):
-    make, formula = FILTERWISE[name]
+    make, formula = FILTER_FORMULAS[name]
     w = draw(3, 2, 4, 5)
     g = cotangent(w.shape)
     value, gradient = filter_by_filter(formula, w, g, axes)
@@ -221,22 +221,23 @@ def test_channelwise(layer, axis, shape, float64):
             assert_golden(gradient.reshape(-1), full.sum(axis=others))
 
 
-def test_start_values():
-    """The thresholds and shifts start at 0, the slopes as documented."""
-    starts = {}
-    for layer in (RSign(), RPReLU(), FPReLU(), RPReLU(slope_initializer=0.1), FPReLU(positive_initializer=2)):
-        layer.build((None, 2))
-        starts[layer.name] = [float(w[0]) for w in layer.get_weights()]
-    assert starts == {
-        "r_sign": [0.0],
-        "rp_re_lu": [0.0, 0.25, 0.0],
-        "fp_re_lu": [1.0, 0.25],
-        "rp_re_lu_1": [0.0, pytest.approx(0.1), 0.0],
-        "fp_re_lu_1": [2.0, 0.25],
-    }
+STARTS = [
+    (RSign, {}, [0]),
+    (RPReLU, {}, [0, 0.25, 0]),
+    (FPReLU, {}, [1, 0.25]),
+    (RPReLU, {"slope_initializer": 0.1}, [0, 0.1, 0]),
+    (FPReLU, {"positive_initializer": 2}, [2, 0.25]),
+]
 
 
-@pytest.mark.parametrize("make", [ApproxSign, EDE, RSign, ScaledSign, MagnitudeAwareSign, LibraPB, McDonnellSign])
+@pytest.mark.parametrize(("layer", "arguments", "starts"), STARTS)
+def test_start_values(layer, arguments, starts):
+    layer = layer(**arguments)
+    layer.build((None, 2))
+    assert [float(w[0]) for w in layer.get_weights()] == pytest.approx(starts)
+
+
+@pytest.mark.parametrize("make", [*INPUTS, *FILTERWISE, MagnitudeAwareSign])
 def test_sign_of_zero_is_one(make):
     """Where the official PyTorch code has 0 (see test_units), and Larq's sign +1."""
     for mode in modes(make()):

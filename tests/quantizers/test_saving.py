@@ -102,5 +102,5 @@ def test_shared_object_is_no_silent_loss(make, tmp_path):
         [lq.layers.QuantDense(4, input_quantizer=one, input_shape=(4,)), lq.layers.QuantDense(4, input_quantizer=one)]
     )
     model.save(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match=rf"Layer '{one.name}' .*variables"):
+    with pytest.raises(ValueError, match=one.name):
         tf.keras.models.load_model(tmp_path / "model.keras")

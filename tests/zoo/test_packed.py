@@ -15,19 +15,11 @@ import tensorflow as tf
 from safetensors import safe_open
 
 from onebit import zoo
-from onebit.quantizers import EDE, ApproxSign, LibraPB, MagnitudeAwareSign, McDonnellSign, RSign, ScaledSign
+from onebit.quantizers import EDE, LibraPB, McDonnellSign, RSign, ScaledSign
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
+from tests.quantizers.models import KERNELS
 
-KERNEL_QUANTIZERS = [
-    ApproxSign,
-    EDE,
-    LibraPB,
-    MagnitudeAwareSign,
-    McDonnellSign,
-    ScaledSign,
-    lq.quantizers.SteSign,
-    lq.quantizers.SwishSign,
-]
+QUANTIZERS = [*KERNELS, lq.quantizers.SteSign, lq.quantizers.SwishSign]
 POLICIES = ["float32", "float64", "mixed_bfloat16"]
 
 
@@ -39,35 +31,21 @@ def use(policy):
 
 def every_layer(quantizer):
     """Return a model from (7, 7, 8) to 5 outputs with every kind of binary kernel."""
-    layers, binary = tf.keras.layers, lq.layers
-    return tf.keras.Sequential(
-        [
-            layers.Input((7, 7, 8)),
-            binary.QuantConv2D(16, 3, input_quantizer=RSign(), kernel_quantizer=quantizer(), name="conv"),
-            layers.BatchNormalization(name="bn1"),
-            binary.QuantConv2D(12, 1, input_quantizer=EDE(k=1.0, t=2.0), kernel_quantizer=quantizer(), name="conv1x1"),
-            layers.BatchNormalization(name="bn2"),
-            binary.QuantDepthwiseConv2D(
-                3, depth_multiplier=2, input_quantizer=RSign(), depthwise_quantizer=quantizer(), name="depthwise"
-            ),
-            layers.BatchNormalization(name="bn3"),
-            binary.QuantSeparableConv2D(
-                10,
-                2,
-                input_quantizer="ste_sign",
-                depthwise_quantizer=quantizer(),
-                pointwise_quantizer=quantizer(),
-                name="separable",
-            ),
-            layers.BatchNormalization(name="bn4"),
-            binary.QuantConv2DTranspose(6, 3, input_quantizer=RSign(), kernel_quantizer=quantizer(), name="transposed"),
-            layers.BatchNormalization(name="bn5"),
-            layers.Flatten(),
-            binary.QuantDense(5, input_quantizer=EDE(), kernel_quantizer=quantizer(), name="dense"),
-            layers.BatchNormalization(name="bn6"),
-        ],
-        name="every_layer",
-    )
+    two = {"depthwise_quantizer": quantizer(), "pointwise_quantizer": quantizer()}
+    depthwise = {"input_quantizer": RSign(), "depthwise_quantizer": quantizer(), "depth_multiplier": 2}
+    layers = [
+        lq.layers.QuantConv2D(16, 3, input_quantizer=RSign(), kernel_quantizer=quantizer(), name="conv"),
+        zoo.BinaryConv2D(12, 1, groups=2, input_quantizer=EDE(k=1, t=2), kernel_quantizer=quantizer(), name="grouped"),
+        lq.layers.QuantDepthwiseConv2D(3, **depthwise, name="depthwise"),
+        lq.layers.QuantSeparableConv2D(10, 2, input_quantizer="ste_sign", **two, name="separable"),
+        lq.layers.QuantConv2DTranspose(6, 3, input_quantizer=RSign(), kernel_quantizer=quantizer(), name="transposed"),
+        tf.keras.layers.Flatten(),
+        lq.layers.QuantDense(5, input_quantizer=EDE(), kernel_quantizer=quantizer(), name="dense"),
+    ]
+    x = image = tf.keras.Input((7, 7, 8))
+    for i, layer in enumerate(layers):
+        x = tf.keras.layers.BatchNormalization(name=f"bn{i}")(layer(x))
+    return tf.keras.Model(image, x, name="every_layer")
 
 
 def set_random(model, seed=0):
@@ -90,11 +68,11 @@ def set_random(model, seed=0):
     return model
 
 
-def predict(model, graph=True):
-    """Return a model's outputs, as `predict` does or, which is quicker to set up, by calling it."""
+def predict(model):
+    """Return a model's outputs for a few random images."""
     shape = [n or 16 for n in model.input_shape[1:]]
     x = 2 * np.random.default_rng(1).standard_normal((3, *shape)).astype(tf.keras.backend.floatx())
-    return np.asarray(model.predict(x, verbose=0) if graph else model(x, training=False), np.float64)
+    return np.asarray(model(x, training=False), np.float64)
 
 
 def changed_by_one_step(model):
@@ -103,39 +81,40 @@ def changed_by_one_step(model):
     x = np.random.default_rng(2).standard_normal((4, *[n or 16 for n in model.input_shape[1:]]))
     y = np.eye(model.output_shape[-1])[np.arange(4) % model.output_shape[-1]]
     model.compile(tf.keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
-    loss = model.fit(x, y, batch_size=4, verbose=0).history["loss"][0]
-    assert np.isfinite(loss)
+    assert np.isfinite(model.fit(x, y, batch_size=4, verbose=0).history["loss"][0])
     after = {name: variable.numpy() for name, variable in named_variables(model).items()}
     assert all(np.isfinite(value).all() for value in after.values())
     return {name for name in after if not np.array_equal(before[name], after[name])}
 
 
+def header(path):
+    with safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["onebit"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("quantizer", KERNEL_QUANTIZERS, ids=lambda q: q.__name__)
+@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=lambda q: q.__name__)
 def test_every_quantizer_in_every_layer(quantizer, policy, tmp_path, caplog):
     use(policy)
-    model = set_random(every_layer(quantizer))
+    model, loaded = set_random(every_layer(quantizer)), every_layer(quantizer)
     path = zoo.save_packed(model, tmp_path / "model.onebit")
-    assert "cannot be packed exactly" not in caplog.text
-    with safe_open(path, "numpy") as file:
-        kernels = json.loads(file.metadata()["onebit"])["kernels"]
-    assert kernels.keys() == binary_kernels(model).keys()
-    assert len(kernels) == 7
-
-    loaded = every_layer(quantizer)
+    assert "packed" not in caplog.text, "all of them can be"
+    assert header(path)["kernels"].keys() == binary_kernels(model).keys()
+    assert len(binary_kernels(model)) == 7
     zoo.load_weights(loaded, path)
-    expected = predict(model, graph=policy == "float32")
-    assert np.isfinite(expected).all()
-    assert expected.std() > 0
-    np.testing.assert_array_equal(predict(loaded, graph=policy == "float32"), expected)
-    assert zoo.save_packed(loaded, tmp_path / "again.onebit").read_bytes() == path.read_bytes()
-    assert changed_by_one_step(loaded) >= {f"{name}/kernel" for name in ("conv", "conv1x1", "dense")}
+    expected = predict(model)
+    assert np.isfinite(expected).all() and expected.std() > 0
+    np.testing.assert_array_equal(predict(loaded), expected)
+    if policy == "float32":
+        np.testing.assert_array_equal(*(each.predict(np.ones((1, 7, 7, 8)), verbose=0) for each in (loaded, model)))
+        assert zoo.save_packed(loaded, tmp_path / "again.onebit").read_bytes() == path.read_bytes()
+        assert changed_by_one_step(loaded) >= {f"{name}/kernel" for name in ("conv", "grouped", "dense")}
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("quantizer", KERNEL_QUANTIZERS, ids=lambda q: q.__name__)
-def test_grouped_kernels(quantizer, policy, tmp_path):
+@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=lambda q: q.__name__)
+def test_every_quantizer(quantizer, policy, tmp_path):
     use(policy)
 
     def build():
@@ -144,7 +123,7 @@ def test_grouped_kernels(quantizer, policy, tmp_path):
 
     model, loaded = set_random(build()), build()
     zoo.load_weights(loaded, zoo.save_packed(model, tmp_path / "grouped.onebit"))
-    np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
+    np.testing.assert_array_equal(predict(loaded), predict(model))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -152,15 +131,13 @@ def test_zoo_model(policy, tmp_path):
     use(policy)
     model = set_random(zoo.WideResNet(depth=8, width=1, num_classes=7, input_shape=(None, 16, 3), padding="symmetric"))
     path = zoo.save_packed(model, tmp_path / "wrn.onebit", source="a test", metrics={"top1": 12.5})
-    expected = predict(model, graph=False)
     for loaded in (zoo.load_packed(path), zoo.WideResNet(weights=path), zoo.WideResNet(weights=str(path), depth=8)):
-        np.testing.assert_array_equal(predict(loaded, graph=False), expected)
+        np.testing.assert_array_equal(predict(loaded), predict(model))
         assert zoo.model_info(loaded) == zoo.model_info(model)
     assert "stem_conv/kernel" in changed_by_one_step(loaded)
-    with safe_open(path, "numpy") as file:
-        header = json.loads(file.metadata()["onebit"])
-    assert (header["format"], header["source"], header["metrics"]) == (2, "a test", {"top1": 12.5})
-    assert (header["function"], header["arguments"]["depth"]) == ("WideResNet", 8)
+    said = header(path)
+    assert (said["format"], said["source"], said["metrics"]) == (2, "a test", {"top1": 12.5})
+    assert (said["function"], said["arguments"]["depth"]) == ("WideResNet", 8)
 
 
 @pytest.mark.parametrize(
@@ -181,21 +158,26 @@ def test_zoo_arguments_are_kept(arguments, tmp_path):
     for loaded in (zoo.load_packed(path), zoo.WideResNet(weights=path, include_top=arguments.get("include_top", True))):
         assert loaded.output_shape == model.output_shape
         assert zoo.model_info(loaded).arguments == zoo.model_info(model).arguments
-        np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
+        np.testing.assert_array_equal(predict(loaded), predict(model))
 
 
 def test_another_head_on_a_packed_body(tmp_path, caplog):
     path = zoo.save_packed(set_random(zoo.WideResNet(depth=8, width=1)), tmp_path / "wrn.onebit")
-    model = zoo.WideResNet(weights=path, num_classes=1000)
-    assert model.output_shape == (None, 1000)
-    assert "the classifier starts anew" in caplog.text
+    assert zoo.WideResNet(weights=path, num_classes=1000).output_shape == (None, 1000)
+    assert "starts anew" in caplog.text
+    caplog.clear()
     headless = zoo.save_packed(zoo.WideResNet(weights=path, include_top=False), tmp_path / "body.onebit")
     assert zoo.WideResNet(weights=headless, num_classes=3).output_shape == (None, 3)
     assert "no classifier" in caplog.text
-    with pytest.raises(
-        ValueError, match=r"body\.onebit holds no classifier: give num_classes .*, or include_top=False"
-    ):
+    with pytest.raises(ValueError, match="num_classes"):
         zoo.WideResNet(weights=headless)
+
+
+def test_pooled_features_get_a_classifier(tmp_path):
+    pooled = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg"))
+    path = zoo.save_packed(pooled, tmp_path / "pooled.onebit")
+    assert zoo.WideResNet(weights=path, num_classes=3).output_shape == (None, 3)
+    assert zoo.WideResNet(weights=path, include_top=False, pooling=None).output_shape == (None, None, None, 64)
 
 
 def test_class_names_are_kept(tmp_path, tiny):
@@ -208,17 +190,28 @@ def test_class_names_are_kept(tmp_path, tiny):
     assert zoo.model_info(zoo.load_packed(zoo.save_packed(loaded, path))).class_names == ("cat", "dog"), "handed on"
     for other in ({"num_classes": 3}, {"include_top": False}):
         assert zoo.model_info(zoo.WideResNet(weights=path, **other)).class_names is None
-    with pytest.raises(ValueError, match="class_names must be 2 names, as many as the model has classes, not 3"):
-        zoo.save_packed(model, path, class_names="abc")
+    for bad in ("abc", ["cat", "d\x1bog"]):
+        with pytest.raises(ValueError, match="class_names"):
+            zoo.save_packed(model, path, class_names=bad)
     assert zoo.model_info(zoo.load_packed(zoo.save_packed(loaded, path, class_names=()))).class_names is None
     assert zoo.model_info(zoo.load("birealnet20", weights="cifar10")).class_names == zoo.class_names("cifar10")
 
 
-def test_pooled_features_get_a_classifier(tmp_path):
-    pooled = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg"))
-    path = zoo.save_packed(pooled, tmp_path / "pooled.onebit")
-    assert zoo.WideResNet(weights=path, num_classes=3).output_shape == (None, 3)
-    assert zoo.WideResNet(weights=path, include_top=False, pooling=None).output_shape == (None, None, None, 64)
+def test_weights_bring_what_they_say_of_themselves(tmp_path):
+    """Names and preprocessing are those of the weights that were loaded last."""
+    for name, classes, preprocessing in (("first", "cat dog", "cifar"), ("second", "ham eggs", "imagenet")):
+        model = zoo.WideResNet(depth=8, width=1, num_classes=2)
+        path = tmp_path / f"{name}.onebit"
+        zoo.save_packed(model, path, class_names=classes.split(), preprocessing=preprocessing)
+    model = zoo.load_packed(tmp_path / "first.onebit")
+    zoo.load_weights(model, path)
+    assert (zoo.preprocessing_of(model).name, zoo.model_info(model).class_names) == ("imagenet", ("ham", "eggs"))
+    body = zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg")
+    zoo.load_weights(body, tmp_path / "first.onebit")
+    assert (zoo.preprocessing_of(body).name, zoo.model_info(body).class_names) == ("cifar", None)
+    model.save_weights(tmp_path / "silent.weights.h5")
+    zoo.load_weights(model, tmp_path / "silent.weights.h5")
+    assert zoo.model_info(model).class_names == ("ham", "eggs")
 
 
 @pytest.mark.parametrize("arguments", [{"input_relu": True}, {"padding": "symmetric"}])
@@ -227,30 +220,27 @@ def test_weights_of_another_computation_are_refused(arguments, tmp_path):
     path = zoo.save_packed(zoo.WideResNet(depth=8, width=1), tmp_path / "wrn.onebit")
     model = zoo.WideResNet(depth=8, width=1, **arguments)
     before = model.get_weights()
-    with pytest.raises(ValueError, match=rf"{next(iter(arguments))}=.* of WideResNet does not suit the weights"):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
         zoo.load_weights(model, path)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("order", [1, -1])
 def test_one_quantizer_for_kernels_of_two_kinds(order, tmp_path):
     """Their filters lie along other axes."""
     quantizer = ScaledSign()
-    kinds = [
-        lambda: lq.layers.QuantDepthwiseConv2D(3, padding="same", depthwise_quantizer=quantizer, name="depthwise"),
-        lambda: lq.layers.QuantConv2D(4, 3, padding="same", kernel_quantizer=quantizer, name="conv"),
-    ]
 
     def build():
-        first, second = kinds if order else kinds[::-1]
-        return tf.keras.Sequential([tf.keras.layers.Input((5, 5, 4)), first(), second()])
+        depthwise = lq.layers.QuantDepthwiseConv2D(3, padding="same", depthwise_quantizer=quantizer, name="depthwise")
+        conv = lq.layers.QuantConv2D(4, 3, padding="same", kernel_quantizer=quantizer, name="conv")
+        return tf.keras.Sequential([tf.keras.layers.Input((5, 5, 4)), *(depthwise, conv)[::order]])
 
     model = set_random(build())
-    path, expected = zoo.save_packed(model, tmp_path / "two.onebit"), predict(model, graph=False)
+    path, expected = zoo.save_packed(model, tmp_path / "two.onebit"), predict(model)
     loaded = build()
     zoo.load_weights(loaded, path)
-    np.testing.assert_array_equal(predict(loaded, graph=False), expected)
+    np.testing.assert_array_equal(predict(loaded), expected)
 
 
 def test_variables_of_bfloat16(tmp_path):
@@ -258,11 +248,11 @@ def test_variables_of_bfloat16(tmp_path):
     use("bfloat16")
     model = set_random(zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3)))
     loaded = zoo.load_packed(zoo.save_packed(model, tmp_path / "model.onebit"))
-    np.testing.assert_array_equal(predict(loaded, graph=False), predict(model, graph=False))
+    np.testing.assert_array_equal(predict(loaded), predict(model))
 
 
 def test_nested_models_and_saved_sessions(tmp_path):
-    """A model read from a .keras file is not the zoo's any more; its weights still pack, under the nested names."""
+    """The weights of a model that is not the zoo's pack, too, under the nested names."""
     body = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg", input_shape=(16, 16, 3)))
     head = lq.layers.QuantDense(3, kernel_quantizer=ScaledSign(), name="dense")
     model = tf.keras.Sequential([body, head])
@@ -274,52 +264,40 @@ def test_nested_models_and_saved_sessions(tmp_path):
     again.set_weights([np.ones_like(value) for value in again.get_weights()])
     zoo.load_weights(again, path)
     np.testing.assert_array_equal(predict(again), expected)
-    with pytest.raises(ValueError, match=r"is not the zoo's.*load_weights\(model, path\)"):
+    with pytest.raises(ValueError, match=path.name):
         zoo.load_packed(path)
 
 
-def test_what_cannot_be_packed_is_kept_as_it_is(tmp_path, caplog):
+def one_layer(quantizer, filters=8, size=3, image=(5, 5, 4)):
+    conv = lq.layers.QuantConv2D(filters, size, kernel_quantizer=quantizer, name="conv")
+    return tf.keras.Sequential([tf.keras.layers.Input(image), conv])
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS, ids=lambda q: q.__name__)
+def test_what_cannot_be_packed_is_kept_as_it_is(quantizer, tmp_path, caplog):
     """A kernel that is no longer finite."""
-
-    def build():
-        conv = lq.layers.QuantConv2D(8, 3, kernel_quantizer=ScaledSign(), name="broken")
-        return tf.keras.Sequential([tf.keras.layers.Input((5, 5, 4)), conv])
-
-    model, loaded = set_random(build()), build()
-    kernel = named_variables(model)["broken/kernel"]
+    model, loaded = set_random(one_layer(quantizer())), one_layer(quantizer())
+    kernel = named_variables(model)["conv/kernel"]
     kernel.assign(tf.where(kernel > 1, np.nan, kernel))
     zoo.load_weights(loaded, zoo.save_packed(model, tmp_path / "model.onebit"))
-    assert caplog.text.count("cannot be packed exactly") == 1
+    assert "conv/kernel" in caplog.text
     for name, variable in named_variables(model).items():
         np.testing.assert_array_equal(named_variables(loaded)[name].numpy(), variable.numpy())
 
 
 def test_filters_on_the_brink_of_two_scales(tmp_path):
     """Two standardised weights are plus and minus the root of 1/2, which Libra-PB rounds either way."""
-
-    def build():
-        conv = lq.layers.QuantConv2D(200, 1, kernel_quantizer=LibraPB(), name="conv")
-        return tf.keras.Sequential([tf.keras.layers.Input((3, 3, 2)), conv])
-
-    model, loaded = build(), build()
+    model, loaded = (one_layer(LibraPB(), 200, 1, (3, 3, 2)) for _ in range(2))
     zoo.load_weights(loaded, zoo.save_packed(model, tmp_path / "model.onebit"))
     np.testing.assert_array_equal(predict(loaded), predict(model))
 
 
 @pytest.mark.parametrize("quantizer", [McDonnellSign, LibraPB, ScaledSign], ids=lambda q: q.__name__)
 def test_size(quantizer, tmp_path):
-    model = tf.keras.Sequential(
-        [
-            tf.keras.layers.Input((16, 16, 128)),
-            lq.layers.QuantConv2D(1024, 3, kernel_quantizer=quantizer(), name="conv"),
-            tf.keras.layers.BatchNormalization(name="bn"),
-            lq.layers.QuantConv2D(2048, 1, kernel_quantizer=quantizer(), use_bias=False, name="conv1x1"),
-        ]
-    )
-    binary = 3 * 3 * 128 * 1024 + 1024 * 2048
-    real = model.count_params() - binary
+    model = one_layer(quantizer(), 1024, 3, (8, 8, 128))
+    binary = 3 * 3 * 128 * 1024
     size = zoo.save_packed(model, tmp_path / "model.onebit").stat().st_size
-    assert binary / 8 < size <= 1.05 * binary / 8 + 4 * real + 65536
+    assert binary / 8 < size <= 1.05 * binary / 8 + 4 * (model.count_params() - binary) + 8192
 
 
 # --- Writing is all or nothing ----------------------------------------------------------------------------------------
@@ -327,27 +305,21 @@ def test_size(quantizer, tmp_path):
 
 @pytest.fixture
 def tiny():
-    first = lq.layers.QuantConv2D(5, 1, kernel_quantizer=LibraPB(), name="first")
-    conv = lq.layers.QuantConv2D(3, 2, kernel_quantizer=ScaledSign(), name="conv")
-    return set_random(tf.keras.Sequential([tf.keras.layers.Input((4, 4, 5)), first, conv]))
+    return set_random(one_layer(ScaledSign(), 3, 2, (4, 4, 5)))
 
 
-def test_missing_folder(tiny, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"The folder .*nowhere does not exist"):
+def test_targets_that_are_no_file(tiny, tmp_path):
+    target, link, pipe = tmp_path / "target.onebit", tmp_path / "link.onebit", tmp_path / "pipe"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         zoo.save_packed(tiny, tmp_path / "nowhere" / "model.onebit")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_link_stays_one_and_a_pipe_is_refused(tiny, tmp_path):
-    target, link, pipe = tmp_path / "target.onebit", tmp_path / "link.onebit", tmp_path / "pipe"
     link.symlink_to(target)
     zoo.save_packed(tiny, link)
     assert link.is_symlink() and target.is_file()
     os.mkfifo(pipe)
-    with pytest.raises(OSError, match=r"pipe is a device or a pipe; only files can be written"):
-        zoo.save_packed(tiny, pipe)
-    with pytest.raises(IsADirectoryError, match="is a folder, not a file to write"):
-        zoo.save_packed(tiny, tmp_path)
+    for path in (pipe, tmp_path):
+        with pytest.raises(OSError, match=path.name):
+            zoo.save_packed(tiny, path)
 
 
 @pytest.mark.parametrize("at", ["write", "replace"])
@@ -371,57 +343,37 @@ def test_failed_writing_leaves_what_was_there(tiny, tmp_path, monkeypatch, at, e
     assert path.read_bytes() == b"the file before"
 
 
-def test_weights_bring_what_they_say_of_themselves(tmp_path):
-    """Names and preprocessing are those of the weights that were loaded last."""
-    first, second = (zoo.WideResNet(depth=8, width=1, num_classes=2) for _ in range(2))
-    zoo.save_packed(first, tmp_path / "first.onebit", class_names=["cat", "dog"], preprocessing="cifar")
-    zoo.save_packed(second, tmp_path / "second.onebit", class_names=["ham", "eggs"], preprocessing="imagenet")
-    model = zoo.load_packed(tmp_path / "first.onebit")
-    zoo.load_weights(model, tmp_path / "second.onebit")
-    assert (zoo.preprocessing_of(model).name, zoo.model_info(model).class_names) == ("imagenet", ("ham", "eggs"))
-    body = zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg")
-    zoo.load_weights(body, tmp_path / "first.onebit")
-    assert (zoo.preprocessing_of(body).name, zoo.model_info(body).class_names) == ("cifar", None)
-    model.save_weights(tmp_path / "silent.weights.h5")
-    zoo.load_weights(model, tmp_path / "silent.weights.h5")
-    assert zoo.model_info(model).class_names == ("ham", "eggs")
-
-
 @pytest.mark.parametrize(
     "activation", [tf.nn.log_softmax, lambda logits: logits, functools.partial(tf.nn.softmax, axis=-1)]
 )
 def test_what_could_not_be_read_is_not_written(activation, tmp_path):
     model = zoo.WideResNet(depth=8, width=1, classifier_activation=activation)
-    with pytest.raises(ValueError, match="cannot be packed: its header's arguments' classifier_activation must be a"):
+    with pytest.raises(ValueError, match="classifier_activation"):
         zoo.save_packed(model, tmp_path / "model.onebit")
-    with pytest.raises(ValueError, match="metrics must be a JSON object, not"):
-        zoo.save_packed(zoo.WideResNet(depth=8, width=1), tmp_path / "model.onebit", metrics=[1, 2])
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("metrics", [{"top1": np.float32(1)}, {"top1": float("nan")}, {1: {2}}, {("a", "b"): 1}])
+@pytest.mark.parametrize(
+    "metrics", [[1, 2], {"top1": np.float32(1)}, {"top1": float("nan")}, {1: {2}}, {("a", "b"): 1}]
+)
 def test_metrics_that_json_cannot_hold(tiny, tmp_path, metrics):
-    with pytest.raises(ValueError, match="metrics must be what JSON can hold"):
+    with pytest.raises(ValueError, match="metrics"):
         zoo.save_packed(tiny, tmp_path / "model.onebit", metrics=metrics)
     assert not list(tmp_path.iterdir())
 
 
-def test_variables_of_no_layer(tmp_path):
+def test_variables_without_a_name_of_their_own(tmp_path):
     class Scaled(tf.keras.Model):
         def __init__(self, image):
             super().__init__(image, tf.keras.layers.Dense(2)(image))
             self.scale = self.add_weight("scale", (3,))
 
-    with pytest.raises(ValueError, match=r"variables that belong to none of its layers: .*scale"):
-        zoo.save_packed(Scaled(tf.keras.Input((4,))), tmp_path / "model.onebit")
+    twice = tf.keras.Sequential([tf.keras.layers.Input((4,)), tf.keras.layers.Dense(2, name="a")])
+    twice.layers[0].add_weight("kernel", shape=(2,))
+    for model, name in ((Scaled(tf.keras.Input((4,))), "scale"), (twice, "a/kernel")):
+        with pytest.raises(ValueError, match=name):
+            zoo.save_packed(model, tmp_path / "model.onebit")
     assert not list(tmp_path.iterdir())
-
-
-def test_variables_of_one_name(tmp_path):
-    model = tf.keras.Sequential([tf.keras.layers.Input((4,)), tf.keras.layers.Dense(2, name="a")])
-    model.layers[0].add_weight("kernel", shape=(2,))
-    with pytest.raises(ValueError, match="two variables that would both be called 'a/kernel'"):
-        zoo.save_packed(model, tmp_path / "model.onebit")
 
 
 def test_file_is_an_ordinary_one(tiny, tmp_path):
@@ -431,4 +383,4 @@ def test_file_is_an_ordinary_one(tiny, tmp_path):
     finally:
         os.umask(usual)
     assert path.stat().st_mode & 0o777 == 0o640
-    assert set(safetensors.numpy.load_file(path)) >= {"conv/kernel", "conv/kernel:scale", "conv/bias", "first/kernel"}
+    assert set(safetensors.numpy.load_file(path)) == {"conv/kernel", "conv/kernel:scale", "conv/bias"}

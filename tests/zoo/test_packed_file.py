@@ -1,4 +1,4 @@
-"""Hostile packed files: each is refused with a message that names it, and leaves model, file and memory alone."""
+"""Hostile packed files: each is refused in one line that names it, and leaves model, file and memory alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from onebit import zoo
 from onebit.quantizers import KernelQuantizer
@@ -92,8 +92,17 @@ def join(outer, header, data):
     return content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode(), 1)
 
 
-def refused(path, model, message="", readers=("load_packed", "function", "load_weights")):
-    """Assert that every way to read the file raises a `ValueError` that names it and matches ``message``."""
+def rewritten(valid, tmp_path, change):
+    """Return a sound container whose tensors ``change`` has had its way with."""
+    source = tmp_path / "source"
+    source.write_bytes(valid)
+    tensors = load_file(source)
+    change(tensors)
+    return join(*parts(save(tensors, parts(valid)[0]["__metadata__"])))
+
+
+def refused(path, model, names=(), readers=("load_packed", "function", "load_weights")):
+    """Assert that every way to read the file raises a `ValueError` of one line, with the file and these names in it."""
     before = model.get_weights()
     calls = {
         "load_packed": lambda: zoo.load_packed(path),
@@ -101,20 +110,23 @@ def refused(path, model, message="", readers=("load_packed", "function", "load_w
         "load_weights": lambda: zoo.load_weights(model, path),
     }
     for reader in readers:
-        with pytest.raises(ValueError, match=rf"(?s)hostile\.onebit.*{message}"):
+        with pytest.raises(ValueError) as caught:
             calls[reader]()
+        message = str(caught.value)
+        assert message.isprintable()
+        assert all(name in message for name in (path.name, *names)), message
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def str_of(value):
+def short(value):
     return str(value)[:30]
 
 
 def test_the_file_is_sound_before_it_is_tampered_with(valid, write, zoo_model):
     path = write(join(*parts(valid)))
     zoo.load_weights(zoo_model, path)
-    assert zoo.model_info(zoo.load_packed(path)) == zoo.model_info(zoo_model)
+    assert zoo.model_info(zoo.load_packed(path)).arguments == zoo.model_info(zoo_model).arguments
 
 
 @pytest.mark.parametrize("low", [0x80, 0x50, 0x89, 0x4D])
@@ -127,6 +139,13 @@ def test_header_lengths_that_look_like_other_formats(low, valid, write, zoo_mode
     zoo.load_weights(zoo_model, write(content))
 
 
+def test_files_of_the_first_format_are_read(valid, write, zoo_model):
+    """They have no digest."""
+    outer, header, data = parts(valid)
+    del header["sha256"]
+    zoo.load_weights(zoo_model, write(join(outer, header | {"format": 1}, data)))
+
+
 # --- The container ----------------------------------------------------------------------------------------------------
 
 
@@ -134,7 +153,6 @@ def test_header_lengths_that_look_like_other_formats(low, valid, write, zoo_mode
     "content",
     [
         b"",
-        b"\0",
         b"\0" * 100,
         b"hello, world",
         b"PK\x03\x04" + b"\0" * 100,
@@ -147,380 +165,35 @@ def test_header_lengths_that_look_like_other_formats(low, valid, write, zoo_mode
         struct.pack("<Q", 100_000) + b"{" * 100_000,
         struct.pack("<Q", 200_000) + b'{"a":' + b"[" * 199_995,
     ],
-    ids=range(13),
+    ids=range(12),
 )
 def test_other_content(content, write, zoo_model):
     refused(write(content), zoo_model)
 
 
-@pytest.mark.parametrize("where", ["start", "length", "header", "header's end", "first tensor", "middle", "end"])
-def test_truncated(where, valid, write, zoo_model):
-    (length,) = struct.unpack("<Q", valid[:8])
-    ends = {
-        "start": 1,
-        "length": 8,
-        "header": 8 + length // 2,
-        "header's end": 8 + length,
-        "first tensor": 9 + length,
-        "middle": (8 + length + len(valid)) // 2,
-        "end": len(valid) - 1,
-    }
-    refused(write(valid[: ends[where]]), zoo_model)
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.1, 0.5, 0.99])
+def test_truncated_and_continued(share, valid, write, zoo_model):
+    refused(write(valid[: int(share * len(valid))]), zoo_model)
+    refused(write(valid + b"\0" * (1 + int(1000 * share))), zoo_model)
 
 
-def test_trailing_bytes(valid, write, zoo_model):
-    refused(write(valid + b"\0"), zoo_model)
-
-
-@pytest.mark.parametrize("lie", [0, 1, -1, 7, 10**6, 10**12, 2**63])
-def test_header_length_lies(lie, valid, write, zoo_model):
-    (length,) = struct.unpack("<Q", valid[:8])
-    refused(write(struct.pack("<Q", length + lie if abs(lie) == 1 else lie) + valid[8:]), zoo_model)
-
-
-@pytest.mark.parametrize(
-    "offsets", [[0, 0], [0, 1], [-8, 0], [8, 0], [10**12, 2 * 10**12], ["0", "16"], [0.5, 1.5], [], None]
-)
-def test_offsets_lie(offsets, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    outer["stem_conv/kernel"]["data_offsets"] = offsets
-    refused(write(join(outer, header, data)), zoo_model)
-
-
-@pytest.mark.parametrize("shape", [[10**9], [10**6, 10**6], [2**62, 4], [-1], [1.5], ["3"], None])
-def test_container_shapes_lie(shape, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    outer["stem_conv/kernel"]["shape"] = shape
-    refused(write(join(outer, header, data)), zoo_model)
-
-
-@pytest.mark.parametrize("dtype", ["F99", "F64", "BF16", 7])
-def test_container_types_lie(dtype, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    outer["stem_conv/kernel"]["dtype"] = dtype
-    refused(write(join(outer, header, data)), zoo_model)
-
-
-# --- Our header -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        "",
-        "not JSON",
-        "{",
-        "[" * 100_000,
-        '{"a":' * 100_000,
-        "[]",
-        "3",
-        "null",
-        '"format"',
-        "{}",
-        '{"format": ' + "9" * 5000 + "}",
-    ],
-    ids=range(11),
-)
-def test_no_header(header, valid, write, zoo_model):
-    outer, _, data = parts(valid)
-    refused(write(join(outer, header, data)), zoo_model, "no 'onebit' header|format")
-
-
-@pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"onebit": 1}, {"onebit": {}}, []])
-def test_no_metadata(metadata, valid, write, zoo_model):
-    outer, _, data = parts(valid)
-    outer["__metadata__"] = metadata
-    if metadata is None:
-        del outer["__metadata__"]
-    refused(write(join(outer, None, data)), zoo_model)
-
-
-@pytest.mark.parametrize("version", [0, 3, -1, 1.0, True, "1", None, [1]])
-def test_unknown_version(version, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    header["format"] = version
-    refused(write(join(outer, header, data)), zoo_model, "packed format")
+@pytest.mark.parametrize("length", [0, 7, 10**6, 10**12, 2**63])
+def test_header_length_lies(length, valid, write, zoo_model):
+    refused(write(struct.pack("<Q", length) + valid[8:]), zoo_model)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("function", 3),
-        ("function", ["WideResNet"]),
-        ("arguments", []),
-        ("arguments", "depth=20"),
-        ("kernels", []),
-        ("kernels", None),
-        ("kernels", 5),
-        ("source", 5),
-        ("source", {}),
-        ("metrics", []),
-        ("metrics", "96.25"),
-        ("preprocessing", 5),
-        ("preprocessing", "rwa"),
-        ("preprocessing", {"mean": [0, 0, 0]}),
+        *[("data_offsets", each) for each in ([0, 0], [8, 0], [10**12, 2 * 10**12], ["0", "16"], [0.5, 1.5], None)],
+        *[("shape", each) for each in ([10**9], [10**6, 10**6], [2**62, 4], [-1], [1.5], ["3"], None)],
+        *[("dtype", each) for each in ("F99", "F64", "BF16", 7)],
     ],
 )
-def test_header_fields_of_the_wrong_type(field, value, valid, write, zoo_model):
+def test_tensors_described_wrongly(field, value, valid, write, zoo_model):
     outer, header, data = parts(valid)
-    header[field] = value
-    refused(write(join(outer, header, data)), zoo_model, field)
-
-
-@pytest.mark.parametrize("field", ["format", "function", "arguments", "kernels"])
-def test_header_fields_missing(field, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    del header[field]
+    outer["stem_conv/kernel"][field] = value
     refused(write(join(outer, header, data)), zoo_model)
-
-
-@pytest.mark.parametrize("function", ["WideResnet", "os.system", "__class__", "", "Paper"])
-def test_unknown_function(function, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    header["function"] = function
-    path = write(join(outer, header, data))
-    refused(path, zoo_model, f"{function}.*WideResNet", ["function"])
-    with pytest.raises(ValueError, match=f"zoo has no function '{function}'"):
-        zoo.load_packed(path)
-
-
-def test_another_function(valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    header["function"] = "WideResNetImageNet"
-    refused(write(join(outer, header, data)), zoo_model, "", ["function", "load_packed"])
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("width", 100_000),
-        ("width", 10**400),
-        ("width", float("nan")),
-        ("width", None),
-        ("width", [1]),
-        ("depth", 6 * 10**6 + 2),
-        ("depth", 6 * 10**400 + 2),
-        ("depth", "8"),
-        ("depth", {}),
-        ("depth", None),
-        ("activation", []),
-        ("activation", "softmax"),
-        ("padding", {}),
-        ("quantized", 0),
-        ("learned_norm", "yes"),
-        ("temperature", "hot"),
-        ("num_classes", 10**9),
-        ("num_classes", 0),
-        ("num_classes", -1),
-        ("num_classes", True),
-        ("num_classes", None),
-        ("num_classes", "10"),
-        ("input_shape", [32, 32]),
-        ("input_shape", [32, 32, 10**9]),
-        ("input_shape", [10**400, 32, 3]),
-        ("input_shape", [0, 0, 3]),
-        ("input_shape", [[], [], []]),
-        ("input_shape", "abc"),
-        ("input_shape", {"a": 1}),
-        ("include_top", "yes"),
-        ("include_top", None),
-        ("include_top", 1),
-        ("pooling", 3),
-        ("evil", 1),
-        ("weights", "other.onebit"),
-        ("input_tensor", 5),
-    ],
-    ids=str_of,
-)
-def test_arguments_that_lie(argument, value, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    header["arguments"][argument] = value
-    refused(write(join(outer, header, data)), zoo_model, "", ["function", "load_packed"])
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("pooling", "avg"),
-        ("pooling", "sum"),
-        ("classifier_activation", "no such thing"),
-        ("classifier_activation", {"class_name": "Lambda", "config": {}}),
-        ("classifier_activation", ["softmax"]),
-        ("classifier_activation", 5),
-    ],
-)
-def test_options_of_the_top_that_lie(argument, value, valid, write, zoo_model):
-    """They matter where the file decides what is built."""
-    outer, header, data = parts(valid)
-    header["arguments"][argument] = value
-    refused(write(join(outer, header, data)), zoo_model, "", ["load_packed", "function"])
-
-
-@pytest.mark.parametrize("names", ["ab", [1, 2], [["a"]], {"a": 1}, ["a"] * 11, 5])
-def test_class_names_that_lie(names, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    header["class_names"] = names
-    refused(write(join(outer, header, data)), zoo_model, "header.*(class_names|names 11 classes)")
-
-
-def test_hidden_growth_behind_a_new_top(valid, write, zoo_model):
-    """That the caller asks for another head does not open the limit for the body."""
-    outer, header, data = parts(valid)
-    header["arguments"]["width"] = 100_000
-    path = write(join(outer, header, data))
-    with pytest.raises(ValueError, match="larger than what the file holds"):
-        zoo.WideResNet(weights=path, num_classes=7)
-
-
-@pytest.mark.parametrize(
-    "described",
-    [
-        5,
-        None,
-        {},
-        {"shape": [3, 3, 3, 16]},
-        {"shape": [3, 3, 3, 17], "filter_axes": [0, 1, 2]},
-        {"shape": [10**6, 10**6, 10**6], "filter_axes": [0, 1]},
-        {"shape": [3, -3, -3, 16], "filter_axes": [0, 1, 2]},
-        {"shape": [3, 3, 3.0, 16], "filter_axes": [0, 1, 2]},
-        {"shape": "333F", "filter_axes": [0, 1, 2]},
-        {"shape": {"3": 3}, "filter_axes": [0, 1, 2]},
-        {"shape": [3, 3, 3, 16], "filter_axes": [0, 1, 4]},
-        {"shape": [3, 3, 3, 16], "filter_axes": [0, 0, 1]},
-        {"shape": [3, 3, 3, 16], "filter_axes": [-1]},
-        {"shape": [3, 3, 3, 16], "filter_axes": [True, 2]},
-        {"shape": [3, 3, 3, 16], "filter_axes": "012"},
-        {"shape": [3, 3, 3, 16], "filter_axes": 1},
-        {"shape": [0, 3, 3, 16], "filter_axes": [0]},
-    ],
-)
-def test_kernels_that_lie(described, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    header["kernels"]["stem_conv/kernel"] = described
-    refused(write(join(outer, header, data)), zoo_model, "damaged.*stem_conv/kernel")
-
-
-@pytest.mark.parametrize("shape", [[3, 3, 16, 3], [432], [432, 1, 1, 1], [1, 27, 16], [27, 16, 1, 1]])
-def test_kernel_shapes_of_the_right_size(shape, valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    header["kernels"]["stem_conv/kernel"] = {"shape": shape, "filter_axes": [0]}
-    refused(write(join(outer, header, data)), zoo_model, "misshaped: stem_conv/kernel")
-
-
-def test_kernel_of_no_tensor(valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    header["kernels"]["nothing/kernel"] = {"shape": [8], "filter_axes": [0]}
-    refused(write(join(outer, header, data)), zoo_model, "nothing/kernel")
-
-
-def test_bits_that_are_not_described(valid, write, zoo_model):
-    outer, header, data = parts(valid)
-    del header["kernels"]["stem_conv/kernel"]
-    path = write(join(outer, header, data))
-    refused(path, zoo_model, "misshaped: stem_conv/kernel", ["load_weights"])
-    refused(path, zoo_model, "", ["function", "load_packed"])
-
-
-# --- Tensors ----------------------------------------------------------------------------------------------------------
-
-
-def rewritten(valid, tmp_path, change):
-    """Return a sound container whose tensors ``change`` has had its way with."""
-    source = tmp_path / "source"
-    source.write_bytes(valid)
-    tensors = load_file(source)
-    change(tensors)
-    save_file(tensors, source, parts(valid)[0]["__metadata__"])
-    return join(*parts(source.read_bytes()))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.pop("input_bn/gamma"), "missing: input_bn/gamma"),
-        (lambda t: t.pop("stem_conv/kernel"), "stem_conv/kernel"),
-        (lambda t: t.update({"a/b": np.ones(3)}), "unexpected: a/b"),
-        (lambda t: t.update({"stem_conv/kernel:scale": np.ones(3, np.float32)}), "stem_conv/kernel"),
-        (lambda t: t.update({"stem_conv/kernel:scale": np.ones(16, np.int32)}), "stem_conv/kernel"),
-        (lambda t: t.update({"input_bn/gamma:scale": np.ones(3, np.float32)}), "unexpected: input_bn/gamma:scale"),
-        (
-            lambda t: t.update({"input_bn/gamma": np.ones(4, np.float32)}),
-            r"misshaped: input_bn/gamma \(4,\) for \(3,\)",
-        ),
-        (lambda t: t.update({"input_bn/gamma": np.array(1, np.float32)}), "misshaped: input_bn/gamma"),
-        *[
-            (lambda t, d=d: t.update({"input_bn/gamma": np.ones(3, d)}), f"wrong type: input_bn/gamma {np.dtype(d)}")
-            for d in (np.uint8, np.int64, bool)
-        ],
-    ],
-)
-def test_tensors_that_do_not_fit(change, message, valid, write, zoo_model, tmp_path):
-    refused(write(rewritten(valid, tmp_path, change)), zoo_model, message, ["load_weights", "load_packed"])
-
-
-def test_sixteen_bits_that_numpy_does_not_know(valid, write, zoo_model, tmp_path):
-    """Half the precision is no lie, but NumPy has no bfloat16."""
-    content = rewritten(valid, tmp_path, lambda t: t.update({"input_bn/gamma": np.ones(3, np.float16)}))
-    zoo.load_weights(zoo_model, write(content))
-    outer, header, data = parts(content)
-    outer["input_bn/gamma"]["dtype"] = "BF16"
-    refused(write(join(outer, header, data)), zoo_model, "input_bn/gamma.*BF16")
-
-
-@pytest.mark.parametrize(
-    ("quantizer", "bad"),
-    [
-        *[("scaled_sign", bad) for bad in (np.nan, np.inf, -np.inf, -1.0, 3e38, 1e-45)],
-        *[("libra_pb", bad) for bad in (0.3, 0.0, -0.0, 1e-30, 3e38, 4.0)],
-        *[("mcdonnell_sign", bad) for bad in (0.0, 0.5, 1e-3)],
-        ("ste_sign", 2.0),
-    ],
-)
-def test_scales_that_the_quantizer_cannot_produce(quantizer, bad, write, tmp_path):
-    model = tf.keras.Sequential(
-        [tf.keras.layers.Input((4, 4, 5)), lq.layers.QuantConv2D(3, 2, kernel_quantizer=quantizer, name="conv")]
-    )
-    content = zoo.save_packed(model, tmp_path / "source.onebit").read_bytes()
-
-    def change(tensors):
-        scales = tensors.setdefault("conv/kernel:scale", np.ones(3, np.float32))
-        scales[1] = bad
-
-    path = write(rewritten(content, tmp_path, change))
-    refused(path, model, "conv/kernel", ["load_weights"])
-    refused(path, model, "", ["function", "load_packed"])
-
-
-def test_two_values_for_each_filter(write, tmp_path):
-    """Of a quantizer with a scale and an offset; half of a pair is damage."""
-
-    class Ends(KernelQuantizer):
-        def call(self, inputs):
-            axes = self.filter_axes(inputs.shape)
-            low, high = (f(inputs, axes, keepdims=True) for f in (tf.reduce_min, tf.reduce_max))
-            return tf.where(inputs >= (low + high) / 2, high, low)
-
-    def build():
-        conv = lq.layers.QuantConv2D(3, 2, kernel_quantizer=Ends(), name="conv")
-        return tf.keras.Sequential([tf.keras.layers.Input((4, 4, 5)), conv])
-
-    model, loaded = build(), build()
-    path = zoo.save_packed(model, tmp_path / "source.onebit")
-    zoo.load_weights(loaded, path)
-    x = np.random.default_rng(0).standard_normal((2, 4, 4, 5)).astype(np.float32)
-    np.testing.assert_array_equal(loaded(x), model(x))
-    assert set(load_file(path)) == {"conv/kernel", "conv/kernel:low", "conv/kernel:high", "conv/bias"}
-    for change in (
-        lambda t: t.pop("conv/kernel:low"),
-        lambda t: t.update({"conv/kernel:scale": np.ones(3, np.float32)}),
-        lambda t: t.update({"conv/kernel:low": np.zeros(3, np.float64)}),
-        lambda t: t.update({"conv/kernel:low": np.full(3, 2, np.float32)}),
-        lambda t: t.update({"conv/kernel:high": np.full(3, np.nan, np.float32)}),
-    ):
-        refused(write(rewritten(path.read_bytes(), tmp_path, change)), model, "conv/kernel", ["load_weights"])
-
-
-# --- One flipped bit --------------------------------------------------------------------------------------------------
 
 
 def test_one_flipped_bit(valid, zoo_model, tmp_path):
@@ -540,90 +213,234 @@ def test_one_flipped_bit(valid, zoo_model, tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize("digest", [None, "", "0" * 64, 5, ["a"]])
-def test_no_digest(digest, valid, write, zoo_model):
-    text = json.dumps(parts(valid)[1] | {"sha256": digest})
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for read in (PackedFile, zoo.load_packed, lambda path: zoo.WideResNet(weights=path)):
+        for name, error in (("pipe", (OSError, ValueError)), ("absent", FileNotFoundError)):
+            with pytest.raises(error, match=name):
+                read(tmp_path / name)
+        with pytest.raises((ValueError, IsADirectoryError)):
+            read(tmp_path)
+
+
+# --- Our header -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "not JSON", "{", "[" * 100_000, "[]", "3", "null", '"format"', "{}", '{"format": ' + "9" * 5000 + "}"],
+    ids=range(10),
+)
+def test_no_header(header, valid, write, zoo_model):
     outer, _, data = parts(valid)
-    content = join(outer, text.replace("0" * 64, "1" * 64), data)
-    refused(write(content), zoo_model, "sha256")
+    refused(write(join(outer, header, data)), zoo_model)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"onebit": 1}, {"onebit": {}}, []])
+def test_no_metadata(metadata, valid, write, zoo_model):
+    outer, _, data = parts(valid)
+    outer["__metadata__"] = metadata
+    refused(write(join(outer, None, data)), zoo_model)
+
+
+@pytest.mark.parametrize("digest", [None, "", "1" * 64, 5, ["a"]])
+def test_no_digest(digest, valid, write, zoo_model):
+    outer, header, data = parts(valid)
+    refused(write(join(outer, json.dumps(header | {"sha256": digest}), data)), zoo_model, ["sha256"])
 
 
 def test_a_key_twice(valid, write, zoo_model):
     outer, header, data = parts(valid)
-    text = json.dumps(header)
-    refused(write(join(outer, text[:-1] + ', "kernels": {}}', data)), zoo_model, "'kernels' twice")
+    refused(write(join(outer, json.dumps(header)[:-1] + ', "kernels": {}}', data)), zoo_model, ["'kernels'"])
     content = join(outer, header, data)
     (length,) = struct.unpack("<Q", content[:8])
     start = content[8 : 8 + length].replace(b'"__metadata__"', b'"stem_conv/kernel": {}, "__metadata__"', 1)
-    refused(write(struct.pack("<Q", len(start)) + start + content[8 + length :]), zoo_model, "twice")
-
-
-def test_files_of_the_first_format_are_read(valid, write, zoo_model):
-    """They have no digest."""
-    outer, header, data = parts(valid)
-    del header["sha256"]
-    zoo.load_weights(zoo_model, write(join(outer, header | {"format": 1}, data)))
-
-
-def test_what_is_no_file(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="pipe"):
-        PackedFile(tmp_path / "pipe")
+    refused(write(struct.pack("<Q", len(start)) + start + content[8 + length :]), zoo_model, ["'stem_conv/kernel'"])
 
 
 @pytest.mark.parametrize(
-    ("change", "name"),
+    ("field", "value"),
     [
-        (lambda h: h.update(function="Wide\x1b[31m\nResNet"), ""),
-        (lambda h: h["arguments"].update({"a\x1b[31m\nb": 1}), ""),
-        (lambda h: h.update(preprocessing="ima\x07ge\nnet"), ""),
-        (lambda h: h["arguments"].update(classifier_activation="soft\x1b\nmax"), ""),
-        (lambda h: h.update(class_names=["a\nb"] * 10), ""),
-        (lambda h: h["kernels"].update({"a\x1b\nb": {}}), ""),
-        (lambda h: h.update(preprocessing="inception"), "inception"),
-        (lambda h: h["arguments"].update(classifier_activation="LeakyReLU"), "LeakyReLU"),
-        (lambda h: h["arguments"].update(classifier_activation="deserialize"), "deserialize"),
+        *[("format", each) for each in (0, 3, -1, 1.0, True, "1", None, [1])],
+        *[("function", each) for each in (3, ["WideResNet"], "Wide\x1b[31m\nResNet")],
+        *[("arguments", each) for each in ([], "depth=20", {"a\x1b[31m\nb": 1})],
+        *[("kernels", each) for each in ([], None, 5, {"a\x1b\nb": {}}, {"a/b": {"shape": [8], "filter_axes": [0]}})],
+        *[("source", each) for each in (5, {})],
+        *[("metrics", each) for each in ([], "96.25")],
+        *[("class_names", each) for each in ("ab", [1, 2], [["a"]], {"a": 1}, ["a"] * 11, 5, ["a\x1b\nb"] * 10)],
+        *[("preprocessing", each) for each in ("inception", "ima\x07ge\nnet", 5, {"mean": [0]})],
+    ],
+    ids=short,
+)
+def test_header_fields_that_lie(field, value, valid, write, zoo_model):
+    outer, header, data = parts(valid)
+    refused(write(join(outer, header | {field: value}, data)), zoo_model)
+
+
+@pytest.mark.parametrize("field", ["format", "sha256", "function", "arguments", "kernels"])
+def test_header_fields_missing(field, valid, write, zoo_model):
+    outer, header, data = parts(valid)
+    del header[field]
+    refused(write(join(outer, header, data)), zoo_model)
+
+
+@pytest.mark.parametrize("function", ["WideResnet", "os.system", "__class__", "", "Paper", "WideResNetImageNet"])
+def test_another_function(function, valid, write, zoo_model):
+    outer, header, data = parts(valid)
+    path = write(join(outer, header | {"function": function}, data))
+    refused(path, zoo_model, [function], ["function"])
+    with pytest.raises(ValueError):
+        zoo.load_packed(path)
+
+
+LIES = {
+    "width": [100_000, 10**400, float("nan"), None, [1]],
+    "depth": [6 * 10**6 + 2, 6 * 10**400 + 2, "8", {}, None],
+    "activation": [[], "softmax"],
+    "padding": [{}],
+    "quantized": [0],
+    "learned_norm": ["yes"],
+    "temperature": ["hot"],
+    "num_classes": [10**9, 0, -1, True, None, "10"],
+    "input_shape": [[32, 32], [32, 32, 10**9], [10**400, 32, 3], [0, 0, 3], [[], [], []], "abc", {"a": 1}],
+    "include_top": ["yes", None, 1],
+    "pooling": [3, "avg", "sum"],
+    "classifier_activation": ["no such thing", {"class_name": "Lambda"}, ["softmax"], 5, "LeakyReLU", "deserialize"],
+    "evil": [1],
+    "weights": ["other.onebit"],
+    "input_tensor": [5],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, all_ in LIES.items() for value in all_], ids=short)
+def test_arguments_that_lie(name, value, valid, write, zoo_model):
+    """Where the file decides what is built."""
+    outer, header, data = parts(valid)
+    header["arguments"][name] = value
+    refused(write(join(outer, header, data)), zoo_model, readers=["function", "load_packed"])
+
+
+def test_hidden_growth_behind_a_new_top(valid, write, zoo_model):
+    """That the caller asks for another head does not open the limit for the body."""
+    outer, header, data = parts(valid)
+    header["arguments"]["width"] = 100_000
+    path = write(join(outer, header, data))
+    with pytest.raises(ValueError):
+        zoo.WideResNet(weights=path, num_classes=7)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        *[5, None, {}],
+        *[{"shape": shape, "filter_axes": [0]} for shape in ([3, 3, 16, 3], [432], [432, 1, 1, 1], [1, 27, 16])],
+        *[{"shape": shape, "filter_axes": [0, 1, 2]} for shape in (None, [3, 3, 3, 17], [10**6] * 3, [3, -3, -3, 16])],
+        *[{"shape": shape, "filter_axes": [0]} for shape in ([3, 3, 3.0, 16], "333F", {"3": 3}, [0, 3, 3, 16])],
+        *[{"shape": [3, 3, 3, 16], "filter_axes": axes} for axes in (None, [0, 1, 4], [0, 0], [-1], [True], "012", 1)],
     ],
 )
-def test_names_that_are_not_in_the_list(change, name, valid, write, zoo_model):
-    """They are refused in one line, without control characters."""
+def test_kernels_that_lie(described, valid, write, zoo_model):
     outer, header, data = parts(valid)
-    change(header)
-    path = write(join(outer, header, data))
-    for read in (zoo.load_packed, lambda path: zoo.WideResNet(weights=path), PackedFile):
-        if read is PackedFile and "Wide" in header["function"][:4] and header["function"] != "WideResNet":
-            continue  # that there is no such function is for those who build
-        with pytest.raises(ValueError, match=name or None) as caught:
-            read(path)
-        assert str(caught.value).isprintable()
+    header["kernels"]["stem_conv/kernel"] = described
+    refused(write(join(outer, header, data)), zoo_model, ["stem_conv/kernel"])
 
 
-def test_tensors_of_odd_names(valid, write, zoo_model, tmp_path):
-    content = rewritten(valid, tmp_path, lambda t: t.update({"a\x1b[31m\nb": np.ones(1)}))
-    with pytest.raises(ValueError) as caught:
-        zoo.load_weights(zoo_model, write(content))
-    assert str(caught.value).isprintable()
+def test_bits_that_are_not_described(valid, write, zoo_model):
+    outer, header, data = parts(valid)
+    del header["kernels"]["stem_conv/kernel"]
+    refused(write(join(outer, header, data)), zoo_model)
 
 
 def test_a_gigabyte_claimed_by_a_kilobyte(write, zoo_model):
-    header = {
-        "format": 2,
-        "sha256": "",
-        "function": "WideResNet",
-        "arguments": {"width": 10_000},
-        "source": None,
-        "metrics": None,
-    }
+    header = {"format": 2, "sha256": "", "function": "WideResNet", "arguments": {"width": 10_000}}
     header["kernels"] = {"stem_conv/kernel": {"shape": [3, 3, 3, 160_000], "filter_axes": [0, 1, 2]}}
     for tensors in ({}, {"stem_conv/kernel": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}):
-        refused(write(join(dict(tensors), header, b"")), zoo_model, "damaged.*stem_conv/kernel")
+        refused(write(join(dict(tensors), header, b"")), zoo_model, ["stem_conv/kernel"])
     header["kernels"] = {}
-    refused(write(join({}, header, b"")), zoo_model, "larger than what the file holds", ["function", "load_packed"])
+    refused(write(join({}, header, b"")), zoo_model, readers=["function", "load_packed"])
 
 
-def test_missing_file_and_folder(tmp_path):
-    for read in (PackedFile, zoo.load_packed, lambda path: zoo.WideResNet(weights=path)):
-        with pytest.raises(FileNotFoundError, match="absent"):
-            read(tmp_path / "absent")
-        with pytest.raises((ValueError, IsADirectoryError)):
-            read(tmp_path)
+# --- Tensors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, None) for name in ("input_bn/gamma", "stem_conv/kernel")],
+        *[("stem_conv/kernel:scale", np.ones(n, kind)) for n, kind in ((3, np.float32), (16, np.int32))],
+        *[(name, np.ones(3)) for name in ("a/b", "input_bn/gamma:scale", "a\x1b[31m\nb")],
+        *[("input_bn/gamma", np.ones(shape, np.float32)) for shape in ((4,), ())],
+        *[("input_bn/gamma", np.ones(3, kind)) for kind in (np.uint8, np.int64, bool)],
+    ],
+    ids=short,
+)
+def test_tensors_that_do_not_fit(name, value, valid, write, zoo_model, tmp_path):
+    def change(tensors):
+        tensors.pop(name, None)
+        if value is not None:
+            tensors[name] = value
+
+    content = rewritten(valid, tmp_path, change)
+    named = [name.removesuffix(":scale")] if name.isprintable() else []
+    refused(write(content), zoo_model, named, ["load_weights", "load_packed"])
+
+
+def test_sixteen_bits_that_numpy_does_not_know(valid, write, zoo_model, tmp_path):
+    """Half the precision is no lie, but NumPy has no bfloat16."""
+    content = rewritten(valid, tmp_path, lambda t: t.update({"input_bn/gamma": np.ones(3, np.float16)}))
+    zoo.load_weights(zoo_model, write(content))
+    outer, header, data = parts(content)
+    outer["input_bn/gamma"]["dtype"] = "BF16"
+    refused(write(join(outer, header, data)), zoo_model, ["input_bn/gamma"])
+
+
+class Ends(KernelQuantizer):
+    """Each filter's smallest and largest weight: a scale and an offset."""
+
+    def call(self, inputs):
+        axes = self.filter_axes(inputs.shape)
+        low, high = (f(inputs, axes, keepdims=True) for f in (tf.reduce_min, tf.reduce_max))
+        return tf.where(inputs >= (low + high) / 2, high, low)
+
+
+def one_layer(quantizer):
+    conv = lq.layers.QuantConv2D(3, 2, kernel_quantizer=quantizer, name="conv")
+    return tf.keras.Sequential([tf.keras.layers.Input((4, 4, 5)), conv])
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "bad"),
+    [
+        *[("scaled_sign", bad) for bad in (np.nan, np.inf, -np.inf, -1.0, 3e38, 1e-45)],
+        *[("libra_pb", bad) for bad in (0.3, 0.0, -0.0, 1e-30, 3e38, 4.0)],
+        *[("mcdonnell_sign", bad) for bad in (0.0, 0.5, 1e-3)],
+        ("ste_sign", 2.0),
+    ],
+)
+def test_scales_that_the_quantizer_cannot_produce(quantizer, bad, write, tmp_path):
+    model = one_layer(quantizer)
+    content = zoo.save_packed(model, tmp_path / "source.onebit").read_bytes()
+
+    def change(tensors):
+        tensors.setdefault("conv/kernel:scale", np.ones(3, np.float32))[1] = bad
+
+    refused(write(rewritten(content, tmp_path, change)), model, ["conv/kernel"], ["load_weights"])
+
+
+def test_two_values_for_each_filter(write, tmp_path):
+    """Which a quantizer with an offset has; half of a pair is damage."""
+    model, loaded = one_layer(Ends()), one_layer(Ends())
+    path = zoo.save_packed(model, tmp_path / "source.onebit")
+    zoo.load_weights(loaded, path)
+    x = np.random.default_rng(0).standard_normal((2, 4, 4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(x), model(x))
+    assert set(load_file(path)) == {"conv/kernel", "conv/kernel:low", "conv/kernel:high", "conv/bias"}
+    for change in (
+        lambda t: t.pop("conv/kernel:low"),
+        lambda t: t.update({"conv/kernel:scale": np.ones(3, np.float32)}),
+        lambda t: t.update({"conv/kernel:low": np.zeros(3, np.float64)}),
+        lambda t: t.update({"conv/kernel:low": np.full(3, 2, np.float32)}),
+        lambda t: t.update({"conv/kernel:high": np.full(3, np.nan, np.float32)}),
+    ):
+        content = rewritten(path.read_bytes(), tmp_path, change)
+        refused(write(content), model, ["conv/kernel"], ["load_weights"])
