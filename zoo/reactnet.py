@@ -25,7 +25,6 @@ from .build import (
     IMAGENET_18,
     IMAGENET_34,
     Block,
-    DuplicateChannels,
     ModelBuilder,
     ModelOptions,
     Padding,
@@ -250,7 +249,7 @@ def _mobilenet(
         shortcut = x
         doubles = block.channels != x.shape[-1]
         if doubles:
-            shortcut = DuplicateChannels(block.channels, name=f"{block.name}_duplicate")(x)
+            shortcut = tf.keras.layers.Concatenate(name=f"{block.name}_duplicate")([x, x])
         if doubles and real_groups:
             x = binary_conv(
                 x,

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from onebit.quantizers import EDE, ApproxSign, EDESchedule, FPReLU, RPReLU, RSign, ScaledSign, ede_schedule
+from onebit.quantizers import (
+    EDE,
+    ApproxSign,
+    EDESchedule,
+    FPReLU,
+    RPReLU,
+    RSign,
+    ScaledSign,
+    binary_activation,
+    ede_schedule,
+)
 from tests.conftest import start_python, value_and_gradients
 from tests.quantizers.models import ACTIVATIONS, FILTERWISE, INPUTS, KERNELS, every_quantizer, move_state
 
@@ -99,12 +109,18 @@ def test_the_dtype_of_the_input_under_any_policy(cls, dtype):
         assert layer(tf.ones((2, 3), dtype)).dtype == dtype
 
 
-def test_a_threshold_keeps_its_bits_in_a_layer_of_more_than_the_policy():
-    threshold, x = np.float32(0.2), tf.constant([[0.19998]])
+@pytest.mark.parametrize("cls", INPUTS)
+def test_a_threshold_keeps_its_bits_in_a_layer_of_more_than_the_policy(cls):
+    x = tf.constant([[0.19998], [0.20002]])
     for policy in ("float32", "mixed_float16", "mixed_bfloat16"):
-        quantizer = RSign(alpha_initializer=threshold, dtype=policy)
+        quantizer = cls(dtype=policy)
+        quantizer.build(x.shape)
+        for variable in quantizer.trainable_weights[-1:]:
+            variable.assign(tf.fill(variable.shape, 0.2))
+        threshold = binary_activation(quantizer).threshold
         for training in (False, True):
-            assert float(quantizer(x, training=training)) == -1
+            y = quantizer(x, training=training).numpy()
+            assert (y[0] != y[1]) == (np.max(threshold) > 0)
 
 
 @pytest.mark.parametrize("xla", [False, True])

@@ -23,7 +23,7 @@ from ...util import graph as ops
 from ...util.graph import Graph, GraphBuilder, Node
 from ..build.layers import BinaryConv2D
 from ..build.torch_layers import ExactBatchNormalization
-from ..checkpoints.variables import BinaryKernel
+from ..checkpoints.variables import BinaryKernel, latent_variable
 
 Lowering = Callable[..., Any]
 _LOWERINGS: dict[type, Lowering] = {}
@@ -237,7 +237,7 @@ def _name(function: Any) -> str:
 
 
 def _value(variable: Any) -> np.ndarray:
-    return tf.convert_to_tensor(variable).numpy()
+    return tf.convert_to_tensor(latent_variable(variable)).numpy()
 
 
 def _last_axis(axis: Any, x: Node) -> bool:
