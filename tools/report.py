@@ -27,7 +27,10 @@ CARDS, PAPERS = DOCS / "models", DOCS / "papers"
 MODELS = DATA / "models"  # what the command line shows without importing TensorFlow
 # What stands between the marks `<!-- NAME:begin -->` and `<!-- NAME:end -->` of a document.
 PARTS: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "README.md": {"weights": lambda: tables.weights("docs/models/")},
+    ROOT / "README.md": {
+        "families": lambda: papers.families("docs/papers/"),
+        "weights": lambda: tables.weights("docs/models/"),
+    },
     DOCS / "models.md": {"models": tables.models, "papers": tables.papers},
     DOCS / "results.md": {"results": tables.leaderboard},
     DOCS / "speed.md": {"speed": tables.speeds},

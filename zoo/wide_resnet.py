@@ -1,4 +1,4 @@
-"""McDonnell's Wide ResNets with a single bit for each weight, and real activations.
+"""1-bit Wide ResNets: McDonnell's networks with a single bit for each weight, and real activations.
 
 M. D. McDonnell, *Training wide residual networks for deployment using a single bit for each weight*, ICLR 2018,
 arXiv 1802.08530; official code: `McDonnell-Lab/1-bit-per-weight`, `ResNetModel.py`. Every convolution is binary, the

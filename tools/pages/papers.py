@@ -45,6 +45,16 @@ def page(module: ModuleType, models: list[str]) -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
+def families(folder: str) -> str:
+    """Return the names of the families of 1-bit networks, as the first words of their modules, with links to pages."""
+    found = []
+    for name, models in modules().items():
+        if any(zoo.recorded_counts()[model].binary_parameters for model in models):
+            title = (inspect.getdoc(importlib.import_module(f"onebit.zoo.{name}")) or "").partition(":")[0]
+            found.append(f"[{title}]({folder}{name}.md)")
+    return f"{', '.join(sorted(found))}.\n"
+
+
 def linked(text: str) -> str:
     """Return a docstring with its arXiv numbers as links, and its indented commands as blocks of code."""
     text = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
