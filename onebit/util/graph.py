@@ -124,6 +124,37 @@ class Conv(Convolution):
 
 
 @dataclass(frozen=True, eq=False)
+class TapBias(Conv):
+    """Add to the first input, wherever a window over the second stands, the ``kernel`` of its taps inside the image.
+
+    That is a convolution, by filters of one channel, of an image of ones: the same everywhere but near the border.
+    """
+
+    def compute(self, *inputs: np.ndarray) -> np.ndarray:
+        y, x = inputs
+        return y + self.convolve(np.ones_like(x[:1, ..., :1]), self.kernel, 0)
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+    def table(self, image: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what is added over an image of this height and width, each kind of row and column once.
+
+        Returns:
+            ``table``, ``rows`` and ``columns``: ``table[rows[h], columns[w]]`` is added at row h and column w.
+        """
+        masks, places = [], []
+        for axis, (before, after) in enumerate(self.pads):
+            first = np.arange(0, image[axis] + before + after - self.reach[axis] + 1, self.strides[axis]) - before
+            taps = first[:, None] + self.dilations[axis] * np.arange(self.size[axis])
+            kinds, index = np.unique((taps >= 0) & (taps < image[axis]), axis=0, return_inverse=True)
+            masks.append(kinds)
+            places.append(index.reshape(-1))
+        table = np.einsum("rh,cw,hwo->rco", *masks, self.kernel[:, :, 0].astype(np.float64))
+        return table.astype(np.float32), *places
+
+
+@dataclass(frozen=True, eq=False)
 class BinaryConv(Convolution):
     """A convolution of signs by signs.
 
@@ -190,26 +221,6 @@ class Affine(Operation):
     def compute(self, *inputs: np.ndarray) -> np.ndarray:
         y = inputs[0] if self.scale is None else inputs[0] * self.scale
         return y if self.offset is None else y + self.offset
-
-
-@dataclass(frozen=True, eq=False)
-class PositionBias(Operation):
-    """Add ``table[rows[h], columns[w]]``, one number for each channel, at row h and column w.
-
-    A convolution of a constant with an offset is the same everywhere but near the border, where taps fall outside.
-    """
-
-    table: np.ndarray
-    rows: np.ndarray
-    columns: np.ndarray
-
-    @property
-    def map(self) -> np.ndarray:
-        """What is added, (height, width, channels)."""
-        return self.table[self.rows][:, self.columns]
-
-    def compute(self, *inputs: np.ndarray) -> np.ndarray:
-        return inputs[0] + self.map
 
 
 @dataclass(frozen=True, eq=False)

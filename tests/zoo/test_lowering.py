@@ -175,6 +175,11 @@ def test_sets_of_two_values(size, strides, padding, kernel, activation):
             sequence(convolution(strides=strides, groups=groups, **padding, **options), shape=(*size, 8))
         )
         assert not graph.float_layers and graph.binary_layers
+        for node in graph.nodes:
+            if isinstance(node.operation, ops.TapBias):
+                table, rows, columns = node.operation.table(size)
+                zeros, image = np.zeros((1, *node.shape)), np.zeros((1, *size, 8))
+                np.testing.assert_allclose(table[rows][:, columns], node.operation.compute(zeros, image)[0], atol=1e-5)
         kinds = [type(node.operation) for node in graph.nodes]
         assert kinds.count(ops.BinaryConv) == 1 + kernel
 
@@ -183,7 +188,7 @@ def test_a_border_of_the_high_value_is_the_sign_own_border():
     activation = Sets(shift=0.25, scale=0.8)  # whose high value is 1
     graph = assert_same(sequence(convolution(input_quantizer=activation, pad_values=1.0)))
     (binary,) = (node.operation for node in graph.nodes if isinstance(node.operation, ops.BinaryConv))
-    assert binary.border == 1 and not any(isinstance(node.operation, ops.PositionBias) for node in graph.nodes)
+    assert binary.border == 1 and not any(isinstance(node.operation, ops.TapBias) for node in graph.nodes)
 
 
 LAYERS = {

@@ -391,35 +391,23 @@ def binary_convolve(
     centres = np.split(np.broadcast_to(middle, channels), groups)
     inside = np.concatenate([np.einsum("hwio,i->hwo", k, m) for k, m in zip(by_group, centres, strict=True)], -1)
     beyond = (border - half * outside) * kernel.sum(2, np.float64)
-    return _add_constant(graph, y, x, inside, beyond, geometry)
+    return _add_taps(graph, y, x, inside, beyond, geometry)
 
 
-def _add_constant(
+def _add_taps(
     graph: GraphBuilder, y: Node, x: Node, inside: np.ndarray, beyond: np.ndarray, geometry: _Geometry
 ) -> Node:
-    """Add the sum over a window's taps of ``inside`` where they lie in the image and of ``beyond`` elsewhere.
+    """Add to y, of windows over x, the sum of ``inside`` over the taps in the image and of ``beyond`` over the others.
 
-    Args:
-        graph: Where to.
-        y: The convolution's result.
-        x: Its input.
-        inside, beyond: (window's height, window's width, outputs).
-        geometry: Where the windows lie.
+    Both are of the shape (window's height, window's width, outputs).
     """
-    if not (inside.any() or beyond.any()):
-        return y
-    masks, places = [], []
-    for axis in (0, 1):
-        taps = geometry.dilations[axis] * np.arange(inside.shape[axis]) - geometry.pads[axis][0]
-        seen = geometry.strides[axis] * np.arange(y.shape[axis])[:, None] + taps
-        kinds, index = np.unique((seen >= 0) & (seen < x.shape[axis]), axis=0, return_inverse=True)
-        masks.append(kinds)
-        places.append(index.reshape(-1))
-    within = np.einsum("rh,cw->rchw", *masks)
-    table = np.einsum("rchw,hwo->rco", within, inside) + np.einsum("rchw,hwo->rco", ~within, beyond)
-    if np.allclose(table, table[:1, :1], rtol=1e-12, atol=0):
-        return graph.add(ops.Affine(offset=table[0, 0].astype(np.float32)), y)
-    return graph.add(ops.PositionBias(table.astype(np.float32), *places), y)
+    if geometry.pads == ops.NO_PADS or np.allclose(inside, beyond, rtol=1e-12, atol=0):
+        total = inside.sum((0, 1))
+        return graph.add(ops.Affine(offset=total.astype(np.float32)), y) if total.any() else y
+    if beyond.any():
+        y = graph.add(ops.Affine(offset=beyond.sum((0, 1)).astype(np.float32)), y)
+    kernel = (inside - beyond).astype(np.float32)[:, :, None]
+    return graph.add(ops.TapBias(**geometry._replace(groups=1)._asdict(), kernel=kernel), y, x)
 
 
 @lowers(lq.layers.QuantDepthwiseConv2D)

@@ -71,7 +71,7 @@ def check_engine(graph: Graph) -> None:
 
 def strided_same(graph: Graph) -> int:
     """Return how many real convolutions of a graph have strides and TensorFlow's ``same`` padding."""
-    convolutions = [(node.operation, graph.shapes[node.inputs[0]]) for node in graph.nodes[1:]]
+    convolutions = [(node.operation, graph.shapes[node.inputs[-1]]) for node in graph.nodes[1:]]
     return sum(
         isinstance(each, ops.Conv) and each.strides != (1, 1) and _padding(each, shape[:2]) == "SAME"
         for each, shape in convolutions
@@ -192,6 +192,13 @@ def _(operation: ops.Conv, x: tf.Tensor) -> tf.Tensor:
 
 
 @_emit.register
+def _(operation: ops.TapBias, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    # Ones that are no constant: of constants the converter would make a map as large as the result.
+    ones = tf.clip_by_value(x[..., :1], 1, 1)
+    return y + _emit(ops.Conv(operation.strides, operation.pads, operation.dilations, kernel=operation.kernel), ones)
+
+
+@_emit.register
 def _(operation: ops.Binarize, x: tf.Tensor) -> tf.Tensor:
     if np.all(operation.low == -1) and np.all(operation.high == 1):
         return lq.math.sign(x - operation.threshold if np.any(operation.threshold) else x)
@@ -211,11 +218,6 @@ def _(operation: ops.Affine, x: tf.Tensor) -> tf.Tensor:
     if operation.scale is not None and np.any(operation.scale != 1):
         x = x * operation.scale
     return x if operation.offset is None else x + operation.offset
-
-
-@_emit.register
-def _(operation: ops.PositionBias, x: tf.Tensor) -> tf.Tensor:
-    return x + operation.map
 
 
 @_emit.register
