@@ -12,6 +12,7 @@ import tensorflow as tf
 from exports import recorded_exports
 
 from onebit import zoo
+from onebit.zoo.export import artifact
 from onebit.zoo.export import export as tflite_export
 from onebit.zoo.export.convert import convert_graph
 from onebit.zoo.export.interpreter import open_interpreter
@@ -130,7 +131,7 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytes
     model, other = exact("birealnet20"), exact("birealnet20")
     assign_exact_weights(other, seed=1)
     content = zoo.convert_to_tflite(other, "binary")
-    monkeypatch.setattr(tflite_export, "convert_graph", lambda *_: content)
+    monkeypatch.setattr(artifact, "convert_graph", lambda *_: content)
     with pytest.raises(ValueError, match="6 of 6 binary layers"):
         zoo.export(model, tmp_path / "model.tflite", images=exact_images(20, SIZE))
     # The same binary layers, but another classifier.

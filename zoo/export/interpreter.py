@@ -35,14 +35,15 @@ def require_engine() -> None:
         ) from error
 
 
-def open_interpreter(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that runs a file on one image, in one thread, in this process.
+def open_interpreter(content: bytes, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs a file on one image, in this process.
 
     The interpreters believe a file, and one that is damaged may end the process: it is for files that were just made.
 
     Args:
         content: The bytes of the file. With binary operations it runs in the Larq Compute Engine, else in TensorFlow
             Lite.
+        threads: How many it uses.
 
     Returns:
         Maps an image, (1, height, width, channels), to the network's output, (1, ...).
@@ -58,8 +59,8 @@ def open_interpreter(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
         warnings.simplefilter("ignore")  # that TensorFlow Lite will move to another package in TensorFlow 2.20
         try:
             # TensorFlow Lite checks a file's structure, as the Larq Compute Engine does not.
-            interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-            predict = timing.engine(content) if binary else timing.tensorflow_lite(interpreter)
+            interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
+            predict = timing.engine(content, threads) if binary else timing.tensorflow_lite(interpreter)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"The file cannot be run: {printable(error)}") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -43,13 +44,12 @@ def require_onnxruntime() -> Any:
     return onnxruntime
 
 
-def emit(graph: Graph, metadata: dict[str, str] | None = None, batch: int | str = 1) -> Any:
-    """Return a graph as an ONNX model that takes images with their channels last.
+def emit(graph: Graph, metadata: Mapping[str, str] | None = None) -> Any:
+    """Return a graph as an ONNX model that takes any number of images, with their channels last.
 
     Args:
         graph: The network.
-        metadata: Is put into the file.
-        batch: How many images it takes, or a name for any number.
+        metadata: Is put into the model.
 
     Raises:
         ValueError: The emitter has no operator for something in it, which the message names.
@@ -65,16 +65,55 @@ def emit(graph: Graph, metadata: dict[str, str] | None = None, batch: int | str 
     emitter.add("Identity", output, name="output")
     helper, kinds = onnx.helper, onnx.TensorProto
     image = helper.make_tensor_value_info(
-        "image", helper.np_dtype_to_tensor_dtype(graph.dtype), (batch, *graph.input.shape)
+        "image", helper.np_dtype_to_tensor_dtype(graph.dtype), ("n", *graph.input.shape)
     )
-    result = helper.make_tensor_value_info("output", kinds.FLOAT, (batch, *graph.output.shape))
+    result = helper.make_tensor_value_info("output", kinds.FLOAT, ("n", *graph.output.shape))
     body = helper.make_graph(emitter.operators, graph.name, [image], [result], list(emitter.constants.values()))
     model = helper.make_model(
         body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onebit", ir_version=8
     )
-    helper.set_model_props(model, metadata or {})
+    helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
     return model
+
+
+class Runner:
+    """A model in ONNX Runtime on the processor, for any number of images; several threads may call it at once.
+
+    Args:
+        content: The file's.
+        threads: How many threads one call uses; ``None`` leaves it to ONNX Runtime, which takes the cores.
+
+    Raises:
+        ValueError: It is not an ONNX file, or of a network that cannot be run here.
+        ModuleNotFoundError: ONNX Runtime is not installed.
+    """
+
+    batch = 32
+
+    def __init__(self, content: bytes, threads: int | None = None) -> None:
+        runtime = require_onnxruntime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads or 0
+        try:
+            self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
+        except Exception as error:  # ONNX Runtime has an exception for each cause
+            raise ValueError(f"ONNX Runtime cannot run the file: {str(error).strip().splitlines()[0]}") from error
+        self._name = image.name
+        self.input_shape, self.output_shape = tuple(image.shape[1:]), tuple(output.shape[1:])
+        self.dtype = np.dtype(np.float32 if image.type == "tensor(float)" else image.type[len("tensor(") : -1])
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What `emit` put into the model."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        batches = (images[start : start + self.batch] for start in range(0, len(images), self.batch))
+        results = [self._session.run(None, {self._name: np.ascontiguousarray(each)})[0] for each in batches]
+        return np.concatenate(results) if len(results) != 1 else results[0]
 
 
 class Value(NamedTuple):
@@ -180,9 +219,9 @@ class _Emitter:
             edges = [0, 0, *(before for before, _ in pads), 0, 0, *(after for _, after in pads)]
             x, pads = self.add("Pad", x, self.integers(*edges), self.constant(border)), ops.NO_PADS
         weights, scale = self.weights(kernel.transpose(3, 2, 0, 1))
-        window = {"pads": [*(before for before, _ in pads), *(after for _, after in pads)], "group": operation.groups}
-        window |= {"strides": operation.strides, "dilations": operation.dilations}
-        return Value(self.add("Conv", x, weights, **window), scale)
+        window: dict[str, Any] = {"strides": operation.strides, "dilations": operation.dilations}
+        window["pads"] = [*(before for before, _ in pads), *(after for _, after in pads)]
+        return Value(self.add("Conv", x, weights, group=operation.groups, **window), scale)
 
     def weights(self, kernel: np.ndarray) -> tuple[str, np.ndarray | None]:
         """Return a kernel, (outputs, ...), or its signs and what to multiply each output with."""

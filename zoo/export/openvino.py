@@ -19,8 +19,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import queue
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,8 +81,98 @@ def emit(graph: Graph, batch: int = 1) -> Emitted:
         if node.name not in emitter.done:
             emitter.emit(node)
     result = emitter.result(graph.output)
-    result.set_names({"output"}) if hasattr(result, "set_names") else None
     return Emitted(ov.Model([emitter.o1.result(result)], [emitter.parameter], graph.name), emitter.float_layers)
+
+
+def to_bytes(model: Any, metadata: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """Return an OpenVINO model as the content of its two files, ``.xml`` and ``.bin``."""
+    ov = require_openvino()
+    for key, value in metadata.items():
+        model.set_rt_info(value, ["onebit", key])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        ov.save_model(model, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+class Runner:
+    """A model in OpenVINO's CPU plugin, in float32 and for any number of images; several threads may call it at once.
+
+    Args:
+        xml, weights: The content of the two files.
+        threads: How many threads one call uses; ``None`` leaves it to OpenVINO, which takes the cores.
+
+    Raises:
+        ValueError: They are not OpenVINO's, or of a network that cannot be run here.
+        ModuleNotFoundError: OpenVINO is not installed.
+    """
+
+    def __init__(self, xml: bytes, weights: bytes, threads: int | None = None) -> None:
+        ov = require_openvino()
+        # By default the plugin computes in bfloat16 where the processor has it, and all processes share their cores.
+        self._settings = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+        if threads is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._core, self._lock = ov.Core(), threading.Lock()
+        self._compiled: dict[int, Any] = {}
+        self._idle: dict[int, queue.SimpleQueue[Any]] = {}
+        try:
+            self._model = self._core.read_model(model=xml, weights=weights)
+            self.input_shape = tuple(self._model.input().get_partial_shape().to_shape())[1:]
+            self.output_shape = tuple(self._model.output().get_partial_shape().to_shape())[1:]
+            self.dtype = np.dtype(self._model.input().get_element_type().to_dtype())
+            self._model_for(1)
+        except RuntimeError as error:
+            raise ValueError(f"OpenVINO cannot run the file: {str(error).strip().splitlines()[-1]}") from error
+        # Where an image is small, several at once are faster.
+        self.batch = 8 if math.prod(self.input_shape[:2]) <= 64 * 64 else 1
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What `to_bytes` put into the files."""
+        try:
+            return {key: value.value for key, value in self._model.get_rt_info(["onebit"]).value.items()}
+        except RuntimeError:
+            return {}
+
+    def operations(self) -> list[tuple[str, str, str]]:
+        """Return name, kind and kernel of each operation that runs."""
+        kinds = ("layerType", "primitiveType")
+        found = []
+        for node in self._compiled[1].get_runtime_model().get_ops():
+            info = node.get_rt_info()
+            found.append((node.get_friendly_name(), *(str(info[kind].value) for kind in kinds)))
+        return found
+
+    def _model_for(self, batch: int) -> Any:
+        with self._lock:
+            if batch not in self._compiled:
+                model = self._model
+                if batch > 1:
+                    model = model.clone()
+                    model.reshape([batch, *self.input_shape])
+                self._idle[batch] = queue.SimpleQueue()
+                self._compiled[batch] = self._core.compile_model(model, "CPU", self._settings)
+            return self._compiled[batch]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        results, start = [], 0
+        while start < len(images):
+            batch = self.batch if len(images) - start >= self.batch else 1
+            results.append(self._run(images[start : start + batch]))
+            start += batch
+        return np.concatenate(results) if len(results) != 1 else results[0]
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        compiled, idle = self._model_for(len(images)), self._idle[len(images)]
+        try:
+            request = idle.get_nowait()
+        except queue.Empty:
+            request = compiled.create_infer_request()
+        try:
+            return np.array(request.infer([np.ascontiguousarray(images)])[0])  # a copy: the next call overwrites it
+        finally:
+            idle.put(request)
 
 
 @dataclass
@@ -278,9 +372,9 @@ class _Emitter:
             return None
         sums = np.arange(-operation.taps, operation.taps + 1, dtype=np.float32)
         values = (sums[:, None] * operation.scale)[:, None, None]
-        by_channel = [step.operation for step in reversed(chain) if not isinstance(step.operation, ops.MaxPool)]
-        for step in by_channel:
-            values = np.float32(step.compute(values))
+        for step in reversed(chain):
+            if not isinstance(step.operation, ops.MaxPool):
+                values = step.operation.compute(values).astype(np.float32)
         above = (values >= threshold)[:, 0, 0]
         rising = above[-1] | ~above[0]
         pooled_late = any(
@@ -492,7 +586,9 @@ def _(operation: ops.GatherChannels, emitter: _Emitter, node: Node, x: Any) -> A
     constant = emitter.o1.constant
     if len(index) == channels and len(node.shape) == 3:
         # A shuffle stays in the plugin's own order of axes, as a gathering does not.
-        groups = next((g for g in range(2, channels) if np.array_equal(index, shuffled(channels, g))), 0)
+        counts = (groups for groups in range(2, channels) if channels % groups == 0)
+        shuffles = {groups: np.arange(channels).reshape(groups, -1).T.ravel() for groups in counts}
+        groups = next((groups for groups, each in shuffles.items() if np.array_equal(index, each)), 0)
         if groups:
             return emitter.o3.shuffle_channels(x, 1, groups)
     if not len(index) % channels and np.array_equal(index, np.arange(len(index)) % channels):
@@ -501,8 +597,3 @@ def _(operation: ops.GatherChannels, emitter: _Emitter, node: Node, x: Any) -> A
         ends = (constant(np.array([int(end)])) for end in (index[0], index[-1] + 1, 1, 1))
         return emitter.o8.slice(x, *ends)
     return emitter.o8.gather(x, constant(index.astype(np.int64)), constant(np.int64(1)))
-
-
-def shuffled(channels: int, groups: int) -> np.ndarray | None:
-    """Return how a shuffle of so many groups takes channels, if there can be one."""
-    return None if channels % groups else np.arange(channels).reshape(groups, -1).T.ravel()

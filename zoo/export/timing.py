@@ -37,11 +37,11 @@ def tensorflow_lite(interpreter: Any) -> Predict:
     return predict
 
 
-def engine(content: bytes) -> Predict:
+def engine(content: bytes, threads: int = 1) -> Predict:
     """Return a function that runs a file in the Larq Compute Engine on one image."""
     from larq_compute_engine.tflite.python.interpreter import Interpreter
 
-    return Interpreter(content, num_threads=1).predict
+    return Interpreter(content, num_threads=threads).predict
 
 
 def limit_memory(most: int) -> None:
