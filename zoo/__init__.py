@@ -19,6 +19,7 @@ from .evaluation import Evaluation, evaluate
 from .export.convert import convert_to_tflite
 from .export.export import Exported, export
 from .export.interpreter import latency
+from .export.predictor import Predictor, compile  # noqa: A004
 from .export.tflite_file import TFLiteFile, read_tflite
 from .export.verify import Agreement
 from .images.imagenet import decode_predictions
@@ -46,12 +47,14 @@ __all__ = [
     "Evaluation",
     "Exported",
     "ModelInfo",
+    "Predictor",
     "Preprocessing",
     "Sample",
     "TFLiteFile",
     "Weights",
     "cache_dir",
     "class_names",
+    "compile",
     "convert",
     "convert_to_tflite",
     "count",

@@ -131,9 +131,10 @@ class Runner:
     def metadata(self) -> dict[str, str]:
         """What `to_bytes` put into the files."""
         try:
-            return {key: value.value for key, value in self._model.get_rt_info(["onebit"]).value.items()}
+            values = self._model.get_rt_info(["onebit"]).value
         except RuntimeError:
             return {}
+        return {key: str(getattr(value, "value", value)) for key, value in values.items()}
 
     def operations(self) -> list[tuple[str, str, str]]:
         """Return name, kind and kernel of each operation that runs."""
