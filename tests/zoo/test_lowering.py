@@ -194,7 +194,7 @@ def test_a_border_of_the_high_value_is_the_sign_own_border():
 LAYERS = {
     "conv": lambda: [K.ZeroPadding2D(((1, 2), (0, 1))), K.Conv2D(4, 3, 2, "same", dilation_rate=1, activation="relu")],
     "grouped": lambda: [K.Conv2D(8, 3, groups=4), K.DepthwiseConv2D(3, padding="same", depth_multiplier=2)],
-    "pad": lambda: [K.ZeroPadding2D(1), K.MaxPooling2D(3, 2)],
+    "pad": lambda: [K.ZeroPadding2D(1), K.MaxPooling2D(3, 2), K.ZeroPadding2D(1), K.AveragePooling2D(2, 2)],
     "pools": lambda: [K.MaxPooling2D(3, 2, "same"), K.AveragePooling2D(2, 2, "same"), K.GlobalAveragePooling2D()],
     "symmetric pool": lambda: [SymmetricMaxPool2D(3, 2, "same"), K.Flatten(), K.Dense(5, "sigmoid"), K.Softmax()],
     "norms": lambda: [K.BatchNormalization(), K.BatchNormalization(scale=False, center=False), K.Rescaling(0.5, 1)],

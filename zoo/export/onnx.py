@@ -343,7 +343,10 @@ def _(operation: ops.GlobalAveragePool, emitter: _Emitter, node: Node, x: str) -
 def _(operation: ops.Pad, emitter: _Emitter, node: Node, x: str) -> str:
     edges = ((0, 0), operation.channels, *operation.pads)[: len(node.shape) + 1]
     pads = [*(before for before, _ in edges), *(after for _, after in edges)]
-    return emitter.add("Pad", x, emitter.integers(*pads), emitter.constant(operation.value))
+    # ONNX Runtime would make a padding by 0 the pooling's own (1.26), which pads with minus infinity or nothing.
+    pooled = any(isinstance(each.operation, ops.Pool) for each in emitter.graph.consumers[node.name])
+    value = operation.value or (np.finfo(np.float32).tiny if pooled else 0)
+    return emitter.add("Pad", x, emitter.integers(*pads), emitter.constant(value))
 
 
 @_emit.register

@@ -33,7 +33,7 @@ from ...util import graph as ops
 from ...util.graph import Graph, Node
 from .lowering import binary_filters
 
-BELOW_ZERO = -np.finfo(np.float32).tiny
+BELOW_ZERO = np.float32(-np.finfo(np.float32).tiny)
 PER_CHANNEL = (ops.Affine, ops.TwoSlopes, ops.Clip)
 
 
@@ -81,7 +81,14 @@ def emit(graph: Graph, batch: int = 1) -> Emitted:
         if node.name not in emitter.done:
             emitter.emit(node)
     result = emitter.result(graph.output)
-    return Emitted(ov.Model([emitter.o1.result(result)], [emitter.parameter], graph.name), emitter.float_layers)
+    output = emitter.o1.result(result)
+    output.get_output_tensor(0).set_names({"output"})
+    model = ov.Model([output], [emitter.parameter], graph.name)
+    # What has no name of its own is numbered, so that equal networks give equal files.
+    for index, operation in enumerate(model.get_ordered_ops()):
+        if operation.get_friendly_name() not in emitter.names:
+            operation.set_friendly_name(f"{index}")
+    return Emitted(model, emitter.float_layers)
 
 
 def to_bytes(model: Any, metadata: Mapping[str, str]) -> tuple[bytes, bytes]:
@@ -183,7 +190,9 @@ class _Emitter:
     parts: dict[str, list[Part]] = field(default_factory=dict)
     float_layers: dict[str, str] = field(default_factory=dict)
     signs: dict[Any, Any] = field(default_factory=dict)
+    sums: dict[str, Any] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=lambda: {"image"})
 
     def __post_init__(self) -> None:
         from openvino import opset1, opset3, opset8
@@ -292,42 +301,39 @@ class _Emitter:
             for x, kernel in zip(inputs, kernels, strict=True)
         ]
         for index, each in enumerate(outputs):
-            each.set_friendly_name(node.name if groups == 1 else f"{node.name}/{index}")
+            name = node.name if groups == 1 else f"{node.name}/{index}"
+            each.set_friendly_name(name)
+            self.names.add(name)
+        self.sums[node.name] = outputs[0].output(0)
         return [Part(each.output(0), scale) for each, scale in zip(outputs, scales, strict=True)]
 
     def signs_of(self, node: Node, operation: ops.BinaryConv) -> list[Any]:
         """Return the input's signs as 0 and 1, those of each group; layers of the same signs share them."""
         key = (node.inputs[0], operation.threshold.tobytes(), operation.groups)
         if key not in self.signs:
-            x, threshold, rising = self.before_sign(node.inputs[0], operation.threshold)
+            x, threshold = self.before_sign(node.inputs[0], operation.threshold)
             channels, groups = self.graph.shapes[node.inputs[0]][-1], operation.groups
             parts = [x] if groups == 1 else self.o1.split(x, self.o1.constant(np.int64(1)), groups).outputs()
-            each = zip(
-                parts,
-                np.split(np.broadcast_to(threshold, channels), groups),
-                np.split(np.broadcast_to(rising, channels), groups),
-                strict=True,
-            )
-            self.signs[key] = [self.sign(*part) for part in each]
+            thresholds = np.split(np.broadcast_to(threshold, channels), groups)
+            self.signs[key] = [self.sign(*each) for each in zip(parts, thresholds, strict=True)]
         return self.signs[key]
 
-    def sign(self, x: Any, threshold: np.ndarray, rising: np.ndarray) -> Any:
-        """Return 1 where x is above the threshold and 0 elsewhere, the other way round where it is not rising."""
+    def sign(self, x: Any, threshold: np.ndarray) -> Any:
+        """Return 1 where x is above the threshold and 0 elsewhere."""
         # Thresholds are given by channel even if all are equal: one for all moves before a transposition, where bits
         # are packed along another axis. Each constant is used once, else this cannot be fused.
-        zero = rising[:1] if (rising == rising[0]).all() else rising
-        edges = [self.by_channel(each, x) for each in (threshold, threshold, ~zero, zero)]
+        edges = [self.by_channel(each, x) for each in (threshold, threshold, 0, 1)]
         return self.o1.fake_quantize(x, *edges, 2).output(0)
 
-    def before_sign(self, name: str, threshold: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
-        """Return the tensor to compare, with which thresholds, and where what is above them is +1."""
+    def before_sign(self, name: str, threshold: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Return the tensor to compare, and above which thresholds its sign is +1."""
         folded = self.folded(name, threshold)
         if folded is not None:
             return folded
         x = self.value(name)
         if self.only_signs(name) and self.behind_addition(name):
             x = self.o1.max_pool(x, [1, 1], [0, 0], [0, 0], [1, 1]).output(0)
-        return x, below(threshold), np.ones(1, bool)
+        return x, below(threshold)
 
     def only_signs(self, name: str) -> bool:
         """Whether all that takes a node's result takes the same signs of it."""
@@ -348,8 +354,8 @@ class _Emitter:
                 return False
         return isinstance(node.operation, (ops.Add, ops.TapBias))
 
-    def folded(self, name: str, threshold: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray] | None:
-        """Return the integers of the convolution that alone decides these signs, and where they change.
+    def folded(self, name: str, threshold: np.ndarray) -> tuple[Any, np.ndarray] | None:
+        """Return the integers of the convolution that alone decides these signs, and above what they are +1.
 
         ``None`` unless nothing but pooling and rising or falling functions of each channel stands between.
         """
@@ -384,11 +390,16 @@ class _Emitter:
         if (np.diff(above.astype(int), axis=0) != 0).sum(0).max() > 1 or (pooled_late and not rising.all()):
             return None
         count = np.where(rising, (~above).sum(0), above.sum(0))
-        x = self.parts[node.name][0].output
+        x = self.sums[node.name]
         for step in reversed(chain):
             if isinstance(step.operation, ops.MaxPool):
                 x = _emit(step.operation, self, step, x).output(0)
-        return x, (count - operation.taps - 0.5).astype(np.float32), rising
+        step_at = (count - operation.taps - 0.5).astype(np.float32)
+        if rising.all():
+            return x, step_at
+        # The plugin has signs that are 0 above the threshold, but not everywhere.
+        direction = np.where(rising, np.float32(1), np.float32(-1))
+        return self.finished(Part(x, direction)), step_at * direction
 
     def convolution(self, operation: ops.Convolution, x: Any, kernel: np.ndarray, border: float = 0.0) -> Any:
         """Return a real convolution; a kernel of plus and minus one number for each filter takes 1 bit for a weight."""
@@ -431,8 +442,9 @@ def _scaled(part: Part, scale: Any, offset: Any) -> Part:
 
 def below(threshold: np.ndarray) -> np.ndarray:
     """Return the largest float32 t for which x > t where x >= threshold, for an engine to which denormals are 0."""
-    t = np.nextafter(np.asarray(threshold, np.float32), np.float32(-np.inf))
-    return np.where(np.abs(t) < np.finfo(np.float32).tiny, BELOW_ZERO, t).astype(np.float32)
+    threshold = np.asarray(threshold, np.float32)
+    t = np.nextafter(threshold, np.float32(-np.inf))
+    return np.where(np.abs(t) >= -BELOW_ZERO, t, np.where(threshold > 0, np.float32(0), BELOW_ZERO))
 
 
 def one_bit(bits: np.ndarray, shape: Sequence[int] | None = None, order: str = "little") -> Any:

@@ -235,10 +235,10 @@ def _of_file(path: Path, engine: Engine, threads: int | None) -> Predictor:
         )
     if engine not in ("auto", *engines):
         raise ValueError(f"engine must be 'auto' or {' or '.join(map(repr, engines))} for {path.name}, not {engine!r}.")
+    content = path.read_bytes()
+    weights = check_source(path.with_suffix(".bin")).read_bytes() if engines == ("openvino",) else b""
     with reading(path):
-        content = path.read_bytes()
         if engines == ("openvino",):
-            weights = check_source(path.with_suffix(".bin")).read_bytes()
             runner: Any = openvino.Runner(content, weights, threads)
         elif engines == ("onnx",):
             runner = onnx.Runner(content, threads)
