@@ -244,7 +244,7 @@ def _of_file(path: Path, engine: Engine, threads: int | None) -> Predictor:
             runner = onnx.Runner(content, threads)
         else:
             file = read_tflite(content)
-            binary = any(name.startswith("Lce") for name in file.operations)
+            binary = file.has_binary_operations
             run = _one_by_one(content, threads or 1)
             result = run(np.zeros(file.input_shape, np.float32))
             kind: Engine = "lce" if binary else "tflite"
