@@ -12,15 +12,15 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
-from onebit.quantizers import FPReLU, RPReLU, RSign, ScaledSign
-from onebit.util.graph import Graph
+from onebit.quantizers import FPReLU, HardTanh, RPReLU, RSign, ScaledSign
+from onebit.util.graph import BinaryConv, Graph
 from onebit.zoo.build.layers import ShuffleChannels
-from onebit.zoo.build.torch_layers import HardTanh
 from onebit.zoo.export import openvino
 from onebit.zoo.export.artifact import make
 from onebit.zoo.export.lowering import lower
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
-from tests.zoo.test_lowering import LAYERS, Sets, convolution, randomise, sequence
+from tests.zoo.models import representative_first
+from tests.zoo.test_lowering import LAYERS, Sets, convolution, randomise, sequence, tiny_shape
 
 K = tf.keras.layers
 TINY = float(np.finfo(np.float32).tiny)
@@ -48,19 +48,16 @@ def binary_layer(filters: int = 16, size: int = 3, **options) -> K.Layer:
     return zoo.BinaryConv2D(filters, size, use_bias=False, **options)
 
 
-NETWORKS = [name for name in zoo.list_models() if zoo.entry(name).native_shape[0] == 32]
-LARGE = [name for name in zoo.list_models() if zoo.entry(name).native_shape[0] > 32]
-
-
-@pytest.mark.parametrize("name", [*NETWORKS, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
+@pytest.mark.parametrize("name", representative_first(zoo.list_models()))
 def test_every_architecture(name: str, engine: str, shallow):
-    model = zoo.load(name, input_shape=(12, 12, 3) if name in NETWORKS else (48, 64, 3), classifier_activation=None)
+    model = zoo.load(name, input_shape=tiny_shape(name), classifier_activation=None)
     assign_exact_weights(model)
     graph = lower(model)
     artifact = assert_same(graph, engine, exact_images(2, model.input_shape[1:]))
     layers = [layer for layer in model.layers if layer.name in graph.binary_layers]
-    groups = sum(layer.groups for layer in layers)
-    assert artifact.binary_operations == (groups if engine == "openvino" else 0) and not artifact.float_layers
+    binary = sum(node.operation.groups for node in graph.nodes if isinstance(node.operation, BinaryConv))
+    assert artifact.binary_operations == (binary if engine == "openvino" else 0) and not artifact.float_layers
+    assert binary >= len(layers)
     kernels = sum(int(np.prod(layer.kernel.shape)) for layer in layers)
     rest = sum(int(np.prod(variable.shape)) for variable in model.variables) - kernels
     # 1 bit a weight; what is around the weights is about as much for any network of so many layers.

@@ -28,6 +28,7 @@ from onebit.zoo.build.torch_layers import SymmetricMaxPool2D
 from onebit.zoo.export.lowering import lower
 from onebit.zoo.export.tflite import as_function
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
+from tests.zoo.models import representative_first
 
 K = tf.keras.layers
 
@@ -62,19 +63,13 @@ def convolution(filters: int = 8, kernel_size: int = 3, **options) -> K.Layer:
     return zoo.BinaryConv2D(filters, kernel_size, name="conv", **options)
 
 
-def small(name: str) -> tuple[int, int, int]:
+def tiny_shape(name: str) -> tuple[int, int, int]:
     return (12, 12, 3) if zoo.entry(name).native_shape[0] == 32 else (48, 64, 3)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if zoo.entry(name).native_shape[0] > 32 else ())
-        for name in zoo.list_models()
-    ],
-)
+@pytest.mark.parametrize("name", representative_first(zoo.list_models()))
 def test_every_architecture(name: str):
-    model = zoo.load(name, input_shape=small(name), classifier_activation=None)
+    model = zoo.load(name, input_shape=tiny_shape(name), classifier_activation=None)
     assign_exact_weights(model)
     graph, x = lower(model), exact_images(2, model.input_shape[1:])
     expected = model(x, training=False).numpy()
