@@ -1,7 +1,7 @@
 """Write the generated parts of the documentation: tables, model cards and pictures.
 
     python tools/report.py            # from the registry and the records of the runs
-    python tools/report.py --count    # first count every model again (zoo/data/counts)
+    python tools/report.py --count    # first count every model again, or those that follow (zoo/data/counts)
 
 A test fails where a document is not what this writes.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,19 @@ PARTS: dict[Path, dict[str, Callable[[], str]]] = {
 }
 
 
-def count_all() -> dict[str, dict[str, dict[str, int]]]:
-    """Build every registered model and count it; return the counts by paper."""
+def count(names: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Build registered models and count them; return the counts by paper, with those recorded of its other models."""
     import tensorflow as tf
 
+    recorded = zoo.recorded_counts()
     counts: dict[str, dict[str, dict[str, int]]] = {}
-    for name in zoo.list_models():
+    for name in names:
         tf.keras.backend.clear_session()
-        module = zoo.entry(name).build.__module__.rpartition(".")[2]
-        counts.setdefault(module, {})[name] = dataclasses.asdict(zoo.count(zoo.load(name)))
-    return counts
+        module = zoo.entry(name).build.__module__
+        family = [other for other in zoo.list_models() if zoo.entry(other).build.__module__ == module]
+        known = {other: dataclasses.asdict(recorded[other]) for other in family if other in recorded}
+        counts.setdefault(module.rpartition(".")[2], known)[name] = dataclasses.asdict(zoo.count(zoo.load(name)))
+    return {module: dict(sorted(rows.items())) for module, rows in counts.items()}
 
 
 def insert(document: str, name: str, content: str) -> str:
@@ -81,9 +84,10 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Write everything, and remove the pages of what is no longer registered."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", action="store_true", help="count every model again first")
-    if parser.parse_args().count:
-        for module, rows in count_all().items():
+    parser.add_argument("--count", nargs="*", metavar="MODEL", help="first count these models again, or all")
+    names = parser.parse_args().count
+    if names is not None:
+        for module, rows in count(names or zoo.list_models()).items():
             write_rows(COUNTS / f"{module}.json", rows)
         zoo.recorded_counts.cache_clear()
     for folder in (CARDS, PAPERS, MODELS):
