@@ -48,7 +48,9 @@ def test_a_run_is_registered(tmp_path, monkeypatch, shipped):
     run = tmp_path / "run"
     settings = {"epochs": 1, "batch_size": 8, "precision": "float32", "verbose": 0}
     record = recipes.train("irnet", run, data_dir=tmp_path, validation=8, **settings)
-    registered(monkeypatch, run, "irnet_resnet20", "--data-dir", tmp_path, "--note", "Made for a test.")
+    registered(
+        monkeypatch, run, "irnet_resnet20", "--data-dir", tmp_path, "--device", "a test", "--note", "Made for a test."
+    )
     row, other = json.loads((shipped / "weights" / "irnet.json").read_text())
     assert other["model"] == "another"
     content = (shipped / row["file"]).read_bytes()
@@ -58,12 +60,16 @@ def test_a_run_is_registered(tmp_path, monkeypatch, shipped):
     assert "--validation 8" in row["recipe"] and "batch_size=8" in row["recipe"]
     assert zoo.load("irnet_resnet20", weights=shipped / row["file"]).count_params() == record["parameters"]
     kept = json.loads((shipped / "irnet_resnet20_cifar10.json").read_text())
-    assert kept == {name: value for name, value in record.items() if name != "history"}
+    assert kept == {name: value for name, value in record.items() if name != "history"} | {"device": "a test"}
     with (shipped / "irnet_resnet20_cifar10.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 1
 
 
-@pytest.mark.parametrize("record", [{"limit": 100}, {"data": "given"}], ids=["a trial", "other people's images"])
+@pytest.mark.parametrize(
+    "record",
+    [{"limit": 100}, {"data": "given"}, {"data": "cifar10"}],
+    ids=["a trial", "other people's images", "nobody knows on what"],
+)
 def test_what_cannot_be_measured_is_not_registered(record, tmp_path, monkeypatch, shipped):
     (tmp_path / "record.json").write_text(json.dumps(record))
     with pytest.raises(SystemExit, match="2"):

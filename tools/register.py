@@ -29,6 +29,8 @@ def command(record: dict[str, Any]) -> str:
     settings = chosen(record)
     words = ["onebit", "train", record["recipe"], "--data-dir", "DATA", "--output", "RUN"]
     words += ["--precision", record["precision"], "--seed", str(record["seed"])]
+    if "backend" in record:
+        words += ["--backend", record["backend"]]
     if "validation" in record:
         words += ["--validation", str(record["validation"])]
     for name, value in settings.items():
@@ -82,6 +84,7 @@ def main() -> None:
     parser.add_argument("model", help="name of the registered model that it trained")
     parser.add_argument("--data-dir", help="where TensorFlow Datasets finds the data")
     parser.add_argument("--tag", default="cifar10", help="(default: cifar10)")
+    parser.add_argument("--device", help="what it was trained on, where the record does not say")
     parser.add_argument("--note", help="what else a user should know")
     options = parser.parse_args()
     record = json.loads((options.run / "record.json").read_text(encoding="utf-8"))
@@ -89,6 +92,10 @@ def main() -> None:
         parser.error(f"{options.run} is a trial on {record['limit']} images.")
     if record["data"] not in recipes.DATASETS:
         parser.error(f"{options.run} was trained on images that only who gave them can measure it on.")
+    if options.device is not None:
+        record["device"] = options.device
+    if "device" not in record:
+        parser.error(f"the record of {options.run} does not say what it was trained on: give --device.")
     packed = options.run / "model.onebit"
     model = zoo.load(options.model, weights=str(packed))
     dataset = open_dataset(record["data"], data_dir=options.data_dir)

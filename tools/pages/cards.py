@@ -119,18 +119,11 @@ def _training(row: zoo.Weights) -> str:
         return ""
     record, data = record_of(row), f"../../zoo/data/{Path(row.file).stem}"
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    seconds = record.get("seconds", record.get("engine", {}).get("seconds"))
-    time = (
-        ""
-        if seconds is None
-        else f", {seconds / 60:.0f} minutes"
-        if seconds < 3600
-        else f", {seconds / 3600:.1f} hours"
-    )
+    seconds = record["seconds"]
+    time = f"{seconds / 60:.0f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"
     sentences = [
         f"{epochs_of(record)} epochs (the recipe's default: {length(default_recipe(record))}), seed {record['seed']},",
-        f"{record['precision']}, on {device(record)}{time}; {versions}. The accuracy is that of the last epoch.",
-        record.get("engine", {}).get("what", ""),
+        f"{record['precision']}, {time} on {device(record)}; {versions}. The accuracy is that of the last epoch.",
         record.get("note", ""),
         f"Files: [record]({data}.json), [history]({data}.csv).",
     ]
