@@ -73,13 +73,19 @@ def _new_part(path: Path) -> Iterator[IO[bytes]]:
             with contextlib.suppress(OSError), old.open("rb") as file:
                 if _lock(file):  # no process is fetching it
                     old.unlink()
-        # Not by tempfile, which lets nobody else read what it makes.
-        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}").open("xb")
+        for _ in range(10):
+            # Not by tempfile, which lets nobody else read what it makes.
+            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}").open("xb")
+            if _lock(part) and os.path.exists(part.name):
+                break
+            part.close()  # another process took it, not locked yet, for a killed one's
+            Path(part.name).unlink(missing_ok=True)
+        else:  # no locks on this file system, so that nobody deletes it either
+            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}").open("xb")
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
         with part:
-            _lock(part)  # had it been deleted just before, `os.replace` would say so
             yield part
     finally:
         Path(part.name).unlink(missing_ok=True)
