@@ -13,12 +13,12 @@ export TF_CPP_MIN_LOG_LEVEL
 SUITABLE := -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $(VERSIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-versions convert lint types check site dist clean
+.PHONY: help demo test test-slow test-all test-versions convert lint types check site dist clean
 
 help:
 	@echo "make demo       a pretrained 1-bit network: summary, evaluation, fine-tuning, a picture (offline, under 3 minutes)"
 	@echo "make test       each formula, one network per paper, each format: under 2 minutes on 2 cores"
-	@echo "make test-all   all tests; with make convert before it, those that need PyTorch, too"
+	@echo "make test-all   all tests: test-slow and test; with make convert before it, those that need PyTorch, too"
 	@echo "make check      lint, types and test-all"
 	@echo "make convert    add PyTorch, which reads the papers' official checkpoints"
 	@echo "make site       the documentation as a site, build/site/index.html"
@@ -32,8 +32,10 @@ test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 # The largest models take up to 8 GB for each process: two at most.
-test-all: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) --maxprocesses=2 -m ""
+test-slow: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) --maxprocesses=2 -m slow
+
+test-all: test-slow test
 
 # The lowest and the newest versions that setup.cfg allows, each in an environment of its own: hours, and 10 GB.
 test-versions: $(READY)
