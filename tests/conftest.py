@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
+import resource
 import subprocess
 import sys
 import textwrap
@@ -15,11 +15,11 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework import ops
 from tensorflow_datasets.core import community
 from tensorflow_datasets.core.utils import gcs_utils
 
 from onebit import zoo
+from onebit.util.memory import release_custom_gradients
 from onebit.zoo.build import ResNetSpec
 
 # A second logical device lets MirroredStrategy run on any machine. It has to exist before TensorFlow's first operation.
@@ -54,20 +54,15 @@ def _fresh_keras_state(request):
         yield
     tf.keras.backend.set_floatx("float32")
     tf.keras.mixed_precision.set_global_policy("float32")
-    # The tests of one registered model share it. Until they end, its compiled parts need their gradients.
-    if request.node.get_closest_marker("slow") and "name" not in request.fixturenames:
-        release_memory()
+    # Large models are let go of, but for the one that the tests of a registered model share.
+    if request.node.get_closest_marker("slow") and "name" not in request.fixturenames and is_large():
+        release_custom_gradients()
 
 
-def release_memory() -> None:
-    """Let go of all models, none of which may be used any more: the slow tests' are large.
-
-    TensorFlow keeps each custom gradient of a graph for good, with the graph and the variables it has seen. There is at
-    least one for each variable that is trained, from Keras' own optimizers.
-    """
-    for name in [name for name in ops.gradient_registry.list() if name.startswith("CustomGradient-")]:
-        del ops.gradient_registry._registry[name]
-    gc.collect()  # models are cycles of references
+def is_large() -> bool:
+    """Return whether this process has more than 2 GB of memory, as far as Linux tells."""
+    statistics = Path("/proc/self/statm")
+    return not statistics.exists() or int(statistics.read_text().split()[1]) * resource.getpagesize() > 2e9
 
 
 @pytest.fixture(scope="session")

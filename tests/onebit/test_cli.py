@@ -199,6 +199,7 @@ def test_evaluate_on_the_sample(weights: str):
     assert "20 images" in text and "mixed_bfloat16" in text
 
 
+@pytest.mark.slow
 def test_evaluate_all_that_ships():
     """On a few images the accuracy is near the registered one, not the same."""
     results = run_json("evaluate", "--all-cifar10", "--data-dir", shared("tfds"), "--limit", 200)
@@ -206,6 +207,7 @@ def test_evaluate_all_that_ships():
     assert all(abs(result["top1"] - result["registered"]) < 9 for result in results)
 
 
+@pytest.mark.slow
 def test_evaluate_fails_where_a_registered_figure_is_not_reproduced(monkeypatch: pytest.MonkeyPatch):
     sample = zoo.sample_images()
     batch = sample.images[:20], sample.labels[:20]
@@ -214,6 +216,7 @@ def test_evaluate_fails_where_a_registered_figure_is_not_reproduced(monkeypatch:
     assert "differs" in run("evaluate", "--all-cifar10", code=1).stdout
 
 
+@pytest.mark.slow
 def test_evaluate_on_files(weights: str, tmp_path: Path):
     """The same images as arrays and in folders named like classes; folders of other names are a matter of their order,
     of which the user is told."""
@@ -235,6 +238,7 @@ def test_evaluate_on_files(weights: str, tmp_path: Path):
     assert "100" in run("evaluate", other, code=1).stderr
 
 
+@pytest.mark.slow
 def test_networks_for_grey_images(tmp_path: Path):
     weights = zoo.save_packed(zoo.load(MODEL, input_shape=(28, 28, 1)), tmp_path / "grey.onebit")
     image = tmp_path / "folders" / "cat" / "image.png"

@@ -212,6 +212,7 @@ def test_an_image_of_the_size_is_kept_whole():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(DATASETS))
 def test_every_dataset(name, tmp_path):
     """Datasets that TFDS prepared, with the features, names and splits that theirs have: read, augmented, batched."""
@@ -243,6 +244,7 @@ def labels_of(images):
     return np.concatenate([labels for _, labels in images.in_order(16)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar100", "imagenet32", "svhn"])
 def test_validation_images_are_the_last_of_the_training_images(name, tmp_path):
     """In memory, streamed, and with a second split, of which none are taken."""

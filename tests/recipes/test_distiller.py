@@ -74,6 +74,7 @@ def test_fit_minimises_the_distributional_loss_of_the_logits():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["sample_weight", "class_weight"])
 def test_weights_of_examples_weigh_the_loss(given):
     """As Keras' losses do: the weighted sum over the batch, divided by its size."""
@@ -153,6 +154,7 @@ def test_the_teacher_stays_as_it_is():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_evaluate_predict_and_save_are_the_student_s(tmp_path):
     student, _, distiller = pair()
     distiller.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -185,6 +187,7 @@ def test_the_bar_shows_the_loss_of_the_history(capsys):
         distiller.evaluate(IMAGES, LABELS, verbose=0)
 
 
+@pytest.mark.slow
 def test_cached_logits_train_as_the_teacher_does():
     """And the teacher is not asked again."""
     data = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(20)
@@ -252,6 +255,7 @@ def spellings():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", spellings())
 def test_what_a_model_puts_out_decides(spelling):
     """Not how its softmax is spelled: as a teacher and as a student."""

@@ -112,6 +112,7 @@ def test_variables_without_a_gradient_stay():
     np.testing.assert_allclose(other, [1 - 0.1 * L2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["model.keras", "model.h5", "folder"])
 @pytest.mark.parametrize(
     ("kind", "decays"), [(L2SGD, decay_all), (L2Adam, decay_real_kernels), (L2Adam, decay_reactnet_convolutions)]

@@ -127,6 +127,7 @@ DECAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "name", "settings", "wanted"), DECAYS)
 def test_which_variables_decay(recipe, name, settings, wanted):
     [stage] = [stage for stage in recipes.get_recipe(recipe, **settings).stages if stage.name == name]
@@ -137,6 +138,7 @@ def test_which_variables_decay(recipe, name, settings, wanted):
         assert bool(optimizer.l2 and optimizer.decays(variable)) == (kind(variable) in wanted), variable
 
 
+@pytest.mark.slow
 def test_ftbnns_network():
     """Its width, groups and shuffle are the registered model's, unless they are given."""
     for settings, wanted in (

@@ -76,6 +76,7 @@ def test_the_last_stage_of_bi_real_net_trains_no_convolution():
     assert {variable.name.split("/")[0].split("_")[-1] for variable in trained} == {"bn", "logits"}
 
 
+@pytest.mark.slow
 def test_the_released_code_of_reactnet_forgets_the_kernels():
     """Thresholds, normalisations and classifier are handed over; the binary kernels are not."""
     networks = {}

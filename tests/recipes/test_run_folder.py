@@ -19,6 +19,8 @@ from onebit.recipes import DivergedError, run_folder
 from tests.conftest import start_python
 from tests.recipes.models import DATA, plain_network, plain_recipe, recipe, striped_images
 
+pytestmark = pytest.mark.slow
+
 PLAIN = plain_recipe(3, stages=2)
 
 
@@ -261,7 +263,7 @@ SCRIPT = """
 """
 
 
-@pytest.mark.parametrize("moment", ["1-step1/ckpt-2", pytest.param("2-step2/ckpt-1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moment", ["1-step1/ckpt-2", "2-step2/ckpt-1"])
 def test_a_killed_run_ends_with_the_same_weights(moment, finished, tmp_path):
     """Kill -9 after an epoch's checkpoint, in the middle of the work on the next; half a checkpoint is left as well."""
     output, record = finished

@@ -57,6 +57,7 @@ def test_a_finished_run_is_not_run_again(finished):
     assert (output / "model.keras").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_precision_it_was_started_with(finished, monkeypatch):
     """Also on a machine on which another is the fastest; it can be told, too."""
     output, record = finished
@@ -66,6 +67,7 @@ def test_a_run_keeps_the_precision_it_was_started_with(finished, monkeypatch):
         train(recipe(), output, precision="mixed_float16")
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_packed_file_in_float32(tmp_path):
     record = train(recipe(1, stages=1), tmp_path / "run", precision="mixed_bfloat16")
     network = tiny_network(2, (32, 32, 3))
@@ -76,6 +78,7 @@ def test_figures_are_those_of_the_packed_file_in_float32(tmp_path):
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_a_trial_with_fewer_images_than_a_batch(tmp_path):
     record = train(plain_recipe(), tmp_path / "trial", limit=np.int64(16), seed=np.int64(3))
     assert (record["training_images"], record["test"]["images"], record["seed"]) == (16, 16, 3)
@@ -117,6 +120,7 @@ def test_a_recipe_for_another_network_is_named(tmp_path):
         train("reactnet", tmp_path / "run", model="irnet_resnet20", teacher="labels", batch_size=32)
 
 
+@pytest.mark.slow
 def test_the_saved_network_can_be_fine_tuned(tmp_path):
     """All of it, also what the last stage froze, and with an optimizer of one's own."""
 
@@ -136,6 +140,7 @@ def test_the_saved_network_can_be_fine_tuned(tmp_path):
         assert np.any(variable.numpy() != old), variable.name
 
 
+@pytest.mark.slow
 def test_teachers(tmp_path):
     """The recipe's own is for the classes of its dataset, and so is not taken for other images unasked."""
     for dataset in ("cifar10", "imagenet2012"):
@@ -162,6 +167,7 @@ class Seen(tf.keras.callbacks.Callback):
         self.names.append(set(logs))
 
 
+@pytest.mark.slow
 def test_epochs_are_measured_on_the_test_images_by_their_name(tmp_path):
     """Nothing is chosen by them. With more than ten classes, the five best count as well."""
     seen, (images, labels) = Seen(), TRAIN
@@ -209,6 +215,7 @@ class Stop(tf.keras.callbacks.Callback):
             self.model.set_weights(self.kept)
 
 
+@pytest.mark.slow
 def test_a_callback_that_ends_a_stage(tmp_path):
     """What it leaves is finished, handed over, saved and measured; the stage is not gone on with."""
     finished, stop, given = [], Stop(), []
@@ -240,6 +247,7 @@ def test_a_callback_that_ends_a_stage(tmp_path):
     np.testing.assert_array_equal(packed.predict(FLOATS, verbose=0), model.predict(FLOATS, verbose=0))
 
 
+@pytest.mark.slow
 def test_a_callback_must_not_set_the_rate_that_the_schedule_decides(tmp_path):
     def set_rate(self, *_):
         tf.keras.backend.set_value(self.model.optimizer.learning_rate, 0.01)
@@ -258,6 +266,7 @@ def losses(record):
     return [row["loss"] for row in record["history"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"teachers": [plain_network], "repeats": True, "label_weight": 0.5}])
 def test_weights_of_classes_and_of_images(changes, tmp_path):
     """Both weigh the loss, on the labels and towards a cached teacher (for one that is asked, see `test_distiller`)."""
@@ -273,6 +282,7 @@ def test_weights_of_classes_and_of_images(changes, tmp_path):
     assert losses(train(chosen, tmp_path / "images", data=weighted)) != pytest.approx(losses(both), rel=0.01)
 
 
+@pytest.mark.slow
 def test_other_images_of_a_dataset_are_another_run(tmp_path):
     """Also of as many images of the same shape, and whatever their labels' shape."""
     dataset = tf.data.Dataset.from_tensor_slices(TRAIN).batch(50)
@@ -296,6 +306,7 @@ def test_labels_that_no_training_can_be_meant_for(labels, form, tmp_path):
         train(plain_recipe(1), tmp_path / "run", data=(form((TRAIN[0], labels)), TEST))
 
 
+@pytest.mark.slow
 def test_classes_that_nobody_has(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     train(plain_recipe(1), tmp_path / "run", data=((TRAIN[0], 3 * TRAIN[1]), (TEST[0], 3 * TEST[1])))
@@ -304,6 +315,7 @@ def test_classes_that_nobody_has(tmp_path, caplog):
         train(plain_recipe(1), tmp_path / "other", data=(TRAIN, (TEST[0], TEST[1] + 1)))
 
 
+@pytest.mark.slow
 def test_a_changed_network_never_passes_for_the_recipe_s_own(tmp_path):
     """Another quantizer in a network of the zoo, trained by the paper's recipe."""
 
@@ -339,6 +351,7 @@ def test_a_changed_network_never_passes_for_the_recipe_s_own(tmp_path):
             train(attempt, tmp_path / "run", **options)
 
 
+@pytest.mark.slow
 def test_a_scope_of_larq_that_a_failed_call_left_on_changes_nothing(finished, tmp_path):
     """And TensorFlow keeps nothing of a run for ever."""
     before = custom_gradients()
@@ -352,6 +365,7 @@ def test_a_scope_of_larq_that_a_failed_call_left_on_changes_nothing(finished, tm
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_weights_that_are_no_numbers_stop_too(tmp_path):
     """The last batch's: no loss tells of them."""
     one_batch = TRAIN[0][:32], TRAIN[1][:32]
@@ -361,6 +375,7 @@ def test_weights_that_are_no_numbers_stop_too(tmp_path):
     assert not list((tmp_path / "run").rglob("ckpt*"))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_epoch(tmp_path):
     with pytest.raises(DivergedError, match=r"batch \d+ of epoch \d+"):
         train(recipe(lr=1e30, stages=1), tmp_path / "run")

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
+from onebit.util.memory import release_custom_gradients
 from onebit.zoo.checkpoints.variables import named_variables
-from tests.conftest import release_memory
 
 larq_zoo = pytest.importorskip("larq_zoo")
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
@@ -134,7 +134,7 @@ class TestDelegation:
         names = set(named_variables(whole))
         assert {each for each in names if not each.startswith("logits")} == set(named_variables(body))
         assert whole.output_shape == (None, 7) and any(each.startswith("logits") for each in names)
-        release_memory()
+        release_custom_gradients()
 
     def test_their_own_network_takes_their_file(self, theirs, their_file):
         model = zoo.load("larq/birealnet", weights=str(their_file), input_shape=(64, 64, 3))

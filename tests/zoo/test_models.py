@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 
 from onebit import zoo
+from onebit.util.memory import release_custom_gradients
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.conftest import release_memory
 from tests.zoo.models import REPRESENTATIVES, is_binary, representative_first
 
 
@@ -52,7 +52,7 @@ def model(name):
         layer.momentum = momentum
     yield model
     del model, norms
-    release_memory()
+    release_custom_gradients()
 
 
 @pytest.fixture(scope="module")
