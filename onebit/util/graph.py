@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -472,6 +472,21 @@ class Graph:
             result = node.operation.compute(*(values[name] for name in node.inputs))
             values[node.name] = np.asarray(result, np.float32)
         return values[self.output.name]
+
+
+def full_precision(graph: Graph) -> Graph:
+    """Return a network of real convolutions for the binary ones, with random weights, to compare speeds with."""
+    rng = np.random.default_rng(0)
+
+    def real(node: Node) -> Node:
+        binary = node.operation
+        if not isinstance(binary, BinaryConv):
+            return node
+        kernel = rng.normal(0, 1 / math.sqrt(binary.taps), binary.signs.shape).astype(np.float32)
+        conv = Conv(binary.strides, binary.pads, binary.dilations, binary.groups, kernel=kernel)
+        return replace(node, operation=conv)
+
+    return replace(graph, nodes=tuple(map(real, graph.nodes)))
 
 
 class GraphBuilder:

@@ -18,6 +18,7 @@ import numpy as np
 from ...util import graph as ops
 from ...util.graph import Graph, Node
 from .lowering import binary_filters
+from .thresholds import fold
 
 OPSET = 18
 """The first that has ``BitwiseAnd``; ONNX Runtime has known it since 1.14, in browsers as well."""
@@ -68,7 +69,8 @@ def emit(graph: Graph, metadata: Mapping[str, str] | None = None) -> Any:
         "image", helper.np_dtype_to_tensor_dtype(graph.dtype), ("n", *graph.input.shape)
     )
     result = helper.make_tensor_value_info("output", kinds.FLOAT, ("n", *graph.output.shape))
-    body = helper.make_graph(emitter.operators, graph.name, [image], [result], list(emitter.constants.values()))
+    operators, constants = emitter.needed()
+    body = helper.make_graph(operators, graph.name, [image], [result], constants)
     model = helper.make_model(
         body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="onebit", ir_version=8
     )
@@ -131,6 +133,7 @@ class _Emitter:
     constants: dict[Any, Any] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     signs: dict[Any, str] = field(default_factory=dict)
+    sums: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         image = self.graph.input
@@ -145,6 +148,15 @@ class _Emitter:
         name = name or f"{len(self.operators):x}"
         self.operators.append(onnx.helper.make_node(kind, inputs, [name], **attributes))
         return name
+
+    def needed(self) -> tuple[list[Any], list[Any]]:
+        """Return the operators and constants that the last operator's result comes of, in order."""
+        names = set(self.operators[-1].output)
+        for operator in reversed(self.operators):
+            if names & set(operator.output):
+                names.update(operator.input)
+        operators = [each for each in self.operators if names & set(each.output)]
+        return operators, [each for each in self.constants.values() if each.name in names]
 
     def constant(self, value: Any, kind: Any = np.float32) -> str:
         """Return the name of a constant; equal ones are stored once."""
@@ -201,17 +213,27 @@ class _Emitter:
         return Value(name, before, after)
 
     def binary_conv(self, node: Node, operation: ops.BinaryConv) -> Value:
-        name = node.inputs[0]
-        key = (name, operation.threshold.tobytes())
+        key = (node.inputs[0], operation.threshold.tobytes())
         if key not in self.signs:
-            equal = (operation.threshold == operation.threshold[0]).all()
-            threshold = self.by_channel(operation.threshold[:1] if equal else operation.threshold, 3)
-            is_above = self.add("GreaterOrEqual", self.value(name), threshold)
-            self.signs[key] = self.add("Where", is_above, self.constant(1), self.constant(-1))
+            self.signs[key] = self.sign(node.inputs[0], operation.threshold)
         kernel = np.where(operation.signs, np.float32(1), np.float32(-1))
-        return self.affine(
-            self.convolution(operation, self.signs[key], kernel, operation.border), operation.scale, None
-        )
+        sums = self.convolution(operation, self.signs[key], kernel, operation.border)
+        self.sums[node.name] = sums.name
+        return self.affine(sums, operation.scale, None)
+
+    def sign(self, name: str, threshold: np.ndarray) -> str:
+        folded = fold(self.graph, name, threshold)
+        if folded is None:
+            x = self.value(name)
+        else:
+            x, threshold = self.sums[folded.convolution.name], folded.threshold
+            for pool in folded.pools:
+                x = str(_emit(pool.operation, self, pool, x))
+            if (folded.direction < 0).any():
+                x = self.add("Mul", x, self.by_channel(folded.direction, 3))
+        equal = (threshold == threshold[0]).all()
+        is_above = self.add("GreaterOrEqual", x, self.by_channel(threshold[:1] if equal else threshold, 3))
+        return self.add("Where", is_above, self.constant(1), self.constant(-1))
 
     def convolution(self, operation: ops.Convolution, x: str, kernel: np.ndarray, border: float = 0.0) -> Value:
         pads = operation.pads

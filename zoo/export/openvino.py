@@ -32,9 +32,7 @@ import numpy as np
 from ...util import graph as ops
 from ...util.graph import Graph, Node
 from .lowering import binary_filters
-
-BELOW_ZERO = np.float32(-np.finfo(np.float32).tiny)
-PER_CHANNEL = (ops.Affine, ops.TwoSlopes, ops.Clip)
+from .thresholds import PER_CHANNEL, below, fold, only_signs
 
 
 def require_openvino() -> Any:
@@ -108,16 +106,17 @@ class Runner:
     Args:
         xml, weights: The content of the two files.
         threads: How many threads one call uses; ``None`` leaves it to OpenVINO, which takes the cores.
+        precision: ``"f32"``, or ``"bf16"`` for what real numbers may be rounded to where the processor can.
 
     Raises:
         ValueError: They are not OpenVINO's, or of a network that cannot be run here.
         ModuleNotFoundError: OpenVINO is not installed.
     """
 
-    def __init__(self, xml: bytes, weights: bytes, threads: int | None = None) -> None:
+    def __init__(self, xml: bytes, weights: bytes, threads: int | None = None, precision: str = "f32") -> None:
         ov = require_openvino()
         # By default the plugin computes in bfloat16 where the processor has it, and all processes share their cores.
-        self._settings = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+        self._settings = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._core, self._lock = ov.Core(), threading.Lock()
@@ -327,23 +326,18 @@ class _Emitter:
 
     def before_sign(self, name: str, threshold: np.ndarray) -> tuple[Any, np.ndarray]:
         """Return the tensor to compare, and above which thresholds its sign is +1."""
-        folded = self.folded(name, threshold)
-        if folded is not None:
-            return folded
+        folded = fold(self.graph, name, threshold)
+        if folded is not None and folded.convolution.name in self.sums:
+            x = self.sums[folded.convolution.name]
+            for pool in folded.pools:
+                x = _emit(pool.operation, self, pool, x).output(0)
+            # The plugin has signs that are 0 above the threshold, but not everywhere.
+            falling = (folded.direction < 0).any()
+            return self.finished(Part(x, folded.direction if falling else None)), folded.threshold
         x = self.value(name)
-        if self.only_signs(name) and self.behind_addition(name):
+        if only_signs(self.graph, name) and self.behind_addition(name):
             x = self.o1.max_pool(x, [1, 1], [0, 0], [0, 0], [1, 1]).output(0)
         return x, below(threshold)
-
-    def only_signs(self, name: str) -> bool:
-        """Whether all that takes a node's result takes the same signs of it."""
-        operations = [node.operation for node in self.graph.consumers[name]]
-        if name == self.graph.output.name or not all(isinstance(each, ops.BinaryConv) for each in operations):
-            return False
-        return (
-            len({(each.threshold.tobytes(), each.groups) for each in operations if isinstance(each, ops.BinaryConv)})
-            == 1
-        )
 
     def behind_addition(self, name: str) -> bool:
         """Whether nothing but operations by channel stands between an addition of two tensors and a node."""
@@ -353,53 +347,6 @@ class _Emitter:
             if self.graph.only_consumer(node.name) is None:
                 return False
         return isinstance(node.operation, (ops.Add, ops.TapBias))
-
-    def folded(self, name: str, threshold: np.ndarray) -> tuple[Any, np.ndarray] | None:
-        """Return the integers of the convolution that alone decides these signs, and above what they are +1.
-
-        ``None`` unless nothing but pooling and rising or falling functions of each channel stands between.
-        """
-        if not self.only_signs(name):
-            return None
-        chain, node = [], self.nodes[name]
-        while isinstance(node.operation, (*PER_CHANNEL, ops.MaxPool)):
-            chain.append(node)
-            node = self.nodes[node.inputs[0]]
-            if self.graph.only_consumer(node.name) is None:
-                return None
-        operation = node.operation
-        if (
-            not chain
-            or not isinstance(operation, ops.BinaryConv)
-            or operation.groups > 1
-            or len(self.parts[node.name]) > 1
-        ):
-            return None
-        if node.layer in self.float_layers:
-            return None
-        sums = np.arange(-operation.taps, operation.taps + 1, dtype=np.float32)
-        values = (sums[:, None] * operation.scale)[:, None, None]
-        for step in reversed(chain):
-            if not isinstance(step.operation, ops.MaxPool):
-                values = step.operation.compute(values).astype(np.float32)
-        above = (values >= threshold)[:, 0, 0]
-        rising = above[-1] | ~above[0]
-        pooled_late = any(
-            isinstance(step.operation, ops.MaxPool) and index < len(chain) - 1 for index, step in enumerate(chain)
-        )
-        if (np.diff(above.astype(int), axis=0) != 0).sum(0).max() > 1 or (pooled_late and not rising.all()):
-            return None
-        count = np.where(rising, (~above).sum(0), above.sum(0))
-        x = self.sums[node.name]
-        for step in reversed(chain):
-            if isinstance(step.operation, ops.MaxPool):
-                x = _emit(step.operation, self, step, x).output(0)
-        step_at = (count - operation.taps - 0.5).astype(np.float32)
-        if rising.all():
-            return x, step_at
-        # The plugin has signs that are 0 above the threshold, but not everywhere.
-        direction = np.where(rising, np.float32(1), np.float32(-1))
-        return self.finished(Part(x, direction)), step_at * direction
 
     def convolution(self, operation: ops.Convolution, x: Any, kernel: np.ndarray, border: float = 0.0) -> Any:
         """Return a real convolution; a kernel of plus and minus one number for each filter takes 1 bit for a weight."""
@@ -438,13 +385,6 @@ def _scaled(part: Part, scale: Any, offset: Any) -> Part:
     if offset is not None:
         after = offset if after is None else after + offset
     return Part(x, before, after)
-
-
-def below(threshold: np.ndarray) -> np.ndarray:
-    """Return the largest float32 t for which x > t where x >= threshold, for an engine to which denormals are 0."""
-    threshold = np.asarray(threshold, np.float32)
-    t = np.nextafter(threshold, np.float32(-np.inf))
-    return np.where(np.abs(t) >= -BELOW_ZERO, t, np.where(threshold > 0, np.float32(0), BELOW_ZERO))
 
 
 def one_bit(bits: np.ndarray, shape: Sequence[int] | None = None, order: str = "little") -> Any:

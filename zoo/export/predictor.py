@@ -140,7 +140,7 @@ def compile(  # noqa: A001
     skipped: dict[str, str] = {}
     for each in candidates:
         try:
-            run, used = _start(model, graph, each, threads)
+            run, used = start(model, graph, each, threads)
             if each != "keras":
                 _check(model, graph, each, run, images)
         except (ValueError, ModuleNotFoundError) as error:
@@ -168,7 +168,7 @@ def _candidates() -> list[Engine]:
     return [*fast, "onnx", "keras"]
 
 
-def _start(model: Any, graph: Graph, engine: Engine, threads: int | None) -> tuple[Run, int | None]:
+def start(model: Any, graph: Graph, engine: Engine, threads: int | None) -> tuple[Run, int | None]:
     """Return a function of images in an engine, and how many threads it uses."""
     if engine == "openvino":
         emitted, metadata = openvino.emit(graph), metadata_of(model)
@@ -212,7 +212,7 @@ def _check(model: Any, graph: Graph, engine: Engine, run: Run, images: np.ndarra
     if agreement.same_class == 100 and np.isfinite(agreement.max_difference):
         return
     other = nudged(graph)
-    ties = compare(other.run, _start(model, other, engine, 1)[0], images[:2])
+    ties = compare(other.run, start(model, other, engine, 1)[0], images[:2])
     if not graph.binary_layers or ties.same_class < 100 or not np.isfinite(ties.max_difference):
         raise ValueError(
             f"The engine {engine} returns Keras' class for {agreement.same_class:g} % of {agreement.images} images "
