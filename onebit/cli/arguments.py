@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from ..util.formatting import did_you_mean, printable
 from .catalogue import models
+from .choices import ENGINES
 from .loading import import_tensorflow
 
 WHERE_MODELS_ARE = "'onebit list' shows this zoo's, 'onebit list larq/' larq-zoo's."
@@ -83,6 +84,14 @@ preprocessing_option = click.option(
     "--preprocessing",
     type=PreprocessingName(),
     help="What the network expects at its input. Default: what its weights specify.",
+)
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="keras",
+    show_default=True,
+    help="What computes. auto is the fastest that is installed and computes the same: OpenVINO on x86, else ONNX "
+    "Runtime, else Keras.",
 )
 classes_option = click.option(
     "--classes",

@@ -1,7 +1,9 @@
-"""``onebit benchmark``: how long a TensorFlow Lite file takes for one image, on this machine."""
+"""``onebit benchmark``: how fast networks are on this machine, in each engine or as exported files."""
 
 from __future__ import annotations
 
+import dataclasses
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,69 +11,146 @@ import click
 
 from ..util.formatting import format_bytes
 from .arguments import ModelName, json_option
+from .choices import ENGINES
 from .loading import import_tensorflow
 from .output import console, print_json, progress, table
 
 if TYPE_CHECKING:
-    from ..zoo.export.convert import Precision
+    from ..zoo.export.benchmark import Timing
+    from ..zoo.export.predictor import Engine
 
 _CAVEAT = (
-    "One thread of this {machine} machine. The Larq Compute Engine's fast kernels are for 64-bit Arm: elsewhere binary "
-    "files run on its portable ones, and their times say nothing about a phone or board."
+    "The Larq Compute Engine's fast kernels are for 64-bit Arm: on this {machine} machine its files run on portable "
+    "ones, and their times say nothing about a phone or board."
 )
 
 
-@click.command("benchmark", short_help="Single-thread latency of exported files.")
-@click.argument("files", nargs=-1, metavar="FILE...", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.command("benchmark", short_help="Speed of networks in each engine, and of exported files.")
+@click.argument("targets", nargs=-1, required=True, metavar="MODEL|FILE...", type=ModelName(or_file=True))
 @click.option(
-    "--model",
-    type=ModelName(),
-    help="Also measure this registered model in float32 and int8 (and binary, without a FILE), with random weights.",
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice(ENGINES[1:]),
+    help="Measure a MODEL in this one; again for more. Default: OpenVINO, ONNX Runtime, the Larq Compute Engine and "
+    "Keras, as far as they are installed.",
 )
-@click.option("--runs", type=click.IntRange(1), default=50, show_default=True, help="Timed runs, after 5 warm-up runs.")
+@click.option(
+    "--batch", "batches", multiple=True, type=click.IntRange(1), default=(1,), show_default=True, help="Images a call."
+)
+@click.option(
+    "--runs", type=click.IntRange(1), default=50, show_default=True, help="Timed runs, after a few to warm up."
+)
 @json_option
-def command(files: tuple[Path, ...], model: str | None, runs: int, as_json: bool) -> None:
-    """Measure the latency of TensorFlow Lite FILEs: the time for one image in one thread."""
-    if not files and model is None:
-        raise click.UsageError("Give a FILE, or a registered model with --model.")
+def command(
+    targets: tuple[str, ...], engines: tuple[Engine, ...], batches: tuple[int, ...], runs: int, as_json: bool
+) -> None:
+    """Measure registered MODELs, with random weights, in several engines, or exported FILEs in theirs.
+
+    A MODEL's engines are measured each in turn, so that what disturbs one disturbs all, and beside it the same network
+    with real convolutions; in one thread and in all. FILEs are measured for one image in one thread.
+    """
     import_tensorflow()
-    from .. import zoo
+    from ..zoo.export.benchmark import processor
 
-    contents: dict[str, Path | bytes] = {str(path): path for path in files}
-    if model is not None:
-        network = zoo.load(model)
-        binary = not files and zoo.count(network).binary_macs
-        precisions: list[Precision] = ["float32", "int8"]
-        if binary:
-            precisions.insert(0, "binary")
-        contents |= {f"{model}, {each}": zoo.convert_to_tflite(network, each) for each in precisions}
-    with progress("measuring", runs * len(contents)) as advance:
-        rows = [{"file": name, **_figures(content, runs, advance)} for name, content in contents.items()]
-    import platform
-
+    files = [Path(target) for target in targets if Path(target).is_file()]
+    results = {name: _model(name, engines, batches, runs) for name in targets if not Path(name).is_file()}
+    rows = [{"file": str(path), **_file(path, runs)} for path in files]
     caveat = _CAVEAT.format(machine=platform.machine())
     if as_json:
-        print_json({"runs": runs, "threads": 1, "note": caveat, "files": rows})
+        models = {
+            name: {
+                "timings": [_figures(timing) for timing in timings],
+                "failed": failed,
+            }
+            for name, (timings, failed) in results.items()
+        }
+        print_json({"processor": processor(), "note": caveat, "models": models, "files": rows})
         return
-    numbers = ("size", "binary operations", "median", "fastest")
-    result = table("file", *numbers, numbers=numbers)
-    for row in rows:
-        times = (f"{1000 * row[key]:.2f} ms" for key in ("median_seconds", "fastest_seconds"))
-        result.add_row(row["file"], format_bytes(row["bytes"]), str(row["binary_operations"]), *times)
+    out = console()
+    for name, (timings, failed) in results.items():
+        _print_model(name, timings, failed)
+    if rows:
+        numbers = ("size", "binary operations", "median", "fastest")
+        result = table("file", *numbers, numbers=numbers, title="one image, one thread")
+        for row in rows:
+            times = (f"{1000 * row[key]:.2f} ms" for key in ("median_seconds", "fastest_seconds"))
+            binary = "-" if row["binary_operations"] is None else str(row["binary_operations"])
+            result.add_row(row["file"], format_bytes(row["bytes"]), binary, *times)
+        out.print(result)
+    out.print(f"Processor: {processor()}. {caveat}", markup=False)
+
+
+def _model(
+    name: str, engines: tuple[Engine, ...], batches: tuple[int, ...], runs: int
+) -> tuple[list[Timing], dict[str, str]]:
+    from .. import zoo
+    from ..zoo.export.benchmark import compare_engines
+
+    network = zoo.load(name)
+    with progress(name, runs * len(batches)) as advance:
+        return compare_engines(network, engines=engines or None, batches=batches, runs=runs, progress=advance)
+
+
+def _figures(timing: Timing) -> dict[str, Any]:
+    fastest, most = timing.spread
+    figures = dataclasses.asdict(timing)
+    del figures["seconds"]
+    times = {"median_seconds": timing.median, "fastest_seconds": fastest, "nine_of_ten_seconds": most}
+    return {**figures, "runs": len(timing.seconds), **times, "images_per_second": timing.throughput}
+
+
+def _print_model(name: str, timings: list[Timing], failed: dict[str, str]) -> None:
+    numbers = ("images", "median", "fastest", "90 %", "images/s")
+    result = table("network", "engine", "threads", *numbers, numbers=numbers, title=name)
+    for timing in sorted(timings, key=lambda each: (each.batch, each.threads is None, each.median)):
+        fastest, most = (f"{1000 * seconds:.2f} ms" for seconds in timing.spread)
+        network = timing.network if timing.precision == "float32" else f"{timing.network}, {timing.precision}"
+        result.add_row(
+            network,
+            timing.engine,
+            "all" if timing.threads is None else str(timing.threads),
+            str(timing.batch),
+            f"{1000 * timing.median:.2f} ms",
+            fastest,
+            most,
+            f"{timing.throughput:,.0f}",
+        )
     console().print(result)
-    console().print(caveat, markup=False)
+    for engine, reason in failed.items():
+        console().print(f"Not in {engine}: {reason}", markup=False)
 
 
-def _figures(file: Path | bytes, runs: int, advance: Any) -> dict[str, Any]:
+def _file(path: Path, runs: int) -> dict[str, Any]:
     import statistics
+    import time
+
+    import numpy as np
 
     from .. import zoo
     from ..zoo.export.tflite_file import BINARY_CONVOLUTION
 
-    seconds = zoo.latency(file, runs=runs, progress=advance)
+    binary: int | None = None
+    size = path.stat().st_size
+    with progress(str(path), runs) as advance:
+        if path.suffix.lower() in (".xml", ".onnx"):
+            predictor = zoo.compile(path, threads=1)
+            size += path.with_suffix(".bin").stat().st_size if path.suffix.lower() == ".xml" else 0
+            shape = tuple(size or 1 for size in predictor.input_shape)
+            image = np.random.default_rng(0).standard_normal(shape).astype(predictor.dtype)
+            seconds = []
+            for run in range(-5, runs):
+                start = time.perf_counter()
+                predictor(image)
+                if run >= 0:
+                    seconds.append(time.perf_counter() - start)
+                    advance(1)
+        else:
+            seconds = zoo.latency(path, runs=runs, progress=advance)
+            binary = zoo.read_tflite(path).operations[BINARY_CONVOLUTION]
     return {
-        "bytes": len(file) if isinstance(file, bytes) else file.stat().st_size,
-        "binary_operations": zoo.read_tflite(file).operations[BINARY_CONVOLUTION],
+        "bytes": size,
+        "binary_operations": binary,
         "median_seconds": statistics.median(seconds),
         "fastest_seconds": min(seconds),
     }

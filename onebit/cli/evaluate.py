@@ -14,6 +14,7 @@ from .arguments import (
     check_data_options,
     classes_option,
     data_dir_option,
+    engine_option,
     json_option,
     preprocessing_option,
     refuse,
@@ -25,7 +26,8 @@ from .loading import import_tensorflow, load
 from .output import console, facts, print_json, progress, table
 
 if TYPE_CHECKING:
-    from ..zoo import Evaluation, Weights
+    from ..zoo import Evaluation, Predictor, Weights
+    from ..zoo.export.predictor import Engine
     from .loading import Loaded
     from .sources import LabelledImages
 
@@ -58,6 +60,7 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
 )
 @preprocessing_option
 @classes_option
+@engine_option
 @click.option(
     "--all-cifar10",
     "everything",
@@ -77,6 +80,7 @@ def command(
     precision: str,
     preprocessing: str | None,
     classes: str | None,
+    engine: Engine,
     everything: bool,
     as_json: bool,
 ) -> None:
@@ -84,9 +88,12 @@ def command(
     if everything == (model is not None):
         raise click.UsageError("Give either MODEL or --all-cifar10.")
     if everything:
-        refuse("with --all-cifar10", "data", "weights", "split", "preprocessing", "classes")
+        refuse("with --all-cifar10", "data", "weights", "split", "preprocessing", "classes", "engine")
     else:
         check_data_options(data)
+    if engine != "keras":
+        refuse(f"with --engine {engine}, which computes in float32", "precision")
+        precision = "float32"
     import_tensorflow()
     import tensorflow as tf
 
@@ -104,15 +111,18 @@ def command(
     if dataset.note:
         hint = "" if loaded.class_names else " Where --classes names the model's classes, they are labelled by name."
         click.echo(printable(dataset.note + hint, 4000), err=True)
-    result = _measure(f"{model} on {dataset.name}", loaded, dataset, batch_size, limit)
+    predictor = None if engine == "keras" else zoo.compile(loaded.model, engine)
+    used = predictor.engine if predictor else engine
+    result = _measure(f"{model} on {dataset.name}", loaded, dataset, batch_size, limit, predictor)
     if as_json:
         figures = dataclasses.asdict(result)
-        print_json({"model": model, "weights": loaded.weights, "data": dataset.name, "precision": precision, **figures})
+        how = {"data": dataset.name, "engine": used, "precision": precision}
+        print_json({"model": model, "weights": loaded.weights, **how, **figures})
         return
     rows = facts(model)
     rows.add_row("weights", loaded.weights)
     rows.add_row("data", f"{dataset.name}, {result.images:,} images")
-    rows.add_row("precision", precision)
+    rows.add_row("computed by", f"{used}, {precision}")
     rows.add_row("top-1", f"{result.top1:.2f} %")
     if result.top5 is not None:
         rows.add_row("top-5", f"{result.top5:.2f} %")
@@ -121,9 +131,14 @@ def command(
 
 
 def _measure(
-    description: str, loaded: Loaded, dataset: LabelledImages, batch_size: int, limit: int | None
+    description: str,
+    loaded: Loaded,
+    dataset: LabelledImages,
+    batch_size: int,
+    limit: int | None,
+    predictor: Predictor | None = None,
 ) -> Evaluation:
-    """Evaluate with a progress bar."""
+    """Evaluate with a progress bar, in Keras or another engine."""
     from .. import zoo
 
     classes, has = loaded.model.output_shape[-1], dataset.num_classes
@@ -137,7 +152,7 @@ def _measure(
         channels=loaded.channels,
     )
     with progress(description, min(dataset.count, limit or dataset.count)) as advance:
-        return zoo.evaluate(loaded.model, batches, advance)
+        return zoo.evaluate(predictor or loaded.model, batches, advance)
 
 
 def _reproduce(data_dir: str | None, batch_size: int, limit: int | None, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``onebit export``: a model as a TensorFlow Lite file, verified."""
+"""``onebit export``: a model as a file for another engine, verified."""
 
 from __future__ import annotations
 
@@ -18,26 +18,31 @@ from .arguments import (
     split_option,
     weights_option,
 )
-from .choices import EXPORT_PRECISIONS
+from .choices import EXPORT_FORMATS, EXPORT_PRECISIONS
 from .loading import import_tensorflow, load
 from .output import console, facts, print_json, progress, table
 
 if TYPE_CHECKING:
     from ..zoo import Exported
+    from ..zoo.export.artifact import Format
     from ..zoo.export.convert import Precision
 
 
-@click.command("export", short_help="Write a file for phones and boards, and verify it.")
+@click.command("export", short_help="Write a file for PCs, phones and boards, and verify it.")
 @model_argument
 @weights_option
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
 @click.option(
+    "--to",
+    type=click.Choice(EXPORT_FORMATS),
+    help="What the file is for. Default: by its ending, .xml for OpenVINO, .onnx for ONNX, else the Larq Compute "
+    "Engine, or TensorFlow Lite if --precision is not binary.",
+)
+@click.option(
     "--precision",
     type=click.Choice(EXPORT_PRECISIONS),
-    default="binary",
-    show_default=True,
-    help="Precision of the weights. 'binary' needs binary activations and the Larq Compute Engine; the others are "
-    "standard TensorFlow Lite.",
+    help="Precision of a TensorFlow Lite file's weights. 'binary' needs binary activations and the Larq Compute "
+    "Engine; the others are standard TensorFlow Lite.",
 )
 @click.option(
     "--data",
@@ -61,7 +66,8 @@ def command(
     model: str,
     weights: str | None,
     output: Path,
-    precision: Precision,
+    to: Format | None,
+    precision: Precision | None,
     data: str,
     data_dir: str | None,
     split: str | None,
@@ -70,7 +76,7 @@ def command(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Write MODEL with its weights as a TensorFlow Lite file for single images.
+    """Write MODEL with its weights as a file for OpenVINO, ONNX, the Larq Compute Engine or TensorFlow Lite.
 
     Before it is put in place the file is run, its outputs are compared with Keras' on real images, and its binary
     operations with Larq's summary.
@@ -95,7 +101,9 @@ def command(
         )
         pictures = np.concatenate([batch for batch, _ in batches])
     with progress(f"{model}: the file and Keras", len(pictures)) as advance:
-        result = zoo.export(loaded.model, output, precision=precision, images=pictures, strict=strict, progress=advance)
+        result = zoo.export(
+            loaded.model, output, to=to, precision=precision, images=pictures, strict=strict, progress=advance
+        )
     if as_json:
         print_json({"model": model, "weights": loaded.weights, **_figures(result)})
         return
@@ -106,7 +114,8 @@ def _figures(result: Exported) -> dict[str, Any]:
     import dataclasses
 
     figures = dataclasses.asdict(result)
-    return {**figures, "agreement": result.agreement._asdict()}
+    ties = None if result.ties is None else result.ties._asdict()
+    return {**figures, "agreement": result.agreement._asdict(), "ties": ties}
 
 
 def _print(result: Exported) -> None:
@@ -114,13 +123,22 @@ def _print(result: Exported) -> None:
     agreement = result.agreement
     shown = facts(result.file)
     shown.add_row("size", f"{result.file_bytes:,} bytes; the model by Larq's summary: {format_bytes(result.memory)}")
-    shown.add_row("binary operations", f"{result.binary_operations} for {result.binary_layers} binary layers")
+    if result.to == "onnx":
+        shown.add_row("binary layers", f"{result.binary_layers}, stored at 1 bit and computed as real ones")
+    else:
+        shown.add_row("binary operations", f"{result.binary_operations} for {result.binary_layers} binary layers")
     shown.add_row("same class as Keras", f"{agreement.same_class:.1f} % of {agreement.images} images")
     shown.add_row(
         "difference of outputs",
         f"{agreement.max_difference:.2g} at most, {agreement.mean_difference:.2g} on average, "
         f"{agreement.median_difference:.2g} at most for half of the images",
     )
+    if result.ties is not None:
+        shown.add_row(
+            "same class with thresholds moved",
+            f"{result.ties.same_class:.1f} % of {result.ties.images} images: inputs of signs are at a threshold but "
+            "for rounding, as in networks that were never trained",
+        )
     out.print(shown)
     if result.float_layers:
         rows = table("layer that is not binary", "reason")

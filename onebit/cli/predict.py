@@ -11,12 +11,14 @@ import click
 from rich.markup import escape
 
 from ..util.formatting import printable
-from .arguments import classes_option, json_option, model_argument, preprocessing_option, weights_option
+from .arguments import classes_option, engine_option, json_option, model_argument, preprocessing_option, weights_option
 from .loading import import_tensorflow, load
 from .output import console, print_json, table
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from ..zoo.export.predictor import Engine
 
 
 @click.command("predict", short_help="Classify image files.")
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 @weights_option
 @preprocessing_option
 @classes_option
+@engine_option
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to show.")
 @json_option
 def command(
@@ -33,6 +36,7 @@ def command(
     weights: str | None,
     preprocessing: str | None,
     classes: str | None,
+    engine: Engine,
     top: int,
     as_json: bool,
 ) -> None:
@@ -45,7 +49,8 @@ def command(
 
     loaded = load(model, weights, preprocessing, classes)
     pixels = zoo.read_images(images, loaded.size, loaded.preprocessing.crop, loaded.channels)
-    probabilities = loaded.model.predict(loaded.preprocessing(pixels), verbose=0)
+    network = loaded.model if engine == "keras" else zoo.compile(loaded.model, engine)
+    probabilities = network.predict(loaded.preprocessing(pixels), verbose=0)
     if _returns_logits(loaded.model):
         probabilities = tf.nn.softmax(probabilities).numpy()
     names = loaded.class_names or [f"class {index}" for index in range(probabilities.shape[-1])]

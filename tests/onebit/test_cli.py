@@ -20,7 +20,9 @@ from onebit.cli import COMMANDS, catalogue, choices, sources
 from onebit.cli.output import print_json
 from onebit.recipes.trainer import PRECISIONS
 from onebit.recipes.training.strategies import STRATEGIES
+from onebit.zoo.export.artifact import Format
 from onebit.zoo.export.convert import Precision
+from onebit.zoo.export.predictor import Engine
 from tests.conftest import shared
 from tests.onebit.commands import run, run_json
 
@@ -273,6 +275,8 @@ def test_choices_match_the_library():
     assert choices.TRAINING_PRECISIONS == PRECISIONS
     assert choices.STRATEGIES == STRATEGIES
     assert get_args(Precision) == choices.EXPORT_PRECISIONS
+    assert get_args(Format) == choices.EXPORT_FORMATS
+    assert get_args(Engine) == choices.ENGINES
 
 
 def test_predict(weights: str, tmp_path: Path):

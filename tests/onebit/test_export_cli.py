@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from onebit import zoo
 from tests.onebit.commands import run, run_json
@@ -30,31 +32,58 @@ def test_export_then_benchmark(weights: str, tmp_path: Path):
     assert result["binary_operations"] == result["binary_layers"] == 18
     assert result["agreement"]["images"] == 5 and result["float_layers"] == {}
     timed = json.loads(run("benchmark", path, "--runs", 2, "--json").stdout)
-    assert timed["threads"] == 1 and "Arm" in timed["note"]
+    assert "Arm" in timed["note"] and timed["processor"]
     assert timed["files"][0]["binary_operations"] == 18 and timed["files"][0]["fastest_seconds"] > 0
-
-
-def test_a_model_in_all_its_forms(weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Beside a file only those that it is not: float32 and int8."""
-    pytest.importorskip("larq_compute_engine")
-    load = zoo.load
-    monkeypatch.setattr(zoo, "load", lambda name: load(name, input_shape=(12, 12, 3)))
-    rows = run_json("benchmark", "--model", MODEL, "--runs", 2)["files"]
-    assert [row["file"] for row in rows] == [f"{MODEL}, {form}" for form in ("binary", "float32", "int8")]
-    assert [row["binary_operations"] for row in rows] == [18, 0, 0]
-    assert rows[1]["bytes"] > 3 * rows[2]["bytes"] > 3 * rows[0]["bytes"]
-    monkeypatch.undo()
-    path = tmp_path / "model.tflite"
-    images = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), np.uint8)
-    np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(6))
-    data = ("--data", tmp_path / "mine.npz", "--images", 6)
-    result = run_json("export", MODEL, "-w", weights, "-o", path, *data, "--no-strict")
-    assert result["agreement"]["images"] == 6
-    monkeypatch.setattr(zoo, "load", lambda name: load(name, input_shape=(12, 12, 3)))
-    rows = run_json("benchmark", path, "--model", MODEL, "--runs", 2)["files"]
-    assert [row["file"] for row in rows] == [str(path), f"{MODEL}, float32", f"{MODEL}, int8"]
     done: list[int] = []
     assert len(zoo.latency(path.read_bytes(), runs=4, progress=done.append)) == 4 == sum(done)
+
+
+@pytest.mark.parametrize(("ending", "module"), [(".xml", "openvino"), (".onnx", "onnxruntime")])
+def test_files_for_other_engines(ending: str, module: str, weights: str, tmp_path: Path):
+    pytest.importorskip(module)
+    path = tmp_path / f"model{ending}"
+    images = np.random.default_rng(0).integers(0, 256, (6, 12, 12, 3), np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(6))
+    result = run_json("export", MODEL, "-w", weights, "-o", path, "--data", tmp_path / "mine.npz", "--images", 6)
+    assert result["to"] == ("openvino" if ending == ".xml" else "onnx") and result["agreement"]["images"] == 6
+    (timed,) = run_json("benchmark", path, "--runs", 2)["files"]
+    assert timed["fastest_seconds"] > 0 and timed["bytes"] == result["file_bytes"]
+    assert "18" in run("export", MODEL, "-w", weights, "-o", path, "--images", 2).stdout
+
+
+@pytest.mark.parametrize("engine", ["auto", "onnx"])
+def test_another_engine_predicts_and_evaluates(engine: str, tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    expected = run_json("evaluate", MODEL, "--limit", 100, "--precision", "float32")
+    found = run_json("evaluate", MODEL, "--limit", 100, "--engine", engine)
+    assert found["top1"] == expected["top1"] and found["engine"] in ("openvino", "onnx")
+    photo = tmp_path / "photo.png"
+    Image.fromarray(zoo.sample_images().images[0]).save(photo)
+    classes = [
+        run_json("predict", MODEL, photo, "--engine", name)[0]["predictions"][0]["class"] for name in (engine, "keras")
+    ]
+    assert classes[0] == classes[1]
+
+
+def test_engines_are_compared(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("openvino")
+    load = zoo.load
+    monkeypatch.setattr(zoo, "load", lambda name: load(name, input_shape=(12, 12, 3)))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    engines = ("--engine", "openvino", "--engine", "onnx", "--engine", "keras")
+    result = run_json("benchmark", MODEL, *engines, "--runs", 2, "--batch", 1, "--batch", 3)["models"][MODEL]
+    rows = result["timings"]
+    assert "pip install" in result["failed"]["onnx"]
+    assert {(row["network"], row["precision"]) for row in rows if row["engine"] == "openvino"} == {
+        ("1-bit", "float32"),
+        ("full precision", "float32"),
+        ("full precision", "bfloat16"),
+    }
+    assert {row["engine"] for row in rows} == {"openvino", "keras", "keras predict"}
+    assert {row["batch"] for row in rows} == {1, 3} and all(row["runs"] == 2 for row in rows)
+    assert all(0 < row["fastest_seconds"] <= row["median_seconds"] for row in rows)
+    text = run("benchmark", MODEL, "--engine", "openvino", "--runs", 1).stdout
+    assert "full precision, bfloat16" in text and "all" in text
 
 
 def test_real_activations(tmp_path: Path):
@@ -79,8 +108,9 @@ def test_real_activations(tmp_path: Path):
             "--data-dir has no effect",
             2,
         ),
-        (("benchmark",), "Give a FILE", 2),
-        (("benchmark", "--model", "birealnet21"), "Did you mean 'birealnet20'", 2),
+        (("benchmark",), "Missing argument", 2),
+        (("benchmark", "birealnet21"), "Did you mean 'birealnet20'", 2),
+        (("evaluate", MODEL, "--engine", "onnx", "--precision", "float32"), "--precision has no effect", 2),
         (("benchmark", "JUNK"), "JUNK is not a TensorFlow Lite file", 1),
     ],
 )

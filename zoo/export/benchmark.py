@@ -18,8 +18,9 @@ import tensorflow as tf
 from ...util.arguments import check_choice
 from ...util.graph import Graph, full_precision
 from . import onnx, openvino
+from .convert import convert_graph
 from .lowering import lower
-from .predictor import Engine, Run, start
+from .predictor import Engine, Run, one_by_one, start
 
 Network = Literal["1-bit", "full precision"]
 
@@ -83,12 +84,12 @@ def compare_engines(
 
     Args:
         model: A model that `export` takes.
-        engines: Which; by default all but TensorFlow Lite's float32.
+        engines: Which; by default all but TensorFlow Lite, which is measured in float32 and int8.
         threads: How many threads to use, ``None`` being all that an engine takes.
         batches: How many images are in a call. TensorFlow Lite and the Larq Compute Engine are measured with one.
         runs: How often each is measured, after two calls that are not.
         seconds: After how long one of them is not measured any more, however often it was.
-        progress: Called with 1 after each call that is measured or left out.
+        progress: Called with 1 after each round, of which there are ``runs`` for each of ``batches``.
 
     Returns:
         What was measured, and which engines could not be, each with the reason.
@@ -131,6 +132,9 @@ def _start(model: Any, graph: Graph, engine: Engine, threads: int | None) -> lis
         predict: Run = functools.partial(model.predict, verbose=0)
         return [(row("1-bit"), start(model, graph, engine, None)[0]), (row("1-bit", name="keras predict"), predict)]
     entries = [(row("1-bit"), start(model, graph, engine, threads)[0])]
+    if engine == "tflite":
+        content = convert_graph(graph, "int8")
+        entries.append((row("1-bit", "int8"), one_by_one(content, threads or 1)))
     if not graph.binary_layers or engine not in ("openvino", "onnx"):
         return entries
     real = full_precision(graph)
@@ -158,7 +162,7 @@ def _measure(
                 run(images)
                 if round_ >= 0:
                     times.append(time.perf_counter() - begin)
-            if progress and round_ >= 0:
-                progress(1)
+        if progress and round_ >= 0:
+            progress(1)
     pairs = zip(entries, taken, strict=True)
     return [replace(row, batch=len(images), seconds=tuple(times)) for (row, _), times in pairs]

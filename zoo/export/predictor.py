@@ -187,10 +187,11 @@ def start(model: Any, graph: Graph, engine: Engine, threads: int | None) -> tupl
         require_engine()
         check_engine(graph)
     content = convert_graph(graph, "binary" if engine == "lce" else "float32")
-    return _one_by_one(content, threads or 1), threads or 1
+    return one_by_one(content, threads or 1), threads or 1
 
 
-def _one_by_one(content: bytes, threads: int) -> Run:
+def one_by_one(content: bytes, threads: int) -> Run:
+    """Return a function that runs a TensorFlow Lite file on one image after the other."""
     predict, lock = open_interpreter(content, threads), threading.Lock()
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -245,7 +246,7 @@ def _of_file(path: Path, engine: Engine, threads: int | None) -> Predictor:
         else:
             file = read_tflite(content)
             binary = file.has_binary_operations
-            run = _one_by_one(content, threads or 1)
+            run = one_by_one(content, threads or 1)
             result = run(np.zeros(file.input_shape, np.float32))
             kind: Engine = "lce" if binary else "tflite"
             shapes = (file.input_shape[1:], result.shape[1:])
