@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "build" / "api"  # the packages as an installation lays them out, for the pages of the API
 PACKAGES = {"zoo": "Zoo", "quantizers": "Quantizers", "recipes": "Recipes"}
 GUIDES = (
-    "weights.md", "fine-tuning.md", "training.md", "quantizers.md", "deployment.md", "packed-format.md", "extending.md",
+    "weights.md", "fine-tuning.md", "training.md", "quantizers.md", "deployment.md",
+    "deployment-openvino.md", "deployment-arm.md", "deployment-onnx.md", "packed-format.md", "extending.md",
 )  # fmt: skip
 COPIES = ("LICENSE", "docs/tour.ipynb", "zoo/data/*.json", "zoo/data/*.csv", "zoo/data/*.md", "tests/goldens/README.md")
 
