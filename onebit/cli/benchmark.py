@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..util.files import check_source
 from ..util.formatting import format_bytes
 from .arguments import ModelName, json_option
 from .choices import ENGINES
@@ -25,8 +26,22 @@ _CAVEAT = (
 )
 
 
+_ENDINGS = (".xml", ".onnx", ".tflite")
+
+
+class _Target(ModelName):
+    """A registered model, or a file of ``onebit export``, which need not be there yet."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if _is_file(value) else super().convert(value, param, ctx)
+
+
+def _is_file(target: str) -> bool:
+    return target.lower().endswith(_ENDINGS) or Path(target).is_file()
+
+
 @click.command("benchmark", short_help="Speed of networks in each engine, and of exported files.")
-@click.argument("targets", nargs=-1, required=True, metavar="MODEL|FILE...", type=ModelName(or_file=True))
+@click.argument("targets", nargs=-1, required=True, metavar="MODEL|FILE...", type=_Target())
 @click.option(
     "--engine",
     "engines",
@@ -53,8 +68,8 @@ def command(
     import_tensorflow()
     from ..zoo.export.benchmark import processor
 
-    files = [Path(target) for target in targets if Path(target).is_file()]
-    results = {name: _model(name, engines, batches, runs) for name in targets if not Path(name).is_file()}
+    files = [Path(target) for target in targets if _is_file(target)]
+    results = {name: _model(name, engines, batches, runs) for name in targets if not _is_file(name)}
     rows = [{"file": str(path), **_file(path, runs)} for path in files]
     caveat = _CAVEAT.format(machine=platform.machine())
     if as_json:
@@ -131,7 +146,7 @@ def _file(path: Path, runs: int) -> dict[str, Any]:
     from ..zoo.export.tflite_file import BINARY_CONVOLUTION
 
     binary: int | None = None
-    size = path.stat().st_size
+    size = check_source(path).stat().st_size
     with progress(str(path), runs) as advance:
         if path.suffix.lower() in (".xml", ".onnx"):
             predictor = zoo.compile(path, threads=1)
