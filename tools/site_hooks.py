@@ -19,7 +19,8 @@ SOURCES = ROOT / "build" / "api"  # the packages as an installation lays them ou
 PACKAGES = {"zoo": "Zoo", "quantizers": "Quantizers", "recipes": "Recipes"}
 GUIDES = (
     "weights.md", "fine-tuning.md", "training.md", "quantizers.md", "deployment.md",
-    "deployment-openvino.md", "deployment-arm.md", "deployment-onnx.md", "packed-format.md", "extending.md",
+    "deployment-openvino.md", "deployment-arm.md", "deployment-onnx.md", "packed-format.md", "reliability.md",
+    "extending.md",
 )  # fmt: skip
 COPIES = ("LICENSE", "docs/tour.ipynb", "zoo/data/*.json", "zoo/data/*.csv", "zoo/data/*.md", "tests/goldens/README.md")
 

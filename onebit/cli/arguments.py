@@ -111,6 +111,7 @@ def refuse(reason: str, *options: str) -> None:
 
 def check_data_options(source: str) -> None:
     """Raise a usage error where options for TensorFlow datasets were given with another ``--data``."""
+    import_tensorflow()
     from .sources import is_tfds_name
 
     if not is_tfds_name(source):
