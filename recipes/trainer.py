@@ -18,6 +18,7 @@ from ..util.precision import fast_precision
 from ..zoo.checkpoints.variables import latent_scope
 from .data.datasets import get_dataset, load_dataset
 from .data.images import Images, as_images
+from .data.tfds import naming_damage
 from .recipe import Recipe, get_recipe
 from .run import Change, Job, Run, build_network, computing_in
 from .run_folder import check_folder, check_kinds, read_json, read_plan, start, structure, working_dir
@@ -181,7 +182,8 @@ def train(
                 start(folder, plan)
                 job = _job(plan, prepare, collect)
                 run = Run(recipe, folder, images, seed, change, weights, callbacks, verbose, backend, devices, job)
-                model = run.train()
+                with naming_damage(plan["data"]):
+                    model = run.train()
                 if model is None:
                     return dict(job.outcome) if job else {}
                 return run.save_results(model, plan, time.perf_counter() - started)

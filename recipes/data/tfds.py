@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -14,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...util.files import check_source, open_source, reading
-from ...util.formatting import brief
+from ...util.formatting import brief, first_line, printable
 from .augmentation import Crop
 from .images import Images, StreamedImages
 
@@ -226,6 +227,23 @@ def _check_records(path: Path, count: int) -> None:
             found += 1
     if place != size or found != count:
         raise ValueError(f"{path} is damaged: it does not hold {count:,} whole records.")
+
+
+@contextlib.contextmanager
+def naming_damage(dataset: str) -> Iterator[None]:
+    """Let what TensorFlow finds damaged while it streams images be an error that names the dataset.
+
+    Raises:
+        ValueError: In place of TensorFlow's error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        said = next((line for line in str(error).splitlines() if "is damaged" in line), None)
+        if said is None and not isinstance(error, tf.errors.DataLossError):
+            raise
+        reason = printable(said or first_line(error), 400)
+        raise ValueError(f"The images of {dataset} are damaged: {reason}") from error
 
 
 def prepared(dataset: str, data_dir: str | Path | None = None) -> Any:

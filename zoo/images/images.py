@@ -179,14 +179,17 @@ def get_preprocessing(name: str | Preprocessing) -> Preprocessing:
 
 def _open(source: str | os.PathLike[str] | IO[bytes]) -> PIL.Image.Image:
     """Return an image in its own orientation, having checked what it claims before it is unfolded."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if isinstance(source, str | os.PathLike):
         with open_source(source, _LARGEST_FILE) as file:
             return _open(file)
     size = source.seek(0, os.SEEK_END)
     source.seek(0)
-    image = Image.open(source, formats=_FORMATS)
+    try:
+        image = Image.open(source, formats=_FORMATS)
+    except UnidentifiedImageError:  # whose message names a Python object
+        raise ValueError(f"it is none of {', '.join(_FORMATS)}") from None
     pixels = image.width * image.height
     if pixels > _MOST_PIXELS or pixels > max(_FREE_PIXELS, _PIXELS_PER_BYTE * size):
         raise ValueError(
