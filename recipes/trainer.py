@@ -182,7 +182,7 @@ def train(
                 start(folder, plan)
                 job = _job(plan, prepare, collect)
                 run = Run(recipe, folder, images, seed, change, weights, callbacks, verbose, backend, devices, job)
-                with naming_damage(plan["data"]):
+                with naming_damage(str(plan["data"])):
                     model = run.train()
                 if model is None:
                     return dict(job.outcome) if job else {}
