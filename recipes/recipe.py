@@ -235,6 +235,8 @@ def _checked(function: Callable[..., Recipe], settings: Mapping[str, Any]) -> di
 def _read(value: Any, kinds: Sequence[type]) -> Any:
     """Return a setting's value, text read as one of these types if it can be."""
     value = to_python(value)
+    if isinstance(value, str) and value.lower() == "none" and type(None) in kinds:
+        return None
     if isinstance(value, str) and str not in kinds:
         with contextlib.suppress(ValueError):
             value = _WORDS[value.lower()] if value.lower() in _WORDS else json.loads(value)
