@@ -17,7 +17,7 @@ SUITABLE := -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info
 
 help:
 	@echo "make demo       a pretrained 1-bit network: summary, evaluation, fine-tuning, a picture (offline, under 3 minutes)"
-	@echo "make test       each formula, one network per paper, each format: under 2 minutes on 2 cores"
+	@echo "make test       each formula, one network per paper, each format"
 	@echo "make test-all   all tests: test-slow and test; with make convert before it, those that need PyTorch, too"
 	@echo "make check      lint, types and test-all"
 	@echo "make convert    add PyTorch, which reads the papers' official checkpoints"
