@@ -38,7 +38,7 @@ def schedule_of(
     before = {name: variable.numpy() for name, variable in held.items()}
     watched = {name: variable for name, variable in held.items() if not variable.trainable and variable.shape.rank == 0}
     rows: dict[str, list[np.ndarray]] = {name: [] for name in watched}
-    rates = []
+    rates, following = [], learning_rates(trained.optimizer, steps)
     iterations = trained.optimizer.iterations
     calls = tf.keras.callbacks.CallbackList(list(callbacks), model=trained)
     try:
@@ -48,7 +48,7 @@ def schedule_of(
             calls.on_epoch_begin(epoch)
             for name, variable in watched.items():
                 rows[name].append(variable.numpy())
-            rates.append(learning_rates(trained.optimizer, steps))
+            rates.append(following())
     finally:
         for name, variable in held.items():
             variable.assign(before[name])

@@ -109,16 +109,21 @@ def variable_names(trained: tf.keras.Model) -> dict[int, str]:
     return {id(v.handle): f"{group}/{i}" for group, variables in groups.items() for i, v in enumerate(variables)}
 
 
-def learning_rates(optimizer: tf.keras.optimizers.Optimizer, steps: int) -> np.ndarray:
-    """Return the rates of the optimizer's next steps, (steps,)."""
-    inner = innermost(optimizer)
-    rate = inner._learning_rate
-    if not isinstance(rate, tf.keras.optimizers.schedules.LearningRateSchedule):
-        return np.full(steps, float(rate), tf.keras.backend.floatx())
-    numbers = int(inner.iterations) + np.arange(steps)
-    # One by one, compiled: a schedule need not take vectors.
-    every = tf.function(lambda n: tf.map_fn(rate, n, fn_output_signature=tf.keras.backend.floatx()))
-    return every(tf.constant(numbers, inner.iterations.dtype)).numpy()
+def learning_rates(optimizer: tf.keras.optimizers.Optimizer, steps: int) -> Callable[[], np.ndarray]:
+    """Return a function that returns the rates of the optimizer's next steps, (steps,), whenever it is called."""
+    inner, dtype = innermost(optimizer), tf.keras.backend.floatx()
+
+    @tf.function
+    def scheduled(first: tf.Tensor) -> tf.Tensor:
+        # One by one: a schedule need not take vectors.
+        return tf.map_fn(inner._learning_rate, first + tf.range(steps, dtype=first.dtype), fn_output_signature=dtype)
+
+    def following() -> np.ndarray:
+        if isinstance(inner._learning_rate, tf.keras.optimizers.schedules.LearningRateSchedule):
+            return scheduled(tf.convert_to_tensor(inner.iterations)).numpy()
+        return np.full(steps, float(inner._learning_rate), dtype)
+
+    return following
 
 
 def fit(
@@ -159,6 +164,7 @@ def fit(
         calls.on_train_batch_begin(done - 1)  # Keras times the callbacks
         calls.on_train_batch_end(done - 1, {name: float(value) for name, value in results.items()})
 
+    rates = learning_rates(trained.optimizer, steps)
     trained.stop_training = False
     calls.on_train_begin()
     for epoch in range(initial_epoch, epochs):
@@ -169,7 +175,7 @@ def fit(
             runner.put([v.numpy() if isinstance(v, tf.Variable) else v for v in state]),
             batches(first),
             batch_seeds(seed, first, steps),
-            learning_rates(trained.optimizer, steps),
+            rates(),
             progress,
         )
         for variable, value in zip(state, runner.get(values), strict=True):

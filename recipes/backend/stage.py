@@ -58,7 +58,7 @@ class LoweredStage:
         self._steps = training.count // batch_size
         first = training.shuffled(batch_size, seed, tf.constant(0, tf.int64), stage.crop).element_spec
         specs = [tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype) for spec in first]
-        specs[0] = tf.TensorSpec([batch_size, *training.shape], specs[0].dtype)
+        self._images = specs[0] = tf.TensorSpec([batch_size, *training.shape], specs[0].dtype)
 
         def prepare(parts: tuple[tf.Tensor, ...], seeds: tf.Tensor) -> tuple[tf.Tensor, ...]:
             images, labels, *weights = parts
@@ -132,14 +132,10 @@ class LoweredStage:
 
     @functools.cached_property
     def _evaluation(self) -> tuple[Any, list[Any]]:
-        spec = tf.TensorSpec([EVALUATION_BATCH, *self._training.shape], self._image_dtype)
+        spec = tf.TensorSpec([EVALUATION_BATCH, *self._images.shape[1:]], self._images.dtype)
         return lower_evaluation(
             self._network, spec, lambda images: self._preprocessing(tf.cast(images, tf.float32)), self._stage.loss
         )
-
-    @property
-    def _image_dtype(self) -> tf.DType:
-        return self._training.in_order(1).element_spec[0].dtype
 
     @functools.cached_property
     def _measure(self) -> Any:
