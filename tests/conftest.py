@@ -20,7 +20,7 @@ from tensorflow_datasets.core.utils import gcs_utils
 
 from onebit import zoo
 from onebit.util.memory import release_custom_gradients
-from onebit.zoo.build import ResNetSpec
+from onebit.zoo.building import ResNetSpec
 
 # A second logical device lets MirroredStrategy run on any machine. It has to exist before TensorFlow's first operation.
 tf.config.set_logical_device_configuration(

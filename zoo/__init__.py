@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..util.download import cache_dir
 from ..util.precision import fast_precision
-from .build.layers import BinaryConv2D
-from .build.replace import replace_layers
+from .building.layers import BinaryConv2D
+from .building.replace import replace_layers
 from .checkpoints.packed import save_packed
 from .checkpoints.weights import Weights
 from .counts import Counts, count, recorded_counts

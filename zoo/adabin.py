@@ -20,7 +20,7 @@ from typing_extensions import Unpack
 
 from ..quantizers import FPReLU
 from ..quantizers.adabin import AdaBinActivation, AdaBinKernel
-from .build import (
+from .building import (
     CIFAR_18,
     CIFAR_20,
     IMAGENET_18,

@@ -20,7 +20,7 @@ from larq.quantizers import MagnitudeAwareSign
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, LeakyClip, ScaledSign
-from .build import (
+from .building import (
     ADAPTED,
     CIFAR_18,
     CIFAR_20,

@@ -19,7 +19,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, FPReLU, ScaledSign
-from .build import (
+from .building import (
     CIFAR_20,
     IMAGENET_18,
     Block,

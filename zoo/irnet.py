@@ -18,7 +18,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import EDE, HardTanh, LibraPB
-from .build import (
+from .building import (
     CIFAR_18,
     CIFAR_20,
     IMAGENET_18,

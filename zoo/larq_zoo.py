@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from ..util.arguments import check_data_format, to_python
 from ..util.download import keras_fetching
-from .build import ModelOptions
-from .build.architecture import has_new_top, load_into, record, report_new_top, settle
-from .build.budget import limited_to, naming
+from .building import ModelOptions
+from .building.architecture import has_new_top, load_into, record, report_new_top, settle
+from .building.budget import limited_to, naming
 from .checkpoints.formats import open_checkpoint
 from .checkpoints.variables import TOP, assign, latent_scope, named_variables
 from .checkpoints.weights import is_tag

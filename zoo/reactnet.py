@@ -18,7 +18,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import RPReLU, RSign, ScaledSign
-from .build import (
+from .building import (
     ADAPTED,
     CIFAR_18,
     CIFAR_20,

@@ -81,7 +81,7 @@ class Paper:
 
 
 class Architecture(Protocol[_P]):
-    """A public function of the zoo, as the decorator `zoo.build.architecture` makes one.
+    """A public function of the zoo, as the decorator `zoo.building.architecture` makes one.
 
     Attributes:
         spec: What it was made for.

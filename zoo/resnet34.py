@@ -9,7 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from .build import (
+from .building import (
     IMAGENET_34,
     ModelBuilder,
     ModelOptions,

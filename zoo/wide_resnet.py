@@ -30,7 +30,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import McDonnellSign, ShiftedReLU
-from .build import (
+from .building import (
     ExactBatchNormalization,
     ModelBuilder,
     ModelOptions,

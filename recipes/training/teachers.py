@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from ...util.files import check_source, reading
 from ...zoo import Preprocessing, get_preprocessing, load, load_packed, preprocessing_of
-from ...zoo.build.budget import limited_to
+from ...zoo.building.budget import limited_to
 from ...zoo.checkpoints.keras_file import KerasFile
 from .logits import logits_model
 

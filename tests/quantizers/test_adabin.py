@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from onebit.quantizers import FPReLU, ede_schedule
 from onebit.quantizers.adabin import AdaBinActivation, AdaBinKernel
-from onebit.zoo.build.layers import BinaryConv2D
+from onebit.zoo.building.layers import BinaryConv2D
 from tests.conftest import GOLDENS, assert_golden, value_and_gradients
 
 

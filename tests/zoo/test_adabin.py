@@ -11,7 +11,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.quantizers.adabin import AdaBinActivation, AdaBinKernel
 from onebit.zoo import adabin
-from onebit.zoo.build import CIFAR_20, Block, average_pool
+from onebit.zoo.building import CIFAR_20, Block, average_pool
 from onebit.zoo.checkpoints.pytorch import load_state_dict
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import GOLDENS, assert_golden, shared, value_and_gradients

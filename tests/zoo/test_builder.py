@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.zoo import registry
-from onebit.zoo.build import ModelBuilder, ModelOptions
+from onebit.zoo.building import ModelBuilder, ModelOptions
 
 SHARED = list(get_type_hints(ModelOptions))
 FUNCTIONS = sorted({zoo.entry(name).build.__name__ for name in zoo.list_models()})

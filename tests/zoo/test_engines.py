@@ -14,7 +14,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.quantizers import FPReLU, HardTanh, RPReLU, RSign, ScaledSign
 from onebit.util.graph import BinaryConv, Graph
-from onebit.zoo.build.layers import ShuffleChannels
+from onebit.zoo.building.layers import ShuffleChannels
 from onebit.zoo.export import openvino
 from onebit.zoo.export.artifact import make
 from onebit.zoo.export.lowering import lower

@@ -9,7 +9,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.quantizers import EDE, LibraPB
 from onebit.zoo import irnet
-from onebit.zoo.build import CIFAR_20, Block
+from onebit.zoo.building import CIFAR_20, Block
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.conftest import assert_golden, value_and_gradients
 

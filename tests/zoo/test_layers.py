@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from onebit import zoo
 from onebit.quantizers import ApproxSign, HardTanh, RSign, ScaledSign
-from onebit.zoo.build.layers import BinaryConv2D, DuplicateChannels, PadChannels, ShuffleChannels
-from onebit.zoo.build.torch_layers import (
+from onebit.zoo.building.layers import BinaryConv2D, DuplicateChannels, PadChannels, ShuffleChannels
+from onebit.zoo.building.torch_layers import (
     ExactBatchNormalization,
     SymmetricMaxPool2D,
     UnbiasedBatchNormalization,

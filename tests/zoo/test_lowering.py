@@ -23,8 +23,8 @@ from onebit.quantizers import (
     ShiftedReLU,
 )
 from onebit.util import graph as ops
-from onebit.zoo.build.layers import DuplicateChannels, PadChannels, ShuffleChannels
-from onebit.zoo.build.torch_layers import SymmetricMaxPool2D
+from onebit.zoo.building.layers import DuplicateChannels, PadChannels, ShuffleChannels
+from onebit.zoo.building.torch_layers import SymmetricMaxPool2D
 from onebit.zoo.export.lowering import lower
 from onebit.zoo.export.tflite import as_function
 from tests.zoo.exact_weights import assign_exact_weights, exact_images

@@ -1,7 +1,7 @@
 """How the tensors of an official PyTorch code correspond to our variables.
 
-A paper's module says it for its networks, as the argument ``state_dict`` of `zoo.build.architecture`: each tensor of an
-official state dict (without the ``module.`` that ``DataParallel`` puts before the names), the variable it fills, and
+A paper's module says it for its networks, as the argument ``state_dict`` of `zoo.building.architecture`: each tensor of
+an official state dict (without the ``module.`` that ``DataParallel`` puts before the names), the variable it fills, and
 the function that brings it into Keras' layout. The functions that most networks need are here.
 """
 

@@ -21,8 +21,8 @@ from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 from ...quantizers import BinaryActivation, BinarySet, binary_activation
 from ...util import graph as ops
 from ...util.graph import Graph, GraphBuilder, Node
-from ..build.layers import BinaryConv2D
-from ..build.torch_layers import ExactBatchNormalization
+from ..building.layers import BinaryConv2D
+from ..building.torch_layers import ExactBatchNormalization
 from ..checkpoints.variables import BinaryKernel, latent_variable
 
 Lowering = Callable[..., Any]

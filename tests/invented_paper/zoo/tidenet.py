@@ -9,7 +9,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers.tidenet import Tide, TideKernel, TideSign
-from .build import (
+from .building import (
     ModelBuilder,
     ModelOptions,
     Padding,
