@@ -57,8 +57,16 @@ def test_all_we_trained_is_on_the_leaderboard_and_all_weights_in_the_readme():
     assert {row.model for row in ours} == {row.model for row in facts.results()}
     for row in ours:
         (line,) = (line for line in tables.leaderboard().splitlines() if f"[`{row.model}`]" in line)
-        assert f"{row.metrics['top1']:.2f} %" in line
+        assert f"{row.metrics['top1']:.2f} %" in line and row.recipe in line and row.metrics["images"] == 10_000
     assert tables.weights("").count("\n") == len(zoo.list_weights()) + 2
+
+
+def test_the_leaderboard_has_mean_and_deviation_where_there_are_several_seeds(monkeypatch):
+    row = facts.results()[0]
+    record = facts.record_of(row) | {"other_seeds": {"2": row.metrics["top1"] + 0.2, "3": row.metrics["top1"] + 0.4}}
+    for module in (facts, tables):
+        monkeypatch.setattr(module, "record_of", lambda row: record)
+    assert f"{row.metrics['top1'] + 0.2:.2f} ± 0.20 % (3)" in tables.leaderboard([row])
 
 
 def test_insert_replaces_what_is_between_the_marks():

@@ -75,3 +75,17 @@ def test_what_cannot_be_measured_is_not_registered(record, tmp_path, monkeypatch
     with pytest.raises(SystemExit, match="2"):
         registered(monkeypatch, tmp_path, "irnet_resnet20")
     assert [path.name for path in shipped.iterdir()] == ["weights"]
+
+
+def test_runs_that_repeat_another(tmp_path):
+    record = {"recipe": "irnet", "settings": {"epochs": 2}, "data": "cifar10", "precision": "float32", "seed": 1}
+    runs = []
+    for name, change in {"a": {"seed": 2}, "b": {"seed": 3}, "c": {"seed": 4, "settings": {"epochs": 3}}}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "record.json").write_text(json.dumps(record | change | {"test": {"top1": 80.0}}))
+        runs.append(tmp_path / name)
+    assert register.other_seeds(record, runs[:2]) == {"2": 80.0, "3": 80.0}
+    with pytest.raises(ValueError, match="differs in settings"):
+        register.other_seeds(record, runs)
+    with pytest.raises(ValueError, match="seed 2 again"):
+        register.other_seeds(record, [runs[0], runs[0]])

@@ -1,6 +1,6 @@
 """Put the network of a finished run among the weights that ship with the package.
 
-    python tools/register.py RUN MODEL --data-dir DATA [--tag cifar10] [--note TEXT]
+    python tools/register.py RUN MODEL --data-dir DATA [--tag cifar10] [--note TEXT] [--repeated RUN2 RUN3]
 
 Measures the run's packed file on all test images, in float32, then writes into ``zoo/data``: the packed file, the run's
 record (settings, seed, versions, wall time) and history, and its row among its paper's in ``weights``. Afterwards
@@ -14,6 +14,7 @@ import hashlib
 import json
 import shlex
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,23 @@ def row(
     }
 
 
+def other_seeds(record: dict[str, Any], runs: Iterable[Path]) -> dict[str, float]:
+    """Return the last epoch's accuracy of runs that repeat a run with other seeds, in percent by seed.
+
+    Raises:
+        ValueError: One differs in more than its seed, or has a seed again.
+    """
+    same, found = ("recipe", "settings", "data", "precision", "training_images"), {}
+    for run in runs:
+        other = json.loads((run / "record.json").read_text(encoding="utf-8"))
+        if different := [name for name in same if other.get(name) != record.get(name)]:
+            raise ValueError(f"{run} does not repeat the run: it differs in {', '.join(different)}.")
+        if other["seed"] == record["seed"] or str(other["seed"]) in found:
+            raise ValueError(f"{run} has seed {other['seed']} again.")
+        found[str(other["seed"])] = other["test"]["top1"]
+    return found
+
+
 def main() -> None:
     """Measure and register."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,6 +104,9 @@ def main() -> None:
     parser.add_argument("--tag", default="cifar10", help="(default: cifar10)")
     parser.add_argument("--device", help="what it was trained on, where the record does not say")
     parser.add_argument("--note", help="what else a user should know")
+    parser.add_argument(
+        "--repeated", type=Path, nargs="+", default=(), metavar="RUN", help="runs of the same command with other seeds"
+    )
     options = parser.parse_args()
     record = json.loads((options.run / "record.json").read_text(encoding="utf-8"))
     if record.get("limit") is not None:
@@ -96,6 +117,11 @@ def main() -> None:
         record["device"] = options.device
     if "device" not in record:
         parser.error(f"the record of {options.run} does not say what it was trained on: give --device.")
+    try:
+        if others := other_seeds(record, options.repeated):
+            record["other_seeds"] = others
+    except ValueError as error:
+        parser.error(str(error))
     packed = options.run / "model.onebit"
     model = zoo.load(options.model, weights=str(packed))
     dataset = open_dataset(record["data"], data_dir=options.data_dir)
@@ -116,9 +142,9 @@ def main() -> None:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     file = DATA / "weights" / f"{zoo.entry(options.model).build.__module__.rpartition('.')[2]}.json"
     rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    others = [old for old in rows if (old["model"], old["tag"]) != (options.model, options.tag)]
+    rest = [old for old in rows if (old["model"], old["tag"]) != (options.model, options.tag)]
     with replacing(file) as temporary:
-        temporary.write_text(json.dumps([new, *others], indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps([new, *rest], indent=2) + "\n", encoding="utf-8")
     print(f"{options.model}: {figures.top1:.2f} % top-1 of {figures.images:,} images, {new['size']:,} bytes")
 
 

@@ -32,7 +32,7 @@ PARTS: dict[Path, dict[str, Callable[[], str]]] = {
         "weights": lambda: tables.weights("docs/models/"),
     },
     DOCS / "models.md": {"models": tables.models, "papers": tables.papers},
-    DOCS / "results.md": {"results": tables.leaderboard},
+    DOCS / "results.md": {"results": tables.leaderboard, "others": tables.of_others},
     DOCS / "speed.md": {"speed": tables.speeds},
     DOCS / "quantizers.md": {"quantizers": tables.quantizer_table},
     DOCS / "training.md": {"recipes": tables.recipe_table},

@@ -21,6 +21,12 @@ def results() -> list[zoo.Weights]:
     return sorted(ours, key=lambda row: -row.metrics["top1"])
 
 
+def measured_of_others() -> list[zoo.Weights]:
+    """Return the weights for CIFAR-10 of other people that were measured here, the most accurate first."""
+    theirs = [row for row in zoo.list_weights() if row.dataset == "cifar10" and row.recipe is None and row.metrics]
+    return sorted(theirs, key=lambda row: -row.metrics["top1"])
+
+
 def bits(model: str) -> str:
     """Return the bits of a model's weights and activations, such as ``1 / 32``, first and last layers apart."""
     count = zoo.recorded_counts()[model]
@@ -37,6 +43,11 @@ def paper_top1(model: str, weights: zoo.Weights | None = None) -> float | None:
 def record_of(row: zoo.Weights) -> dict[str, Any]:
     """Return the record of the run that trained weights of ours."""
     return json.loads((DATA / row.file).with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def seeds(row: zoo.Weights) -> list[float]:
+    """Return the accuracy of the last epoch, in percent, of each run that was made as these weights were, by seeds."""
+    return [row.metrics["top1"], *record_of(row).get("other_seeds", {}).values()]
 
 
 def best_epoch(row: zoo.Weights) -> float | None:

@@ -7,7 +7,8 @@ import inspect
 import json
 import pkgutil
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +18,20 @@ from onebit import quantizers, recipes, zoo
 from onebit.util.formatting import format_bytes, format_count, natural_key
 
 from . import cards
-from .facts import ROOT, best_epoch, bits, default_recipe, device, epochs_of, length, paper_top1, record_of, results
+from .facts import (
+    ROOT,
+    best_epoch,
+    bits,
+    default_recipe,
+    device,
+    epochs_of,
+    length,
+    measured_of_others,
+    paper_top1,
+    record_of,
+    results,
+    seeds,
+)
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -32,9 +46,9 @@ def percent(metrics: Mapping[str, Any]) -> str:
     return f"{metrics['top1']:.2f} %" if "top1" in metrics else ""
 
 
-def reported(value: float | None) -> str:
-    """Return a paper's figure as the paper prints it."""
-    return "" if value is None else f"{value:g} %"
+def reported(value: float | None, digits: str = "g") -> str:
+    """Return a figure in percent, by default as its paper prints it, or nothing where there is none."""
+    return "" if value is None else f"{value:{digits}} %"
 
 
 def weights(folder: str) -> str:
@@ -123,30 +137,55 @@ def licences() -> str:
     )
 
 
-def leaderboard(rows: Iterable[zoo.Weights] | None = None, folder: str = "models/") -> str:
-    """Return the table of what this project trained on CIFAR-10, the most accurate first: some of its rows, or all."""
+def leaderboard(rows: Sequence[zoo.Weights] | None = None, folder: str = "models/") -> str:
+    """Return the table of what this project trained on CIFAR-10, the most accurate first: some of its rows, or all.
+
+    Columns that would be empty are left out.
+    """
+    columns: dict[str, Callable[[zoo.Weights, Mapping[str, Any]], str]] = {
+        "network": lambda row, record: f"[`{row.model}`]({folder}{cards.name(row)})",
+        "bits": lambda row, record: bits(row.model),
+        "top-1, last epoch:": lambda row, record: percent(row.metrics),
+        "over seeds:": lambda row, record: _over(seeds(row)),
+        "best epoch, by test images:": lambda row, record: reported(best_epoch(row), ".2f"),
+        "the paper's:": lambda row, record: reported(paper_top1(row.model, row)),
+        "epochs:": lambda row, record: epochs_of(record),
+        "the recipe's:": lambda row, record: length(default_recipe(record)),
+        "trained on": lambda row, record: device(record),
+        "precision": lambda row, record: record["precision"],
+        "file:": lambda row, record: format_bytes(row.size or 0),
+        "command": lambda row, record: f"`{row.recipe}`",
+    }
+    table = [[cell(row, record_of(row)) for row in rows or results()] for cell in columns.values()]
+    filled = {heading: cells for heading, cells in zip(columns, table, strict=True) if any(cells)}
+    return markdown(list(filled), zip(*filled.values(), strict=True))
+
+
+def _over(accuracies: Sequence[float]) -> str:
+    """Return mean, standard deviation and number of some accuracies, where there are several."""
+    if len(accuracies) < 2:
+        return ""
+    return f"{statistics.mean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f} % ({len(accuracies)})"
+
+
+def of_others(folder: str = "models/") -> str:
+    """Return the table of other people's weights for CIFAR-10 that were measured here, the most accurate first."""
     return markdown(
-        [
-            "network", "bits", "top-1, last epoch:", "best epoch, by test images:", "the paper's:", "epochs:",
-            "the recipe's:", "trained on", "precision", "file:",
-        ],
+        ["network", "weights", "bits", "top-1 measured here:", "by its source:", "the paper's:", "file:", "source"],
         (
             (
                 f"[`{row.model}`]({folder}{cards.name(row)})",
+                f"`{row.tag}`",
                 bits(row.model),
                 percent(row.metrics),
-                f"{best:.2f} %" if (best := best_epoch(row)) is not None else "",
+                percent(row.published),
                 reported(paper_top1(row.model, row)),
-                epochs_of(record),
-                length(default_recipe(record)),
-                device(record),
-                record["precision"],
                 format_bytes(row.size or 0),
+                row.source,
             )
-            for row in (rows or results())
-            for record in [record_of(row)]
+            for row in measured_of_others()
         ),
-    )  # fmt: skip
+    )
 
 
 def speeds() -> str:
