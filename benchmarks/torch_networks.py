@@ -2,8 +2,8 @@
 
 The tests compare with recordings of the official code as well (``tests/goldens``); this is for the networks that have
 none, and was written by the same hands as the package. Each network is a function of a state dict under the official
-code's names, a batch of images (b, 3, h, w), and whether the batch's statistics are used, which then move the running
-ones in the state dict. It returns logits (b, classes). Tensors that a state dict lacks are drawn and put there.
+PyTorch code's names, a batch of images (b, 3, h, w), and whether the batch's statistics are used, which then move the
+running ones in the state dict. It returns logits (b, classes). Tensors that a state dict lacks are drawn and put there.
 """
 
 from __future__ import annotations
@@ -66,6 +66,12 @@ def libra_pb(w: Tensor) -> Tensor:
     w = w - w.mean((1, 2, 3), keepdim=True)
     w = w / w.std((1, 2, 3), keepdim=True)
     return 2 ** torch.round(torch.log2(w.detach().abs().mean((1, 2, 3), keepdim=True))) * ede_sign(w)
+
+
+def mcdonnell_sign(w: Tensor) -> Tensor:
+    """The sign, times the deviation that He's rule draws weights with, straight through."""
+    scale = math.sqrt(2 / math.prod(w.shape[1:]))
+    return (scale * torch.sign(w) - w).detach() + w
 
 
 class Net:
@@ -247,6 +253,36 @@ def irnet_vgg_small(state: dict[str, Tensor], x: Tensor, training: bool, classes
     return net.linear(x.flatten(1), "fc", classes)
 
 
+def wide_resnet(
+    state: dict[str, Tensor], x: Tensor, training: bool, depth: int, width: int, classes: int = 10
+) -> Tensor:
+    """1-bit Wide ResNet for CIFAR, which takes pixels. Its official code is Keras': the names are our layers'."""
+    net = Net(state, training)
+
+    def conv(x: Tensor, name: str, filters: int, size: int = 3, stride: int = 1) -> Tensor:
+        w = mcdonnell_sign(net.tensor(f"{name}.weight", (filters, x.shape[1], size, size)))
+        # Keras pads even sizes at the bottom and right only.
+        return F.conv2d(F.pad(x, (0, 1, 0, 1)), w, stride=2) if stride == 2 else F.conv2d(x, w, padding=size // 2)
+
+    def bn(x: Tensor, name: str, learned: bool = False) -> Tensor:
+        starts = {"running_mean": 0.0, "running_var": 1.0} | ({"weight": 1.0, "bias": 0.0} if learned else {})
+        vectors = [net.tensor(f"{name}.{key}", x.shape[1:2], start) for key, start in starts.items()]
+        return F.batch_norm(x, *vectors, training=training, momentum=0.01, eps=1e-5)
+
+    x = conv(bn(x, "input_bn", learned=True), "stem_conv", 16 * width)
+    for stage in range(3):
+        for block in range((depth - 2) // 6):
+            name, filters = f"stage{stage + 1}_block{block + 1}", 16 * width << stage
+            stride = 2 if stage and not block else 1
+            y = conv(F.relu(bn(x, f"{name}_1_bn")), f"{name}_conv1", filters, 3, stride)
+            y = conv(F.relu(bn(y, f"{name}_2_bn")), f"{name}_conv2", filters)
+            if stride == 2:
+                x = F.avg_pool2d(x, 3, 2, ceil_mode=True, count_include_pad=False)
+                x = F.pad(x, (0, 0, 0, 0, 0, x.shape[1]))
+            x = y + x
+    return bn(conv(F.relu(bn(x, "head_bn")), "logits_conv", classes, 1), "logits_bn").mean((2, 3))
+
+
 def resnet34(state: dict[str, Tensor], x: Tensor, training: bool, classes: int = 10) -> Tensor:
     """torchvision's ResNet with 34 layers."""
     net = Net(state, training)
@@ -286,5 +322,6 @@ NETWORKS: dict[str, Callable[..., Tensor]] = {
     "reactnet_a": reactnet_a,
     "reactnet_a_step1": functools.partial(reactnet_a, binary=False),
     "resnet34": resnet34,
+    "wide_resnet_20_4": functools.partial(wide_resnet, depth=20, width=4),
 }
 """By the name of the registered model."""

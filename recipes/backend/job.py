@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import tensorflow as tf
 from ... import __version__
 from ...util.files import replacing
 from ..data import order
-from . import run, runner
+from . import image_folder, run, runner
 from .keras import learning_rates
 from .runner import Program
 
@@ -63,19 +64,20 @@ def schedule_of(
 def write_job(
     folder: Path,
     about: Mapping[str, Any],
-    step: Program,
+    programs: Mapping[str, Program],
     state: Sequence[tf.Variable | np.ndarray],
-    evaluation: Program,
     schedule: Mapping[str, np.ndarray],
-    images: Mapping[str, Sequence[np.ndarray]],
+    arrays: Mapping[str, Sequence[np.ndarray]],
 ) -> None:
-    """Write a job's folder, new or empty; what it needs to run is in it.
+    """Write a job's folder, new or empty; what it needs to run is in it, but for images that are files.
 
     Args:
         folder: The folder.
         about: What the job was made from, and what its runner reads, see `run.train`.
-        step, state, evaluation, schedule: See `lower_training`, `lower_evaluation` and `schedule_of`.
-        images: Images, labels and perhaps weights by ``"training"``, ``"val"`` and ``"test"``.
+        programs: ``"step"``, ``"evaluation"`` and more, see `LoweredStage.prepare`.
+        state: The step's.
+        schedule: See `schedule_of`.
+        arrays: Images, labels and perhaps weights by ``"training"``, ``"val"`` and ``"test"``.
 
     Raises:
         ValueError: The folder holds something else.
@@ -83,22 +85,22 @@ def write_job(
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: choose a new folder for the job.")
     folder.mkdir(parents=True, exist_ok=True)
-    step.save(folder / "step")
-    evaluation.save(folder / "evaluation")
+    for name, program in programs.items():
+        program.save(folder / name)
     values = {f"state/{i}": v.numpy() if isinstance(v, tf.Variable) else v for i, v in enumerate(state)}
     np.savez(folder / "start.npz", **values)
     np.savez(folder / "schedule.npz", **schedule)
-    for part, arrays in images.items():
-        for what, array in zip(("images", "labels", "weights"), arrays, strict=False):
+    for part, of_part in arrays.items():
+        for what, array in zip(("images", "labels", "weights"), of_part, strict=False):
             np.save(folder / f"{part}_{what}.npy", array)
-    for module in (run, runner, order):
+    for module in (run, runner, image_folder, order):
         shutil.copyfile(str(module.__file__), folder / Path(str(module.__file__)).name)
-    checked = ["step.mlir", "step.json", "evaluation.mlir", "evaluation.json", "start.npz", "schedule.npz"]
+    checked = ["start.npz", "schedule.npz", *(f"{name}.{end}" for name in programs for end in ("mlir", "json"))]
     content = {
         **about,
         "format": run.FORMAT,
         "onebit": __version__,
-        "images": {part: {"shape": list(p.shape), "dtype": str(p.dtype)} for part, (p, *_) in images.items()},
+        "programs": list(programs),
         "digests": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in checked},
     }
     # Last: without it the folder is no job.
@@ -122,7 +124,7 @@ def read_job(folder: Path, about: Mapping[str, Any], step: Program) -> tuple[lis
     try:
         found = run.Job(folder)
         state, history = found.load()
-    except (KeyError, TypeError, OSError, EOFError) as error:
+    except (KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{folder} is a damaged job: {error}") from error
     wanted = {"about": json.loads(json.dumps(about)), "onebit": __version__}
     for name, value in wanted.items():

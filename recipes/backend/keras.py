@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ...zoo.checkpoints.variables import binary_kernels
+from ..data.augmentation import Crop
 from .lowering import lower
 from .runner import Program, Runner, batch_seeds
 
@@ -98,6 +100,29 @@ def lower_evaluation(
         tf.TensorSpec(images.shape[:1], tf.float32),
     ]
     return lower(step, batch, lambda: variable_names(model))
+
+
+def lower_signs(model: tf.keras.Model) -> Program | None:
+    """Lower what `FlipRatio` compares from epoch to epoch, the signs of each binary kernel, where there are any."""
+    kernels = binary_kernels(model)
+    if not kernels:
+        return None
+
+    def signs() -> dict[str, tf.Tensor]:
+        return {name: kernel.signs(kernel.variable) for name, kernel in kernels.items()}
+
+    return lower(signs, [], lambda: variable_names(model))[0]
+
+
+def lower_crop(crop: Crop, shape: Sequence[int]) -> Program:
+    """Lower a crop to ``shape`` (height, width, ...), as `ImageFolder` takes it."""
+    size = (shape[0], shape[1])
+
+    def box(pixels: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        (top, left), (height, width) = map(tf.unstack, crop(pixels, size, seed))
+        return {"top": top, "left": left, "height": height, "width": width}
+
+    return lower(box, [tf.TensorSpec([2], tf.int32), tf.TensorSpec([2], tf.int64)], dict)[0]
 
 
 def variable_names(trained: tf.keras.Model) -> dict[int, str]:

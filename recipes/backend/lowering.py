@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .runner import Program
+from .runner import Kind, Program
 
 MINIMUM_STABLEHLO = "1.0.0"
 """Version of the portable format that is written: every JAX from 0.4.26 on reads it."""
+
+_DTYPES = {"f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "i1": "bool"}
+_DTYPES |= {f"i{bits}": f"int{bits}" for bits in (8, 32, 64)} | {f"ui{bits}": f"uint{bits}" for bits in (8, 32, 64)}
 
 
 def lower(
@@ -51,8 +54,8 @@ def lower(
         labels.append(known.get(id(captured), f"other/{len(labels)}") if resource else f"constant/{len(labels)}")
     results = tuple(sorted(concrete.structured_outputs))
     changes = [(output, parameter - len(batch)) for parameter, output in _aliases(text)]
-    module = _exported(text, len(results))
-    return Program(module, len(batch), tuple(labels), tuple(changes), results), state
+    module, takes, gives = _portable(text)
+    return Program(module, takes, gives, len(batch), tuple(labels), tuple(changes), results), state
 
 
 def _aliases(text: str) -> list[tuple[int, int]]:
@@ -62,20 +65,15 @@ def _aliases(text: str) -> list[tuple[int, int]]:
     return [(int(p), int(o)) for p, o in re.findall(pattern, found.group(1))] if found else []
 
 
-def _exported(text: str, results: int) -> bytes:
-    """Return StableHLO, as TensorFlow prints it, as what ``jax.export.deserialize`` reads on any platform."""
-    import jax
-    from jax import export
+def _portable(text: str) -> tuple[bytes, tuple[Kind, ...], tuple[Kind, ...]]:
+    """Return StableHLO, as TensorFlow prints it, as a portable artifact, and its inputs and outputs."""
     from jax._src.interpreters import mlir  # the only way to a context with StableHLO's operations
     from jaxlib.mlir import ir
     from jaxlib.mlir.dialects import stablehlo
 
-    kinds = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "i64": np.int64, "i32": np.int32, "i1": np.bool_}
-    kinds |= {"ui8": np.uint8, "i8": np.int8, "ui32": np.uint32, "ui64": np.uint64, "bf16": jax.numpy.bfloat16}
-
-    def shaped(kind: Any) -> Any:
-        tensor = ir.RankedTensorType(kind)
-        return jax.core.ShapedArray(tuple(tensor.shape), np.dtype(kinds[str(tensor.element_type)]))
+    def kinds(types: Any) -> tuple[Kind, ...]:
+        tensors = map(ir.RankedTensorType, types)
+        return tuple((tuple(tensor.shape), _DTYPES[str(tensor.element_type)]) for tensor in tensors)
 
     with mlir.make_ir_context():
         module = ir.Module.parse(text)
@@ -83,30 +81,8 @@ def _exported(text: str, results: int) -> bytes:
         main = next(function for function in module.body if function.name.value == "main")
         if "arg_attrs" in main.operation.attributes:
             del main.operation.attributes["arg_attrs"]
-        inputs, outputs = [shaped(t) for t in main.type.inputs], [shaped(t) for t in main.type.results]
         artifact = stablehlo.serialize_portable_artifact_str(module.operation.get_asm(), MINIMUM_STABLEHLO)
-    tree = jax.tree_util.tree_structure
-    exported = export.Exported(
-        fun_name="step",
-        in_tree=tree((tuple(range(len(inputs))), {})),
-        in_avals=tuple(inputs),
-        out_tree=tree(tuple(range(len(outputs)))),
-        out_avals=tuple(outputs),
-        in_shardings_hlo=(None,) * len(inputs),
-        out_shardings_hlo=(None,) * len(outputs),
-        nr_devices=1,
-        platforms=("cpu",),
-        ordered_effects=(),
-        unordered_effects=(),
-        # Nothing in the module is for one platform only.
-        disabled_safety_checks=(export.DisabledSafetyCheck.platform(),),
-        mlir_module_serialized=artifact,
-        calling_convention_version=export.minimum_supported_calling_convention_version,
-        module_kept_var_idx=tuple(range(len(inputs))),
-        uses_global_constants=False,
-        _get_vjp=None,
-    )
-    return bytes(exported.serialize())
+        return bytes(artifact), kinds(main.type.inputs), kinds(main.type.results)
 
 
 def _drop_attributes(operation: Any) -> None:

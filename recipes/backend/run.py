@@ -8,12 +8,15 @@ the folder back and give it to ``onebit train ... --collect FOLDER``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import math
 import os
 import sys
 import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,19 @@ import numpy as np
 
 if __package__:
     from ..data.order import epoch_order
-    from .runner import Program, Runner, batch_seeds, describe, evaluate, slices
-else:  # in a job's folder, which has copies of both beside this file
-    from order import epoch_order  # type: ignore[no-redef]
-    from runner import Program, Runner, batch_seeds, describe, evaluate, slices  # type: ignore[no-redef]
+    from .image_folder import ImageFolder
+    from .runner import Program, Runner, batch_seeds, describe, evaluate, gather, slices
+else:  # in a job's folder, which has copies of them beside this file
+    try:
+        from image_folder import ImageFolder  # type: ignore[no-redef]
+        from order import epoch_order  # type: ignore[no-redef]
+        from runner import Program, Runner, batch_seeds, describe, evaluate, gather, slices  # type: ignore[no-redef]
+    except ImportError as error:
+        sys.exit(f"Error: {error}")
 
-FORMAT = 1
+import jax  # where it is missing, the runner has said so
+
+FORMAT = 2
 
 
 class Job:
@@ -34,7 +44,7 @@ class Job:
 
     Args:
         folder: The folder.
-        images: Where the image arrays are, if they are not in the folder itself.
+        images: Where the images are, if they are not in the folder itself.
 
     Raises:
         ValueError: It is no job, one of another version, or a file in it is damaged.
@@ -49,11 +59,31 @@ class Job:
         for name, digest in self.about["digests"].items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
                 raise ValueError(f"{folder / name} is damaged: its digest is not what job.json says.")
-        self.step = Program.load(folder / "step")
-        self.evaluation = Program.load(folder / "evaluation")
+        self.programs = {name: Program.load(folder / name) for name in self.about["programs"]}
+        self.step, self.evaluation = self.programs["step"], self.programs["evaluation"]
         with np.load(folder / "schedule.npz", allow_pickle=False) as file:
             self.schedule = {name: file[name] for name in file.files}
         self.images = images or folder
+
+    def images_of(self, part: str) -> ImageFolder | tuple[np.ndarray, ...]:
+        """Return the images of ``"training"``, ``"val"`` or ``"test"``: files, or `arrays`."""
+        described = self.about["images"][part]
+        if "folder" not in described:
+            return self.arrays(part)
+        if self.images == self.folder:
+            raise ValueError(
+                f"This job's images are files: --images FOLDER names where the folder {described['folder']!r} is, with "
+                "a folder for each class in it."
+            )
+        count, *shape = described["shape"]
+        host, crop = jax.local_devices(backend="cpu")[0], jax.jit(self.programs[f"{part}_crop"].function())
+
+        def box(pixels: np.ndarray, seed: np.ndarray) -> dict[str, Any]:
+            with jax.default_device(host):
+                return crop([], pixels, seed)[1]
+
+        some = self.about["about"]["limit"] is not None
+        return ImageFolder(self.images / described["folder"], shape, described["classes"], count, some, box)
 
     def arrays(self, part: str) -> tuple[np.ndarray, ...]:
         """Return images, labels and perhaps weights of ``"training"``, ``"val"`` or ``"test"``, mapped from files."""
@@ -93,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--until", type=int, help="stop after this epoch, counted from 1")
     parser.add_argument("--for", type=float, dest="seconds", help="begin no epoch that would not end by then")
     parser.add_argument("--devices", type=int, help="how many devices share each batch; all by default")
-    parser.add_argument("--images", type=Path, help="the folder of the image arrays, if they are not here")
+    parser.add_argument("--images", type=Path, help="the folder of the images, if they are not here")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="of several machines that train together, the first")
     parser.add_argument("--processes", type=int, help="how many they are; each has this folder, the first one's counts")
     parser.add_argument("--process", type=int, help="which of them this is, counted from 0")
@@ -101,13 +131,10 @@ def main(arguments: list[str] | None = None) -> None:
     began = time.monotonic()
     try:
         if options.coordinator:
-            import jax
-
             jax.distributed.initialize(options.coordinator, options.processes, options.process)
-        train(
-            Job(Path(__file__).resolve().parent, options.images), options.until, options.seconds, options.devices, began
-        )
-    except (OSError, ValueError, MemoryError, KeyError) as error:
+        job = Job(Path(__file__).resolve().parent, options.images)
+        train(job, options.until, options.seconds, options.devices, began)
+    except (ImportError, OSError, ValueError, MemoryError, KeyError, zipfile.BadZipFile) as error:
         sys.exit(f"Error: {error}")
 
 
@@ -115,56 +142,106 @@ def train(job: Job, until: int | None, seconds: float | None, devices: int | Non
     """Run epochs until the job's end, the epoch ``until``, or the time is up.
 
     Raises:
-        ValueError: The loss is no longer a finite number.
+        ValueError: The loss is no longer a finite number, or another process trains in the folder.
     """
-    import jax
-
     about, chief = job.about, jax.process_index() == 0
     runner = Runner(job.step, devices)
-    epochs, steps, batch = about["epochs"], about["steps"], about["batch"]
-    state, history = job.load()
+    epochs, steps = about["epochs"], about["steps"]
     last = min(epochs, until or epochs)
-    parts = runner.hold(job.arrays("training"))
-    measured = {part: job.arrays(part) for part in about["measured"]}
+    batches = _training(job, runner)
+    measured = {part: job.images_of(part) for part in about["measured"]}
     measure = jax.jit(job.evaluation.function())
-    places = [job.step.state.index(name) for name in job.evaluation.state]
+    kernels = job.programs.get("signs")
+    find_signs = jax.jit(kernels.function()) if kernels else None
     names = {name: i for i, name in enumerate(job.step.state)}
-    done = history[-1]["epoch"] if history else about["initial_epoch"]
-    print(f"{about['about']['stage']}: epochs {done + 1} to {last} on {describe(devices)}", flush=True)
-    values = runner.put(state)
-    longest = 0.0
-    for epoch in range(done, last):
-        started = time.monotonic()
-        if seconds is not None and started - began + longest > seconds:
-            break
-        for name, every in job.schedule.items():
-            if name in names:
-                values[names[name]] = runner.put([every[epoch].astype(state[names[name]].dtype)])[0]
-        for name, place in names.items():
-            if name.startswith("metrics/"):
-                values[place] = runner.put([np.zeros_like(state[place])])[0]
-        shown = 0 if about["repeats"] else epoch
-        order = epoch_order(len(parts[0]), about["seed"], shown)[: steps * batch].reshape(steps, batch)
-        seeds = batch_seeds(about["seed"], shown, steps)
-        values, figures = runner.epoch(values, runner.chunks(parts, order), seeds, job.schedule["learning_rate"][epoch])
-        if not all(map(math.isfinite, figures.values())):
-            raise ValueError(f"The loss is {figures.get('loss')} in epoch {epoch + 1}; the last checkpoint is kept.")
-        if about["milestones"] is None or epoch + 1 in about["milestones"] or epoch + 1 == epochs:
-            network = runner.get([values[place] for place in places])
-            for prefix, (pictures, classes, *_) in measured.items():
-                size = about["evaluation_batch"]
-                found = evaluate(measure, network, slices(pictures, classes, size), size)
-                figures |= {f"{prefix}_{name}": value for name, value in found.items()}
-        rate = float(job.schedule["learning_rate"][epoch, -1])
-        took = time.monotonic() - started
-        history.append({"epoch": epoch + 1, **figures, "learning_rate": rate, "seconds": round(took, 2)})
-        if chief:
-            job.save(runner.get(values), history)
-            print(_row(history[-1]), flush=True)
-        # The first epoch compiles.
-        longest = max(time.monotonic() - started, longest if epoch > done + 1 else 0.0)
+
+    def on_host(values: list[Any], wanted: Sequence[str]) -> list[np.ndarray]:
+        return runner.get([values[names[name]] for name in wanted])
+
+    def signs(values: list[Any]) -> list[np.ndarray]:
+        found = find_signs(on_host(values, kernels.state))[1] if find_signs and kernels else {}
+        return [np.asarray(each) for each in found.values()]
+
+    with _lock(job.folder) if chief else contextlib.nullcontext():
+        state, history = job.load()
+        done = history[-1]["epoch"] if history else about["initial_epoch"]
+        print(f"{about['about']['stage']}: epochs {done + 1} to {last} on {describe(devices)}", flush=True)
+        values = runner.put(state)
+        before, longest = signs(values), 0.0
+        for epoch in range(done, last):
+            started = time.monotonic()
+            if seconds is not None and started - began + longest > seconds:
+                break
+            for name, every in job.schedule.items():
+                if name in names:
+                    values[names[name]] = runner.put([every[epoch].astype(state[names[name]].dtype)])[0]
+            for name, place in names.items():
+                if name.startswith("metrics/"):
+                    values[place] = runner.put([np.zeros_like(state[place])])[0]
+            shown = 0 if about["repeats"] else epoch
+            seeds = batch_seeds(about["seed"], shown, steps)
+            values, figures = runner.epoch(values, batches(shown), seeds, job.schedule["learning_rate"][epoch])
+            if not all(map(math.isfinite, figures.values())):
+                raise ValueError(
+                    f"The loss is {figures.get('loss')} in epoch {epoch + 1}; the last checkpoint is kept."
+                )
+            if kernels:
+                now = signs(values)
+                flipped = sum(int((a != b).sum()) for a, b in zip(now, before, strict=True))
+                figures["flip_ratio"] = flipped / sum(each.size for each in now)
+                before = now
+            if about["milestones"] is None or epoch + 1 in about["milestones"] or epoch + 1 == epochs:
+                network, size = on_host(values, job.evaluation.state), about["evaluation_batch"]
+                for prefix, images in measured.items():
+                    parts = images.in_order(size) if isinstance(images, ImageFolder) else slices(*images[:2], size)
+                    found = evaluate(measure, network, parts, size)
+                    figures |= {f"{prefix}_{name}": value for name, value in found.items()}
+            rate = float(job.schedule["learning_rate"][epoch, -1])
+            took = time.monotonic() - started
+            history.append({"epoch": epoch + 1, **figures, "learning_rate": rate, "seconds": round(took, 2)})
+            if chief:
+                job.save(runner.get(values), history)
+                print(_row(history[-1]), flush=True)
+            # The first epoch compiles.
+            longest = max(time.monotonic() - started, longest if epoch > done + 1 else 0.0)
     if history and history[-1]["epoch"] == epochs and chief:
         print(f"Done: {epochs} epochs. Bring the folder back for onebit train ... --collect {job.folder.name}")
+
+
+def _training(job: Job, runner: Runner) -> Callable[[int], Iterable[tuple[Any, ...]]]:
+    """Return a function of an epoch's number that yields its batches, as `Runner.epoch` takes them."""
+    steps, batch, seed = job.about["steps"], job.about["batch"], job.about["seed"]
+    images = job.images_of("training")
+    parts = None if isinstance(images, ImageFolder) else runner.hold(images)
+
+    def batches(epoch: int) -> Iterable[tuple[Any, ...]]:
+        count, *shape = job.about["images"]["training"]["shape"]
+        order = epoch_order(count, seed, epoch)[: steps * batch].reshape(steps, batch)
+        if isinstance(images, ImageFolder):
+            return gather(images.batches(order, (seed, epoch)), runner.streamed(steps, batch * math.prod(shape)))
+        return runner.chunks(parts, order)
+
+    return batches
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, where the system has locks that end with the process.
+
+    Raises:
+        ValueError: Another process trains in the folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"Another process trains in {folder}. Wait for its end.") from error
+        yield
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Runs a lowered training step by JAX, whole epochs at a time. Needs nothing but jax and NumPy.
 
-A `Program` is a function as StableHLO (a serialized ``jax.export.Exported``) whose first inputs are a batch and whose
-others are the state: every variable that the step reads or changes. On accelerators many steps are one ``lax.scan``; on
-CPUs they are called one by one, because XLA's CPU backend runs convolutions inside a loop ten times slower.
+A `Program` is a function as StableHLO whose first inputs are a batch and whose others are the state: every variable
+that the step reads or changes. On accelerators many steps are one ``lax.scan``; on CPUs they are called one by one,
+because XLA's CPU backend runs convolutions inside a loop ten times slower.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ except ImportError as error:
 
 jax.config.update("jax_enable_x64", True)  # TensorFlow's labels, counters and float64 networks
 import jax.export  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
 MOST_STEPS = 200
 """Steps in one call on an accelerator: seconds of work for small networks, so that progress shows."""
+
+CALL_BYTES = 2**28
+"""Streamed images that go to the devices at once take no more than this."""
+
+
+Kind = tuple[tuple[int, ...], str]
+"""Shape and dtype of an array."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +41,8 @@ class Program:
     """A lowered function.
 
     Attributes:
-        module: The serialized ``jax.export.Exported``.
+        module: StableHLO as a portable artifact, whose function is ``main``.
+        takes, gives: Shape and dtype of its inputs and outputs.
         inputs: How many of its inputs are a batch's; the others are the state, in the order of ``state``.
         state: A name for each variable.
         changes: For each output of a new value, its number among the outputs and that of its variable.
@@ -41,6 +50,8 @@ class Program:
     """
 
     module: bytes
+    takes: tuple[Kind, ...]
+    gives: tuple[Kind, ...]
     inputs: int
     state: tuple[str, ...]
     changes: tuple[tuple[int, int], ...]
@@ -56,8 +67,13 @@ class Program:
     def load(cls, path: Path) -> Program:
         """Read what `save` wrote."""
         fields = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        takes, gives = (
+            tuple((tuple(shape), str(dtype)) for shape, dtype in fields[which]) for which in ("takes", "gives")
+        )
         return cls(
             path.with_suffix(".mlir").read_bytes(),
+            takes,
+            gives,
             fields["inputs"],
             tuple(fields["state"]),
             tuple((output, variable) for output, variable in fields["changes"]),
@@ -70,8 +86,20 @@ class Program:
         Raises:
             ValueError: This version of JAX cannot read the module.
         """
+        takes, gives = ([jax.ShapeDtypeStruct(s, jnp.dtype(d)) for s, d in kinds] for kinds in (self.takes, self.gives))
+
+        def same_signature(*inputs: Any) -> list[Any]:
+            return [jnp.zeros(kind.shape, kind.dtype) for kind in gives]
+
         try:
-            exported = jax.export.deserialize(bytearray(self.module))
+            # Whatever this version of JAX keeps of a function is that of one with the same inputs and outputs. What
+            # ``jax.export.serialize`` writes is read for some months only, and with flatbuffers.
+            like = jax.export.export(
+                jax.jit(same_signature, keep_unused=True),
+                disabled_checks=[jax.export.DisabledSafetyCheck.platform()],  # nothing in it is for one alone
+            )(*takes)
+            exported = dataclasses.replace(like, mlir_module_serialized=self.module)
+            exported.mlir_module()
         except Exception as error:  # JAX raises whatever a newer or damaged module leads it to
             raise ValueError(f"jax {jax.__version__} cannot read the lowered step: {error}") from error
 
@@ -188,6 +216,10 @@ class Runner:
             chosen = order[start : start + length]
             yield tuple(part[chosen] for part in parts)
 
+    def streamed(self, steps: int, batch_bytes: int) -> int:
+        """Return how many of an epoch's batches, which come from the host, are one call."""
+        return min(self.chunk(steps), max(1, CALL_BYTES // batch_bytes))
+
     def hold(self, parts: Sequence[np.ndarray]) -> list[Any]:
         """Return arrays on the devices if they fit into half of their free memory, else as they are."""
         if self._loops or jax.process_count() > 1:
@@ -206,6 +238,18 @@ class Runner:
             return jax.device_put(value, sharding)
         value = np.asarray(value)
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+
+def gather(batches: Iterable[tuple[np.ndarray, ...]], length: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield batches that come one by one, ``length`` at a time, see `Runner.chunks`."""
+    gathered: list[tuple[np.ndarray, ...]] = []
+    for batch in batches:
+        gathered.append(batch)
+        if len(gathered) == length:
+            yield tuple(map(np.stack, zip(*gathered, strict=True)))
+            gathered = []
+    for batch in gathered:  # one by one: calls of another length would be compiled anew
+        yield tuple(part[None] for part in batch)
 
 
 def describe(devices: int | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 from ...zoo import Preprocessing
+from ..data.augmentation import center_crop
 from ..data.images import ArrayImages, Images
 from ..data.order import epoch_order
 from ..recipe import Stage
 from . import job
-from .keras import fit, lower_evaluation, lower_training
-from .runner import Runner, evaluate
+from .keras import fit, lower_crop, lower_evaluation, lower_signs, lower_training
+from .runner import Runner, evaluate, gather
 
 EVALUATION_BATCH = 250
-CALL_BYTES = 2**28
-"""Streamed images that go to the devices at once take no more than this."""
+FOLDERS = {"training": "train", "test": "val"}
+"""What the folders of ImageNet's files are called, as torchvision has them."""
 
 
 class LoweredStage:
@@ -36,6 +37,9 @@ class LoweredStage:
         seed: The run's.
         preprocessing: What the images go through.
         class_weights: By which the loss of each class's images is multiplied, or ``None``.
+
+    Attributes:
+        step, state: What `lower_training` returned.
 
     Raises:
         ValueError: TensorFlow's XLA cannot compile the step.
@@ -69,7 +73,7 @@ class LoweredStage:
                 weights = [of_class * weights[0] if weights else of_class]
             return (preprocessing(tf.cast(images, tf.float32)), labels, *weights)
 
-        self._step, self._state = lower_training(trained, specs, prepare)
+        self.step, self.state = lower_training(trained, specs, prepare)
 
     def fit(
         self,
@@ -84,7 +88,7 @@ class LoweredStage:
             ValueError: There are fewer devices, or a batch cannot be split among them.
             MemoryError: The devices' memory does not suffice.
         """
-        runner = Runner(self._step, devices)
+        runner = Runner(self.step, devices)
         if self._batch_size % len(runner.devices):
             raise ValueError(
                 f"batch_size must be a multiple of the {len(runner.devices)} devices, not {self._batch_size}."
@@ -92,7 +96,7 @@ class LoweredStage:
         fit(
             self._trained,
             runner,
-            self._state,
+            self.state,
             self._batches(runner),
             steps=self._steps,
             epochs=self._stage.epochs,
@@ -113,22 +117,14 @@ class LoweredStage:
                 return runner.chunks(parts, order.reshape(self._steps, self._batch_size))
 
             return held
-        size = self._batch_size * int(np.prod(training.shape)) * 4
-        length = min(runner.chunk(self._steps), max(1, CALL_BYTES // size))
-        return functools.partial(self._streamed, length)
+        length = runner.streamed(self._steps, self._batch_size * int(np.prod(training.shape)) * self._images.dtype.size)
 
-    def _streamed(self, length: int, epoch: int) -> Iterator[tuple[Any, ...]]:
-        """Yield an epoch's batches from the host's pipeline, which works ahead."""
-        number = tf.constant(epoch, tf.int64)
-        batches = self._training.shuffled(self._batch_size, self._seed, number, self._stage.crop)
-        gathered: list[tuple[np.ndarray, ...]] = []
-        for batch in batches.prefetch(length + 2).as_numpy_iterator():
-            gathered.append(batch)
-            if len(gathered) == length:
-                yield tuple(map(np.stack, zip(*gathered, strict=True)))
-                gathered = []
-        for batch in gathered:  # one by one: calls of another length would be compiled anew
-            yield tuple(part[None] for part in batch)
+        def streamed(epoch: int) -> Iterable[tuple[Any, ...]]:
+            found = training.shuffled(self._batch_size, self._seed, tf.constant(epoch, tf.int64), self._stage.crop)
+            # The host's pipeline works ahead.
+            return gather(found.prefetch(length + 2).as_numpy_iterator(), length)
+
+        return streamed
 
     @functools.cached_property
     def _evaluation(self) -> tuple[Any, list[Any]]:
@@ -159,19 +155,29 @@ class LoweredStage:
             measured: The images that are measured after epochs, by the prefix of their figures.
 
         Raises:
-            ValueError: The folder is not empty, or the images are not arrays, which a job needs.
+            ValueError: The folder is not empty, or the images are neither arrays nor a dataset of image files.
         """
-        arrays = {
-            name: images.arrays
-            for name, images in {"training": self._training, **measured}.items()
-            if isinstance(images, ArrayImages)
-        }
-        if len(arrays) <= len(measured):
-            raise ValueError("prepare needs images that fit into memory: a job brings its images as arrays.")
+        programs = {"step": self.step, "evaluation": self._evaluation[0]}
+        if (signs := lower_signs(self._network)) is not None:
+            programs["signs"] = signs
+        arrays, described = {}, {}
+        for name, images in {"training": self._training, **measured}.items():
+            described[name] = {"shape": [images.count, *images.shape], "dtype": self._images.dtype.name}
+            if isinstance(images, ArrayImages):
+                arrays[name] = images.arrays
+            elif images.encoded and name in FOLDERS:
+                described[name] |= {"folder": FOLDERS[name], "classes": images.num_classes}
+                crop = self._stage.crop if name == "training" else center_crop
+                programs[f"{name}_crop"] = lower_crop(crop, images.shape)
+            else:
+                raise ValueError(
+                    f"prepare cannot bring the {name} images: a job has them as arrays, which they are not, or takes "
+                    f"the recipe's ImageNet from folders of files, {' and '.join(FOLDERS.values())}."
+                )
         schedule = job.schedule_of(
             self._trained,
-            self._step,
-            self._state,
+            self.step,
+            self.state,
             self._stage.callbacks(self._network),
             epochs=self._stage.epochs,
             steps=self._steps,
@@ -190,10 +196,10 @@ class LoweredStage:
                 "repeats": self._stage.repeats,
                 "milestones": milestones,
                 "measured": sorted(measured),
+                "images": described,
             },
-            self._step,
-            self._state,
-            self._evaluation[0],
+            programs,
+            self.state,
             schedule,
             arrays,
         )
@@ -204,10 +210,10 @@ class LoweredStage:
         Raises:
             ValueError: It is another job's folder, is damaged, or holds no epoch beyond ``initial_epoch``.
         """
-        state, history = job.read_job(folder, about, self._step)
+        state, history = job.read_job(folder, about, self.step)
         if not history or history[-1]["epoch"] <= initial_epoch:
             raise ValueError(f"{folder} holds no epoch beyond epoch {initial_epoch}, which the run has already.")
-        for variable, value in zip(self._state, state, strict=True):
+        for variable, value in zip(self.state, state, strict=True):
             if isinstance(variable, tf.Variable):
                 if variable.shape != value.shape:
                     raise ValueError(f"{folder} is a job of another network: a variable has the shape {value.shape}.")

@@ -38,10 +38,12 @@ class Images(ABC):
         num_classes: Labels are integers from 0 to this - 1.
         labels: The labels that occur, where that is known.
         sha256: The digest of images, labels and weights, where that is known.
+        encoded: Whether they are files of any size, which a `Crop` is applied to.
     """
 
     labels: Set[int] | None = None
     sha256: str | None = None
+    encoded = False
 
     def __init__(self, count: int, shape: tuple[int, ...], num_classes: int) -> None:
         self.count, self.shape, self.num_classes = count, shape, num_classes

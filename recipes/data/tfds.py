@@ -71,7 +71,9 @@ def open_tfds(
 
     total = builder.info.splits[split].num_examples
     count = min(total, limit or total)
-    return StreamedImages(examples, decode, count, (*size, 3), num_classes)
+    found = StreamedImages(examples, decode, count, (*size, 3), num_classes)
+    found.encoded = True
+    return found
 
 
 def decode_and_crop(encoded: tf.Tensor, crop: Crop, size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:

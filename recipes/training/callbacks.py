@@ -120,7 +120,7 @@ class FlipRatio(tf.keras.callbacks.Callback):
         self._signs = signs
 
     def _read(self) -> list[np.ndarray]:
-        return [kernel.quantized(kernel.variable.numpy()) > 0 for kernel in self._kernels]
+        return [kernel.signs(kernel.variable).numpy() for kernel in self._kernels]
 
 
 class NegativeSlopes(tf.keras.callbacks.Callback):

@@ -1,13 +1,10 @@
-"""JAX in TensorFlow's place: the same steps, the same run folder, and jobs for machines without TensorFlow."""
+"""JAX in TensorFlow's place: the same steps and the same run folder."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,16 +23,10 @@ from tests.recipes.models import DATA, plain_recipe, recipe, striped_images
 
 pytest.importorskip("jax", reason="JAX is not installed (the extra 'jax')")
 from onebit.recipes.backend.lowering import lower
+from onebit.recipes.backend.runner import Runner, batch_seeds, gather
 
 SMALL = striped_images(16, 0), striped_images(8, 1)
 RUNS = {"data": DATA, "verbose": 0, "precision": "float32"}
-
-
-@pytest.fixture(scope="module")
-def by_jax(tmp_path_factory):
-    """A finished run of two stages, the second with a teacher."""
-    output = tmp_path_factory.mktemp("run") / "jax"
-    return output, recipes.train(recipe(2), output, backend="jax", **RUNS)
 
 
 def stages():
@@ -106,67 +97,86 @@ def test_a_run_by_jax_is_a_run_like_any_other(by_jax):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(by_jax, tmp_path):
+    """Killed three times, at moments of chance after its first epoch."""
     code = (
         "from onebit import recipes\nfrom tests.recipes.models import DATA, recipe\n"
         f"recipes.train(recipe(2), {str(tmp_path / 'run')!r}, data=DATA, verbose=0, precision='float32', backend='jax')"
     )
-    root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
-    while process.poll() is None and not list((tmp_path / "run").glob("checkpoints/*/*.index")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    root, draw = Path(__file__).resolve().parents[2], np.random.default_rng(1)
+    for _ in range(3):
+        before = set((tmp_path / "run").glob("checkpoints/*/*.index"))
+        process = subprocess.Popen([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+        while process.poll() is None and set((tmp_path / "run").glob("checkpoints/*/*.index")) == before:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     recipes.train(recipe(2), tmp_path / "run", backend="jax", **RUNS)
     assert (tmp_path / "run" / "model.onebit").read_bytes() == (by_jax[0] / "model.onebit").read_bytes()
 
 
-def run_job(folder: Path, *arguments: str, hidden: Path) -> subprocess.CompletedProcess:
-    """Run a job where neither TensorFlow nor this package can be imported."""
-    hidden.mkdir(exist_ok=True)
-    for name in ("tensorflow", "onebit", "larq", "tf_keras"):
-        (hidden / f"{name}.py").write_text("raise ImportError('hidden')")
-    environment = {**os.environ, "PYTHONPATH": str(hidden)}
-    command = [sys.executable, str(folder / "run.py"), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+def test_without_jax(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(ImportError, match=r"onebit-zoo\[jax\]"):
+        recipes.train(plain_recipe(), tmp_path / "run", backend="jax", **RUNS)
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_jobs_give_what_the_run_gives_here(by_jax, tmp_path):
-    """Bit for bit, where a job is stopped and goes on, stage by stage."""
-    output, job, hidden = tmp_path / "run", tmp_path / "job", tmp_path / "hidden"
-    assert recipes.train(recipe(2), output, prepare=job, **RUNS) == {"prepared": str(job)}
-    assert run_job(job, "--until", "1", hidden=hidden).returncode == 0
-    assert recipes.train(recipe(2), output, collect=job, **RUNS) == {"collected": 1}
-    moved = job.rename(tmp_path / "elsewhere")
-    assert run_job(moved, hidden=hidden).returncode == 0
-    found = recipes.train(recipe(2), output, collect=moved, **RUNS)
-    assert run_job(Path(found["prepared"]), hidden=hidden).returncode == 0
-    record = recipes.train(recipe(2), output, collect=found["prepared"], **RUNS)
-    assert (output / "model.onebit").read_bytes() == (by_jax[0] / "model.onebit").read_bytes()
-    expected = by_jax[1]["history"]
-    # What needs the latent weights of every epoch is not there.
-    same = ("stage", "epoch", "loss", "accuracy", "test_loss", "test_accuracy", "learning_rate")
-    assert [[row[key] for key in same] for row in record["history"]] == [[row[key] for key in same] for row in expected]
+@pytest.fixture
+def runner():
+    """A runner of a step that adds a batch's mean to its state, and does not mind the seed."""
+    specs = [tf.TensorSpec([2, 1, 1, 1], tf.uint8), tf.TensorSpec([2], tf.int64)]
+    total = tf.Variable(0.0)
+
+    def step(images, labels, seed, rate):
+        total.assign_add(tf.reduce_mean(tf.cast(images, tf.float32)))
+        return {"loss": total + rate}
+
+    program, _ = lower(step, [*specs, tf.TensorSpec([2], tf.int64), tf.TensorSpec([], tf.float32)], dict)
+    return Runner(program, 1)
 
 
-@pytest.mark.slow
-def test_a_job_is_refused_where_it_does_not_belong(tmp_path):
-    job = tmp_path / "job"
-    recipes.train(plain_recipe(), tmp_path / "run", prepare=job, **RUNS)
-    with pytest.raises(ValueError, match="empty"):
-        recipes.train(plain_recipe(), tmp_path / "run", prepare=job, **RUNS)
-    with pytest.raises(ValueError, match="no epoch"):
-        recipes.train(plain_recipe(), tmp_path / "run", collect=job, **RUNS)
-    with pytest.raises(ValueError, match="job"):
-        recipes.train(plain_recipe(3), tmp_path / "other", collect=job, **RUNS)
-    with pytest.raises(ValueError, match="job"):
-        recipes.train(plain_recipe(), tmp_path / "run", collect=tmp_path / "nothing", **RUNS)
-    damaged = shutil.copytree(job, tmp_path / "damaged")
-    (damaged / "step.mlir").write_bytes((job / "step.mlir").read_bytes()[:-1])
-    assert "step.mlir" in run_job(damaged, hidden=tmp_path / "hidden").stderr
-    about = json.loads((job / "job.json").read_text())
-    (damaged / "job.json").write_text(json.dumps({**about, "format": 99}))
-    assert "99" in run_job(damaged, hidden=tmp_path / "hidden").stderr
+def epoch(runner):
+    """Run two steps of it, and return its results."""
+    parts = [np.full((4, 1, 1, 1), 3, np.uint8), np.zeros(4, np.int64)]
+    order = np.arange(4).reshape(2, 2)
+    rates = np.zeros(2, np.float32)
+    return runner.epoch(runner.put([np.float32(0)]), runner.chunks(parts, order), batch_seeds(1, 0, 2), rates)[1]
+
+
+def test_a_step_that_jax_cannot_read(runner):
+    damaged = dataclasses.replace(runner.step, module=runner.step.module[:100])
+    with pytest.raises(ValueError, match=r"jax [\d.]+ cannot read"):
+        Runner(damaged)
+
+
+def test_a_device_without_memory(runner, monkeypatch):
+    import jax
+
+    assert epoch(runner) == {"loss": 6}
+
+    def full(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmore")
+
+    monkeypatch.setattr(runner, "_run", full)
+    with pytest.raises(MemoryError, match=r"99 bytes\.$"):
+        epoch(runner)
+
+
+def test_images_that_do_not_fit_stay_on_the_host(runner, monkeypatch):
+    """A device is lent half of its free memory, and what does not fit comes batch by batch."""
+
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 300, "bytes_in_use": 100}
+
+    monkeypatch.setattr(runner, "devices", [Device()])
+    monkeypatch.setattr(runner, "_loops", False)
+    fits, large = [np.zeros(100, np.uint8)], [np.zeros(101, np.uint8)]
+    assert runner.hold(large)[0] is large[0]
+    assert runner.hold(fits)[0] is not fits[0]
+    assert runner.streamed(12, 2**26) == 4
+    assert [len(part) for [part] in gather(((np.zeros(1),) for _ in range(9)), 4)] == [4, 4, 1]
 
 
 def test_bad_arguments(tmp_path):
@@ -235,21 +245,3 @@ def test_augmentations_under_jax_are_as_likely_as_they_should_be():
     patched = where(lambda x, seed: cutout(x + 1, seed, size=4))
     changed = (patched[..., 0] != images[..., 0] + 1).any((1, 2))
     assert changed.mean() > 0.97  # a patch covers at least one pixel, which random values rarely leave as it is
-
-
-@pytest.mark.slow
-def test_several_machines_train_one_job(tmp_path):
-    """Two processes of a cluster give what one gives, and the first one's folder holds the result."""
-    recipes.train(plain_recipe(), tmp_path / "run", prepare=tmp_path / "one", **{**RUNS, "precision": "float64"})
-    two = shutil.copytree(tmp_path / "one", tmp_path / "two")
-    assert run_job(tmp_path / "one", hidden=tmp_path / "hidden").returncode == 0
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, str(two / "run.py"), "--coordinator", f"127.0.0.1:{port}", "--processes", "2"]
-    processes = [subprocess.Popen([*command, "--process", str(i)]) for i in (0, 1)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    with np.load(tmp_path / "one" / "checkpoint.npz") as one, np.load(two / "checkpoint.npz") as both:
-        for name in one.files:
-            if name.startswith("state/"):
-                np.testing.assert_allclose(both[name], one[name], rtol=1e-12, atol=1e-13)

@@ -195,6 +195,19 @@ def test_a_short_training_has_a_short_warm_up():
         recipes.get_recipe("irnet_imagenet", warmup=0.4)
 
 
+def test_the_distilled_adabin():
+    """A warm-up of five epochs of 600, of none in a trial; a teacher, more decay, and shortcuts that average."""
+    recipe = recipes.get_recipe("adabin_distilled")
+    [stage] = recipe.stages
+    optimizer = stage.optimizer(10)
+    rates = [float(optimizer._learning_rate(10 * epoch)) for epoch in (0, 4, 5, 300)]
+    assert rates == pytest.approx([0.1 / 6, 0.5 / 6, 0.1 * cosine(5, 600), 0.05])
+    assert (recipe.name, stage.epochs, len(stage.teachers), optimizer.l2) == ("adabin_distilled", 600, 1, 5e-4)
+    assert zoo.model_info(stage.build(10, SHAPE)).arguments["shortcut"] == "average_pool"
+    [short] = recipes.get_recipe("adabin_distilled", epochs=2).stages
+    assert float(short.optimizer(10)._learning_rate(0)) == pytest.approx(0.1)
+
+
 def effect(augment):
     """Return whether an augmentation mirrors images, what it lets in at their edges, and whether it covers a patch.
 

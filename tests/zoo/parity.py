@@ -88,6 +88,29 @@ class KerasNames:
         return values[self.paths[name]].numpy().reshape(shape)
 
 
+class LayerNames:
+    """Tensors that are named after our layers, where the official code is not PyTorch's."""
+
+    def __init__(self, model: tf.keras.Model) -> None:
+        self.variables = named_variables(model)
+
+    def path(self, name: str) -> str:
+        """Return our variable's name."""
+        layer, _, kind = name.rpartition(".")
+        kinds = {"running_mean": "moving_mean", "running_var": "moving_variance", "bias": "beta"}
+        return f"{layer}/{kinds.get(kind) or ('gamma' if layer.endswith('_bn') else 'kernel')}"
+
+    def load(self, model: tf.keras.Model, state: Values) -> None:
+        """Fill a model: every variable is filled."""
+        found = {self.path(name): np.transpose(v, (2, 3, 1, 0)) if v.ndim == 4 else v for name, v in state.items()}
+        assign(model, found, "the transcription")
+
+    def official(self, values: Values, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the tensor ``name`` out of ``values`` by our variables' names."""
+        ours = values[self.path(name)].numpy()
+        return np.transpose(ours, (3, 2, 0, 1)) if ours.ndim == 4 else ours
+
+
 def golden_errors(golden: str) -> dict[str, float]:
     """Return the errors of everything that was recorded of an official network, by the recorded arrays' names."""
     path = GOLDENS / f"{golden}.json"
@@ -182,7 +205,7 @@ def transcription_errors(name: str, network: Callable[..., Any]) -> dict[str, fl
 
     size = min(64, zoo.entry(name).native_shape[0])
     model = zoo.load(name, input_shape=(size, size, 3), num_classes=10, classifier_activation=None)
-    names = PyTorchNames(name)
+    names = PyTorchNames(name) if zoo.entry(name).build.state_dicts else LayerNames(model)
     x = np.random.default_rng(3).standard_normal((4, size, size, 3))
     images = torch.tensor(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
     made: dict[str, torch.Tensor] = {}
@@ -202,6 +225,8 @@ def transcription_errors(name: str, network: Callable[..., Any]) -> dict[str, fl
     errors["logits_train"] = entrywise_error(logits, expected.detach())
     variables = named_variables(model)
     for key, tensor in theirs.items():
+        if isinstance(names, LayerNames) and key.endswith("running_var"):
+            continue  # PyTorch remembers the unbiased variance, which Keras does in its fused kernel alone
         values, golden = (gradients, tensor.grad) if tensor.requires_grad else (variables, tensor)
         errors[key] = entrywise_error(names.official(values, key, tuple(tensor.shape)), golden.numpy())
     return errors

@@ -58,8 +58,18 @@ class BinaryKernel:
 
     def quantized(self, latent: np.ndarray | tf.Tensor) -> np.ndarray:
         """Return what the layer would convolve with if its kernel were ``latent``."""
+        return np.asarray(self._quantize(latent).numpy(), latent.dtype)
+
+    def signs(self, latent: np.ndarray | tf.Tensor) -> tf.Tensor:
+        """Return where `quantized` would be the larger of its filter's two values; can be traced."""
+        values, axes = self._quantize(latent), self.filter_axes()
+        low, high = (reduce(values, axes, keepdims=True) for reduce in (tf.reduce_min, tf.reduce_max))
+        # A filter of one value alone has a scale and no offset.
+        return tf.where(low == high, values > 0, values > (low + high) / 2)
+
+    def _quantize(self, latent: np.ndarray | tf.Tensor) -> tf.Tensor:
         self._bind()
-        return np.asarray(self.quantizer(tf.cast(latent, self.layer.compute_dtype)).numpy(), latent.dtype)
+        return self.quantizer(tf.cast(latent, self.layer.compute_dtype))
 
     def filter_axes(self) -> list[int]:
         """Return the axes of the kernel that lie inside one filter of the quantizer."""
