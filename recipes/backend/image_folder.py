@@ -74,15 +74,15 @@ class ImageFolder:
 
         Args:
             order: The images' numbers, (steps, batch) or batches of any length.
-            seed: Of the crops: each image's is drawn by it and the image's place in the order.
+            seed: The run's, and the epoch's number: each image's crop is drawn by them and its place in the order.
         """
         place = 0
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 ahead: collections.deque[list[concurrent.futures.Future[np.ndarray]]] = collections.deque()
                 for number, chosen in enumerate(order):
-                    # As `StreamedImages` has the seeds.
-                    seeds = [(seed[0], seed[1] + (1 + place + i) * 2**32) for i in range(len(chosen))]
+                    # Of a seed's numbers XLA takes 32 bits.
+                    seeds = [(seed[0], seed[1] * len(self) + place + i) for i in range(len(chosen))]
                     ahead.append([pool.submit(self._read, *one) for one in zip(chosen, seeds, strict=True)])
                     place += len(chosen)
                     if number >= AHEAD:

@@ -34,7 +34,7 @@ def lower(
         The program, and its state: the variables in their order, and constants that the function holds.
 
     Raises:
-        ValueError: XLA cannot compile the function.
+        ValueError: XLA cannot compile the function, or not for all values of its inputs.
     """
     # Traced once plainly: variables that are made late, such as a metric's, are not allowed in what XLA compiles.
     tf.function(function, autograph=False).get_concrete_function(*batch)
@@ -55,6 +55,8 @@ def lower(
     results = tuple(sorted(concrete.structured_outputs))
     changes = [(output, parameter - len(batch)) for parameter, output in _aliases(text)]
     module, takes, gives = _portable(text)
+    if len(takes) != len(batch) + len(state):
+        raise ValueError("TensorFlow's XLA takes an input for a constant: an operation needs its value to be compiled.")
     return Program(module, takes, gives, len(batch), tuple(labels), tuple(changes), results), state
 
 

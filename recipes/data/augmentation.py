@@ -154,7 +154,7 @@ def random_resized_crop(pixels: tf.Tensor, size: tuple[int, int], seed: tf.Tenso
     extents = tf.cast(tf.round(tf.stack([tf.sqrt(areas / ratios), tf.sqrt(areas * ratios)], axis=1)), tf.int32)
     fits = tf.reduce_all((extents >= 1) & (extents <= pixels), axis=1)
     square = tf.fill([2], tf.reduce_min(pixels))
-    drawn, place = _anywhere(pixels, extents[tf.argmax(fits)], seed + [2, 0]), (pixels - square) // 2
+    drawn, place = _anywhere(pixels, tf.gather(extents, tf.argmax(fits)), seed + [2, 0]), (pixels - square) // 2
     some = tf.reduce_any(fits)
     return tf.where(some, drawn[0], place), tf.where(some, drawn[1], square)
 
