@@ -69,7 +69,9 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self._files)
 
-    def batches(self, order: np.ndarray, seed: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(
+        self, order: Sequence[np.ndarray] | np.ndarray, seed: tuple[int, int]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield images (b, h, w, 3), uint8, and labels (b,), int64, some batches being decoded ahead.
 
         Args:

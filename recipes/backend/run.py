@@ -193,7 +193,9 @@ def train(job: Job, until: int | None, seconds: float | None, devices: int | Non
             if about["milestones"] is None or epoch + 1 in about["milestones"] or epoch + 1 == epochs:
                 network, size = on_host(values, job.evaluation.state), about["evaluation_batch"]
                 for prefix, images in measured.items():
-                    parts = images.in_order(size) if isinstance(images, ImageFolder) else slices(*images[:2], size)
+                    parts = (
+                        images.in_order(size) if isinstance(images, ImageFolder) else slices(images[0], images[1], size)
+                    )
                     found = evaluate(measure, network, parts, size)
                     figures |= {f"{prefix}_{name}": value for name, value in found.items()}
             rate = float(job.schedule["learning_rate"][epoch, -1])
@@ -212,7 +214,7 @@ def _training(job: Job, runner: Runner) -> Callable[[int], Iterable[tuple[Any, .
     """Return a function of an epoch's number that yields its batches, as `Runner.epoch` takes them."""
     steps, batch, seed = job.about["steps"], job.about["batch"], job.about["seed"]
     images = job.images_of("training")
-    parts = None if isinstance(images, ImageFolder) else runner.hold(images)
+    parts = [] if isinstance(images, ImageFolder) else runner.hold(images)
 
     def batches(epoch: int) -> Iterable[tuple[Any, ...]]:
         count, *shape = job.about["images"]["training"]["shape"]
