@@ -30,10 +30,11 @@ PARTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {
         "families": lambda: papers.families("docs/papers/"),
         "weights": lambda: tables.weights("docs/models/"),
+        "engines": tables.engine_summary,
     },
     DOCS / "models.md": {"models": tables.models, "papers": tables.papers},
     DOCS / "results.md": {"results": tables.leaderboard, "others": tables.of_others},
-    DOCS / "speed.md": {"speed": tables.speeds},
+    DOCS / "speed.md": {"speed": tables.speeds, "engines": tables.engines},
     DOCS / "quantizers.md": {"quantizers": tables.quantizer_table},
     DOCS / "training.md": {"recipes": tables.recipe_table},
     DOCS / "weights.md": {"licences": tables.licences},

@@ -54,7 +54,11 @@ def _is_file(target: str) -> bool:
     "--batch", "batches", multiple=True, type=click.IntRange(1), default=(1,), show_default=True, help="Images a call."
 )
 @click.option(
-    "--runs", type=click.IntRange(1), default=50, show_default=True, help="Timed runs, after a few to warm up."
+    "--runs",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Timed runs at the most; two seconds of each engine.",
 )
 @json_option
 def command(
@@ -100,10 +104,10 @@ def _model(
     name: str, engines: tuple[Engine, ...], batches: tuple[int, ...], runs: int
 ) -> tuple[list[Timing], dict[str, str]]:
     from .. import zoo
-    from ..zoo.export.benchmark import compare_engines
+    from ..zoo.export.benchmark import TURNS, compare_engines
 
     network = zoo.load(name)
-    with progress(name, runs * len(batches)) as advance:
+    with progress(name, TURNS * len(batches)) as advance:
         return compare_engines(network, engines=engines or None, batches=batches, runs=runs, progress=advance)
 
 

@@ -23,6 +23,8 @@ from .lowering import lower
 from .predictor import Engine, Run, one_by_one, start
 
 Network = Literal["1-bit", "full precision"]
+TURNS = 5
+"""How often each engine has its turn."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +78,23 @@ def compare_engines(
     engines: Sequence[Engine] | None = None,
     threads: Iterable[int | None] = (1, None),
     batches: Iterable[int] = (1,),
-    runs: int = 50,
-    seconds: float = 5.0,
+    runs: int = 500,
+    seconds: float = 2.0,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Timing], dict[str, str]]:
     """Measure a model in several engines, each in turn, and beside it the same network with real convolutions.
+
+    There are `TURNS` turns, each of many calls in a row. The first is not timed: it brings back what the others drove
+    from the processor's caches.
 
     Args:
         model: A model that `export` takes.
         engines: Which; by default all but TensorFlow Lite, which is measured in float32 and int8.
         threads: How many threads to use, ``None`` being all that an engine takes.
         batches: How many images are in a call. TensorFlow Lite and the Larq Compute Engine are measured with one.
-        runs: How often each is measured, after two calls that are not.
+        runs: How often each is measured.
         seconds: After how long one of them is not measured any more, however often it was.
-        progress: Called with 1 after each round, of which there are ``runs`` for each of ``batches``.
+        progress: Called with 1 when each engine had its turn: `TURNS` times for each of ``batches``.
 
     Returns:
         What was measured, and which engines could not be, each with the reason.
@@ -155,14 +160,16 @@ def _measure(
     progress: Callable[[int], None] | None,
 ) -> list[Timing]:
     taken: list[list[float]] = [[] for _ in entries]
-    for round_ in range(-2, runs):
+    for turn in range(1, TURNS + 1):
+        most, until = runs * turn / TURNS, seconds * turn / TURNS
         for (_, run), times in zip(entries, taken, strict=True):
-            if sum(times) < seconds:
+            if sum(times) < until:
+                run(images)
+            while not times or (len(times) < most and sum(times) < until):
                 begin = time.perf_counter()
                 run(images)
-                if round_ >= 0:
-                    times.append(time.perf_counter() - begin)
-        if progress and round_ >= 0:
+                times.append(time.perf_counter() - begin)
+        if progress:
             progress(1)
     pairs = zip(entries, taken, strict=True)
     return [replace(row, batch=len(images), seconds=tuple(times)) for (row, _), times in pairs]
