@@ -97,7 +97,8 @@ print(Layer is tf.keras.layers.Layer, Layer.__module__.startswith("tf_keras."))
 def test_import_first_selects_keras_2_and_loads_little():
     code = """
 import sys
-optional = ("tensorflow_datasets", "larq_zoo", "larq_compute_engine", "matplotlib", "torch", "rich", "click")
+optional = ("tensorflow_datasets", "larq_zoo", "larq_compute_engine", "matplotlib", "torch", "rich", "click",
+            "huggingface_hub")
 
 def report(*names):
     print(*[name for name in names if name in sys.modules] or ["none"])

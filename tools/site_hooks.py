@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "build" / "api"  # the packages as an installation lays them out, for the pages of the API
 PACKAGES = {"zoo": "Zoo", "quantizers": "Quantizers", "recipes": "Recipes"}
 GUIDES = (
-    "weights.md", "fine-tuning.md", "training.md", "quantizers.md", "deployment.md",
+    "weights.md", "hub.md", "fine-tuning.md", "training.md", "quantizers.md", "deployment.md",
     "deployment-openvino.md", "deployment-arm.md", "deployment-onnx.md", "packed-format.md", "reliability.md",
     "extending.md",
 )  # fmt: skip

@@ -25,9 +25,11 @@ from .export.verify import Agreement
 from .images.imagenet import decode_predictions
 from .images.images import PREPROCESSING, Preprocessing, get_preprocessing, read_images
 from .images.samples import Sample, class_names, resized_sample, sample_images
-from .loading import convert, load_packed, load_weights
+from .loading import convert, load, load_packed, load_weights
 from .model_info import ModelInfo, model_info, preprocessing_of
-from .registry import Entry, entry, get_weights, list_models, list_weights, load
+from .registry import Entry, entry, get_weights, list_models, list_weights
+from .sharing.card import ModelCard, model_card
+from .sharing.push import push_to_hub
 from .stages import stage_outputs
 
 if TYPE_CHECKING:  # for type checkers and editors, which do not run the loop below
@@ -46,6 +48,7 @@ __all__ = [
     "Entry",
     "Evaluation",
     "Exported",
+    "ModelCard",
     "ModelInfo",
     "Predictor",
     "Preprocessing",
@@ -71,8 +74,10 @@ __all__ = [
     "load",
     "load_packed",
     "load_weights",
+    "model_card",
     "model_info",
     "preprocessing_of",
+    "push_to_hub",
     "read_images",
     "read_tflite",
     "recorded_counts",

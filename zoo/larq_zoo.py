@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import tensorflow as tf
 
+from ..util import hub
 from ..util.arguments import check_data_format, to_python
 from ..util.download import keras_fetching
 from .building import ModelOptions
@@ -66,7 +67,7 @@ def _delegate(name: str, module: str, function: str) -> Architecture[...]:
         if is_tag(weights) and weights != "imagenet":
             raise ValueError(f"weights of {name} must be None, 'imagenet' or the path of a file, not {weights!r}.")
         check_data_format()
-        checkpoint = open_checkpoint(cast(Any, weights), name) if is_path else None
+        checkpoint = open_checkpoint(hub.local(cast(Any, weights)), name) if is_path else None
         options = ModelOptions(
             input_shape=to_python(input_shape),
             input_tensor=input_tensor,

@@ -10,14 +10,39 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..util import hub
 from ..util.arguments import check_implied
 from ..util.files import check_target, reading
 from .checkpoints.formats import open_checkpoint
 from .checkpoints.packed import save_packed
 from .checkpoints.packed_file import PackedFile
+from .checkpoints.weights import Weights
 from .images.images import Preprocessing, resolve_preprocessing
 from .model_info import model_info, record_model
-from .registry import function, load, open_for
+from .registry import entry, function, open_for
+
+
+def load(name: str, weights: str | os.PathLike[str] | Weights | None = None, **options: Any) -> tf.keras.Model:
+    """Build a registered model, with or without weights, or the model of a packed file on the Hugging Face Hub.
+
+    Args:
+        name: A name from `list_models`; or ``"hf://USER/REPO"``, with ``@REVISION`` and ``/FILE`` behind it if wanted,
+            which is downloaded into the Hub's cache and then read as `load_packed` reads any file.
+        weights: The tag of registered weights, one of these itself, the path of a checkpoint, or the address of one on
+            the Hub, ``"hf://USER/REPO"``.
+        **options: Everything else that the model's function takes.
+
+    Raises:
+        ValueError: There is no such model, or the value of an option does not suit it.
+        TypeError: Its function takes no such option.
+        FileNotFoundError, PermissionError, ConnectionError, ImportError: The weights cannot be fetched, or cannot be
+            read here.
+    """
+    if hub.is_address(name):
+        if weights is not None:
+            raise ValueError(f"weights must be None for {name}, which has its own, not {weights!r}.")
+        return load_packed(name, **options)
+    return entry(name).load(weights=weights, **options)
 
 
 def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
@@ -27,36 +52,40 @@ def load_weights(model: tf.keras.Model, path: str | os.PathLike[str]) -> None:
 
     Args:
         model: Any Keras model of the architecture that the checkpoint was made for.
-        path: The file.
+        path: The file, or its address on the Hugging Face Hub.
 
     Raises:
         ValueError: The file is damaged or does not fit; the model is left as it was.
-        FileNotFoundError: There is no such file.
+        FileNotFoundError, PermissionError, ConnectionError: There is no such file, or it cannot be fetched.
     """
-    info = model_info(model)
+    info, path = model_info(model), hub.local(path)
     checkpoint = open_for(function(info.function), path) if info else open_checkpoint(path)
     if info:
         check_implied(info.function, info.arguments, checkpoint.arguments)
-    if info:
         checkpoint.report_untold(info.function, info.arguments)
     checkpoint.load_into(model)
-    if info and checkpoint.preprocessing is not None:
-        names = checkpoint.class_names if info.arguments["include_top"] else None
-        preprocessing = resolve_preprocessing(checkpoint.preprocessing, info.preprocessing)
-        record_model(model, dataclasses.replace(info, preprocessing=preprocessing, class_names=names))
+    if info:
+        info = dataclasses.replace(info, weights=checkpoint.row)
+        if checkpoint.preprocessing is not None:
+            names = checkpoint.class_names if info.arguments["include_top"] else None
+            preprocessing = resolve_preprocessing(checkpoint.preprocessing, info.preprocessing)
+            info = dataclasses.replace(info, preprocessing=preprocessing, class_names=names)
+        record_model(model, info)
 
 
-def load_packed(path: str | os.PathLike[str]) -> tf.keras.Model:
+def load_packed(path: str | os.PathLike[str], **options: Any) -> tf.keras.Model:
     """Build the model that a packed file describes, with its weights.
 
     Args:
-        path: A file that `save_packed` wrote from a model of the zoo.
+        path: A file that `save_packed` wrote from a model of the zoo, or its address on the Hugging Face Hub.
+        **options: Arguments of the model's function that are to be others than the file says, such as ``num_classes``.
 
     Raises:
         ValueError: The file is damaged or does not say how to build its model, or describes a model that is larger than
-            what the file holds.
-        FileNotFoundError: There is no such file.
+            what the file holds; or an option does not suit it.
+        FileNotFoundError, PermissionError, ConnectionError: There is no such file, or it cannot be fetched.
     """
+    path = hub.local(path)
     with reading(path):
         file = PackedFile(path)
         if file.function is None:
@@ -66,7 +95,7 @@ def load_packed(path: str | os.PathLike[str]) -> tf.keras.Model:
             )
         build = function(file.function)
         try:
-            return build(weights=file.path, include_top=file.has_top)
+            return build(weights=file.path, **{"include_top": file.has_top, **options})
         except Exception as error:  # whatever the arguments of a damaged file lead Keras to
             raise ValueError(f"The model that {path} describes cannot be built: {error}") from error
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from .images.images import Preprocessing
+
+if TYPE_CHECKING:
+    from .checkpoints.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,14 @@ class ModelInfo:
         function, arguments: What was called.
         preprocessing: What the model expects at its input: as its weights say, else the convention of its paper's code.
         class_names: What its classes are called by its weights, in their order; ``None`` if unknown.
+        weights: The registered weights that it began with, if it did. It may have been trained on since then.
     """
 
     function: str
     arguments: Mapping[str, Any]
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
+    weights: Weights | None = field(default=None, compare=False, repr=False)
 
 
 _INFO: weakref.WeakKeyDictionary[tf.keras.Model, ModelInfo] = weakref.WeakKeyDictionary()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import tensorflow as tf
 
+from ..util import hub
 from ..util.formatting import did_you_mean
 from .checkpoints.base import Checkpoint
 from .checkpoints.formats import open_checkpoint
@@ -231,22 +232,6 @@ def function(name: str) -> Architecture[...]:
     return functions[name]
 
 
-def load(name: str, weights: str | os.PathLike[str] | Weights | None = None, **options: Any) -> tf.keras.Model:
-    """Build a registered model, with or without weights.
-
-    Args:
-        name: A name from `list_models`.
-        weights: The tag of registered weights, one of these itself, or the path of a checkpoint.
-        **options: Everything else that the model's function takes.
-
-    Raises:
-        ValueError: There is no such model, or the value of an option does not suit it.
-        TypeError: Its function takes no such option.
-        FileNotFoundError, ConnectionError, ImportError: The weights cannot be fetched, or cannot be read here.
-    """
-    return entry(name).load(weights=weights, **options)
-
-
 def list_weights(model: str | None = None) -> list[Weights]:
     """Return the registered weights of a model, or all.
 
@@ -289,10 +274,11 @@ def weights_of(build: Architecture[...], arguments: Mapping[str, Any], tag: str)
 
 
 def open_for(build: Architecture[...], path: str | os.PathLike[str]) -> Checkpoint:
-    """Open a file as a checkpoint of a model that ``build`` makes; see `open_checkpoint`.
+    """Open a file, here or on the Hub, as a checkpoint of a model that ``build`` makes; see `open_checkpoint`.
 
     Where the file cannot tell its network, but is one of the registered weights, these tell.
     """
+    path = hub.local(path)
     checkpoint = open_checkpoint(path, build.__name__, build.state_dicts)
     row = weights_of_file(Path(path)) if checkpoint.untold else None
     if row and (found := entry(row.model)).build is build:

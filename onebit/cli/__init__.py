@@ -17,7 +17,10 @@ from .. import __version__
 from ..util.formatting import did_you_mean, printable
 from ..util.stderr import own_process
 
-COMMANDS = ("list", "info", "summary", "evaluate", "predict", "pack", "convert", "export", "benchmark", "train", "demo")
+COMMANDS = (
+    *("list", "info", "summary", "evaluate", "predict", "pack", "convert", "export", "benchmark", "push", "train"),
+    "demo",
+)
 
 
 class _Commands(click.Group):

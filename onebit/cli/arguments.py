@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from ..util import hub
 from ..util.formatting import did_you_mean, printable
 from .catalogue import models
 from .choices import ENGINES
@@ -18,10 +20,10 @@ AUTO_PRECISION = "auto is the fastest on this machine: mixed_bfloat16 where it h
 
 
 class ModelName(click.ParamType):
-    """The name of a registered model, or the path of a packed file; another is an error that suggests the nearest.
+    """The name of a registered model, or where a packed file is; another is an error that suggests the nearest.
 
     Args:
-        or_file: Whether a file will do.
+        or_file: Whether a file will do, here or on the Hugging Face Hub.
     """
 
     name = "model"
@@ -30,8 +32,9 @@ class ModelName(click.ParamType):
         self._or_file = or_file
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value not in models() and not (self._or_file and os.path.exists(value)):
-            files = ", or a packed file" if self._or_file else ""
+        is_file = self._or_file and (os.path.exists(value) or hub.is_address(value))
+        if value not in models() and not is_file:
+            files = ", or a packed file, or hf://USER/REPO" if self._or_file else ""
             near = did_you_mean(value, models())
             self.fail(f"There is no model {printable(value)!r}.{near} {WHERE_MODELS_ARE[:-1]}{files}.", param, ctx)
         return value
@@ -74,7 +77,8 @@ weights_option = click.option(
     "--weights",
     "-w",
     metavar="TAG|FILE",
-    help="Registered weights ('onebit info MODEL' shows them) or a file. Default: the model's only ones.",
+    help="Registered weights ('onebit info MODEL' shows them), a file, or hf://USER/REPO on the Hugging Face Hub. "
+    "Default: the model's only ones.",
 )
 data_dir_option = click.option(
     "--data-dir", type=click.Path(file_okay=False), help="Folder of prepared TensorFlow datasets."
@@ -85,14 +89,20 @@ preprocessing_option = click.option(
     type=PreprocessingName(),
     help="What the network expects at its input. Default: what its weights specify.",
 )
-engine_option = click.option(
-    "--engine",
-    type=click.Choice(ENGINES),
-    default="keras",
-    show_default=True,
-    help="What computes. auto is the fastest that is installed and computes the same: OpenVINO on x86, else ONNX "
-    "Runtime, else Keras.",
-)
+
+
+def engine_option(default: str) -> Callable[[Any], Any]:
+    """Return the option that says what computes."""
+    return click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default=default,
+        show_default=True,
+        help="What computes. auto is the fastest that is installed and computes the same: OpenVINO on x86, else ONNX "
+        "Runtime, else Keras.",
+    )
+
+
 classes_option = click.option(
     "--classes",
     metavar="DATASET|FILE",

@@ -60,7 +60,7 @@ TOLERANCE = 0.01  # percentage points, one image of 10,000
 )
 @preprocessing_option
 @classes_option
-@engine_option
+@engine_option("keras")
 @click.option(
     "--all-cifar10",
     "everything",

@@ -9,7 +9,8 @@ from typing import Any
 import click
 from rich.table import Table
 
-from ..util.formatting import format_bytes, format_count
+from ..util import hub
+from ..util.formatting import describe_input, format_bytes, format_count
 from .arguments import json_option, model_argument
 from .catalogue import COUNTS, models
 from .loading import import_tensorflow, no_weights_message
@@ -22,7 +23,7 @@ from .output import console, facts, print_json
 def command(model: str, as_json: bool) -> None:
     """Show what MODEL is, how large, which weights there are for it, and what images they expect.
 
-    MODEL is a registered model or a packed file.
+    MODEL is a registered model or a packed file, here or on the Hugging Face Hub (hf://USER/REPO).
     """
     if model not in models():
         _file(model, as_json)
@@ -75,36 +76,23 @@ def _weights(row: Mapping[str, Any]) -> Table:
     return result
 
 
-def describe_input(fields: Mapping[str, Any]) -> str:
-    """Return what a network expects at its input, in numbers; see `Preprocessing.to_dict`."""
-    size = "brought to the network's size" if fields["size"] is None else f"of {' x '.join(map(str, fields['size']))}"
-    cut = "whole" if fields["crop"] == 1 else f"the middle {fields['crop']:g} of height and width"
-    mean, std = (", ".join(f"{value:g}" for value in fields[name]) for name in ("mean", "std"))
-    normal = (
-        "as they are" if set(fields["mean"]) == {0} and set(fields["std"]) == {1} else f"minus ({mean}), by ({std})"
-    )
-    return (
-        f"{size} pixels, {cut}, {fields['interpolation']} with antialiasing; {fields['channel_order']} from "
-        f"{fields['range'][0]} to {fields['range'][1]}, {normal}"
-    )
-
-
-def _file(path: str, as_json: bool) -> None:
+def _file(name: str, as_json: bool) -> None:
     """Show what a packed file says of itself."""
     import_tensorflow()
     from ..zoo.checkpoints.packed_file import PackedFile
     from ..zoo.images.images import resolve_preprocessing
     from ..zoo.registry import function
 
+    path = hub.local(name)
     file = PackedFile(path)
     header = {name: value for name, value in file.header.items() if name != "kernels"}
     usual = function(file.function).spec.preprocessing if file.function else None
     given = resolve_preprocessing(file.preprocessing, usual) if usual else file.preprocessing
     expected = None if given is None or isinstance(given, str) else given.to_dict()
     if as_json:
-        print_json({"file": path, "bytes": os.path.getsize(path), **header, "preprocessing": expected})
+        print_json({"file": name, "bytes": os.path.getsize(path), **header, "preprocessing": expected})
         return
-    result = facts(path)
+    result = facts(name)
     result.add_row("file", f"packed, format {header['format']}, {format_bytes(os.path.getsize(path))}")
     arguments = ", ".join(f"{name}={value!r}" for name, value in (header["arguments"] or {}).items())
     result.add_row("call", f"zoo.{file.function}({arguments})" if file.function else "a model that is not the zoo's")

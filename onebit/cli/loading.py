@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..util import hub
 from ..util.files import check_source, reading
 from ..util.formatting import brief, printable
 from ..util.stderr import captured_stderr
@@ -54,7 +55,7 @@ class Loaded:
 
     Attributes:
         model: The network.
-        weights: Their tag, or the path of their file.
+        weights: Their tag, or where their file is.
         row: Their registered row; ``None`` for a file and for larq-zoo's.
         preprocessing: What the network expects at its input.
         class_names: What the classes are called, where that is known.
@@ -74,6 +75,8 @@ class Loaded:
 def load(name: str, weights: str | None, preprocessing: str | None = None, classes: str | None = None) -> Loaded:
     """Load a registered model, or a packed file, for inference, as the options of the same names ask for it.
 
+    Files are here or on the Hugging Face Hub.
+
     Raises:
         click.UsageError: There is no one set of weights to take by default, or no such weights or class names.
         ValueError: The weights do not suit the model, or the class names not its classes.
@@ -90,7 +93,7 @@ def load(name: str, weights: str | None, preprocessing: str | None = None, class
         tag, model = name, zoo.load_packed(name)
     else:
         tag = _only(name) if weights is None else weights
-        row = _registered(name, tag) if not os.path.isfile(tag) else None
+        row = None if os.path.isfile(tag) or hub.is_address(tag) else _registered(name, tag)
         model = zoo.load(name, weights=tag)
     if names is not None and len(names) != model.output_shape[-1]:
         raise ValueError(f"{len(names)} classes are named, but the model has {model.output_shape[-1]}.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @weights_option
 @preprocessing_option
 @classes_option
-@engine_option
+@engine_option("auto")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="How many classes to show.")
 @json_option
 def command(
@@ -49,7 +49,11 @@ def command(
 
     loaded = load(model, weights, preprocessing, classes)
     pixels = zoo.read_images(images, loaded.size, loaded.preprocessing.crop, loaded.channels)
-    network = loaded.model if engine == "keras" else zoo.compile(loaded.model, engine)
+    network, used = loaded.model, "keras"
+    # What other engines are for has one size of images. One batch is all there is here, which Keras computes at once.
+    if engine != "keras" and not (engine == "auto" and None in loaded.model.input_shape[1:]):
+        network = zoo.compile(loaded.model, engine)
+        used = network.engine
     probabilities = network.predict(loaded.preprocessing(pixels), verbose=0)
     if _returns_logits(loaded.model):
         probabilities = tf.nn.softmax(probabilities).numpy()
@@ -57,6 +61,7 @@ def command(
     rows: list[dict[str, Any]] = [
         {
             "file": os.fspath(path),
+            "engine": used,
             "predictions": [
                 {"class": names[k], "index": int(k), "probability": float(p[k])} for k in np.argsort(-p)[:top]
             ],
@@ -77,6 +82,7 @@ def command(
             bar = block * round(20 * probability) if known else ""
             result.add_row(guess["class"], f"{100 * probability:.1f} %" if known else "not a number", bar)
         out.print(result)
+    out.print(f"Computed by {used}.")
 
 
 def _returns_logits(model: tf.keras.Model) -> bool:

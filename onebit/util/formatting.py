@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def format_bytes(count: float) -> str:
@@ -20,6 +21,20 @@ def format_count(count: float) -> str:
 def natural_key(name: str) -> list[str | int]:
     """Return a key that sorts names with their numbers in numerical order."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def describe_input(fields: Mapping[str, Any]) -> str:
+    """Return what a network expects at its input, in numbers; see `Preprocessing.to_dict` for ``fields``."""
+    size = "of the network's size" if fields["size"] is None else f"of {' x '.join(map(str, fields['size']))} pixels"
+    cut = "whole" if fields["crop"] == 1 else f"the middle {fields['crop']:g} of height and width"
+    mean, std = (", ".join(f"{value:g}" for value in fields[name]) for name in ("mean", "std"))
+    normal = (
+        "as they are" if set(fields["mean"]) == {0} and set(fields["std"]) == {1} else f"minus ({mean}), by ({std})"
+    )
+    return (
+        f"{size}, {cut}, {fields['interpolation']} with antialiasing; {fields['channel_order']} from "
+        f"{fields['range'][0]} to {fields['range'][1]}, {normal}"
+    )
 
 
 def _scaled(count: float, units: tuple[str, ...]) -> str:

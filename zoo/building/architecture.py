@@ -47,7 +47,8 @@ _OPTIONS_DOC = """
 
 Arguments that all models of the zoo share, named as in Keras Applications:
     weights: ``None`` (random, the default), the tag of registered weights (see ``zoo.list_weights``), one of these
-        weights itself, or the path of a checkpoint, whose format is recognised by its content.
+        weights itself, the path of a checkpoint, whose format is recognised by its content, or the address of one on
+        the Hugging Face Hub, ``"hf://USER/REPO"``.
     input_shape: (height, width, channels), channels last; height and width may be ``None``. The default is the
         weights', else the paper's; without the top, height and width are ``None``.
     input_tensor: A Keras tensor to use as the input instead of a new one.
@@ -178,7 +179,9 @@ def _open(weights: Any, function: Architecture[...], given: Mapping[str, Any]) -
         return checkpoint
     if isinstance(weights, str | os.PathLike):
         return open_for(function, weights)
-    raise ValueError(f"weights must be None, the tag of registered weights or a path, not {weights!r}.")
+    raise ValueError(
+        f"weights must be None, the tag of registered weights, a path or an address hf://USER/REPO, not {weights!r}."
+    )
 
 
 def settle(function: str, spec: InputSpec, options: ModelOptions, checkpoint: Checkpoint | None) -> ModelOptions:
@@ -292,7 +295,8 @@ def record(
     preprocessing = resolve_preprocessing(checkpoint.preprocessing if checkpoint else None, spec.preprocessing)
     own_top = checkpoint is not None and settled["include_top"] and not has_new_top(settled, checkpoint)
     names = checkpoint.class_names if checkpoint and own_top else None
-    return record_model(model, ModelInfo(function, {**arguments, **recorded}, preprocessing, names))
+    row = checkpoint.row if checkpoint else None
+    return record_model(model, ModelInfo(function, {**arguments, **recorded}, preprocessing, names, row))
 
 
 def report_new_top(source: str, has: int | None, model: str, num_classes: int | None) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from ...util.files import reading
 from ..images.images import Preprocessing
+
+if TYPE_CHECKING:
+    from .weights import Weights
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class Checkpoint(ABC):
         preprocessing: What its network expects at its input; only the name of the constants where it tells no more, and
             ``None`` where it does not tell.
         class_names: What its classes are called, in their order; ``None`` where it does not tell.
+        row: Its row among the registered weights, where it was opened as one of them.
     """
 
     source: str
@@ -44,6 +48,7 @@ class Checkpoint(ABC):
     top_options: Mapping[str, str | None] = {}
     preprocessing: Preprocessing | str | None = None
     class_names: tuple[str, ...] | None = None
+    row: Weights | None = None
 
     def load_into(self, model: tf.keras.Model, new_top: bool = False) -> None:
         """Set the variables of ``model``, all of them, or all but those of the classifier where that is new.

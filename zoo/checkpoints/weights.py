@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...util import hub
 from ...util.download import fetch, sha256_of, verify
 from ..data import DATA
 from ..images.images import for_dataset
@@ -68,6 +69,12 @@ class Weights:
         """Whether the file is in the package."""
         return self.url is None and self.page is None
 
+    @property
+    def notice(self) -> str | None:
+        """The attribution and the licence that go with weights of others, in Markdown, where the package has it."""
+        path = (DATA / self.file).with_suffix(".md")
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
     def path(self) -> Path:
         """Return the file, fetched and checked.
 
@@ -94,16 +101,19 @@ class Weights:
         checkpoint = open_checkpoint(self.path(), function, state_dicts)
         checkpoint.preprocessing = for_dataset(self.preprocessing, self.dataset)
         checkpoint.class_names = class_names(self.dataset)
+        checkpoint.row = self
         checkpoint.sizes = None  # whoever registered the digest answers for what the file claims
         return checkpoint
 
 
 def is_tag(weights: object) -> bool:
-    """Return whether an argument ``weights`` is the tag of registered weights, and not a path of something.
+    """Return whether an argument ``weights`` is the tag of registered weights, and not where something is.
 
     A folder of a tag's name, such as a dataset's, does not hide the weights.
     """
-    return isinstance(weights, str) and not (os.path.isfile(weights) or is_of_tensorflow(weights))
+    return isinstance(weights, str) and not (
+        hub.is_address(weights) or os.path.isfile(weights) or is_of_tensorflow(weights)
+    )
 
 
 @functools.cache

@@ -1,0 +1,1 @@
+"""What others are told of a model, and how they get it."""
