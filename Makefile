@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL
 SUITABLE := -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $(VERSIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all test-versions convert lint types check site dist clean
+.PHONY: help demo test test-site test-slow test-all test-versions convert lint types check site dist clean
 
 help:
 	@echo "make demo       a pretrained 1-bit network: summary, evaluation, fine-tuning, a picture (offline, under 3 minutes)"
@@ -21,7 +21,8 @@ help:
 	@echo "make test-all   all tests: test-slow and test; with make convert before it, those that need PyTorch, too"
 	@echo "make check      lint, types and test-all"
 	@echo "make convert    add PyTorch, which reads the papers' official checkpoints"
-	@echo "make site       the documentation as a site, build/site/index.html"
+	@echo "make site       the documentation as a site, build/site/index.html (needs npm)"
+	@echo "make test-site  the tests of the site, in Chromium where there is one"
 	@echo "make dist       the sdist and the wheel, in dist/"
 	@echo "make clean      remove whatever these commands made, .venv included"
 
@@ -61,7 +62,11 @@ check: lint types test-all
 # Warnings are errors.
 site: $(READY)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# Skipped where there is no Chromium with its driver, or no npm.
+test-site: site
+	$(BIN)/python -m pytest -m slow tests/test_site.py tests/test_site_browser.py
 
 dist: $(READY)
 	$(BIN)/python -m build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -77,6 +78,21 @@ def float64():
     """Run the test in float64, as the golden vectors were."""
     tf.keras.backend.set_floatx("float64")
     tf.keras.mixed_precision.set_global_policy("float64")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation's site, built without a warning."""
+    for package in ("material", "mkdocstrings"):
+        pytest.importorskip(package, reason="pip install '.[docs]'")
+    target = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    result = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, env=environment)
+    if missing := re.search(r"The site needs npm .*|npm could not fetch .*", result.stderr):
+        pytest.skip(missing[0])
+    assert result.returncode == 0, result.stdout + result.stderr
+    return target
 
 
 def shared(*parts: str) -> Path:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import html
 import re
-import subprocess
-import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 REMEDY = "pip install '.[docs]'"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("material", reason=REMEDY)
-    pytest.importorskip("mkdocstrings", reason=REMEDY)
-    target = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(target)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return target
 
 
 def test_every_document_is_a_page(site):
@@ -34,21 +21,34 @@ def test_every_document_is_a_page(site):
 
 
 def test_links_lead_somewhere_and_pictures_have_a_text(site):
-    """Also those to files outside docs/."""
-    for page in site.rglob("*.html"):
+    """Also those to files outside docs/, and those to parts of pages."""
+    pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
+    parts = {page: set(re.findall(r'id="([^"]+)"', text)) for page, text in pages.items()}
+    for page, text in pages.items():
         if page.name == "404.html":  # its links are from the root
             continue
-        text = page.read_text(encoding="utf-8")
-        for target in re.findall(r'(?:href|src)="([^"#]+)', text):
+        for target, part in re.findall(r'(?:href|src)="([^"#]*)(?:#([^"]*))?"', text):
             if not re.match(r"[a-z]+:", target):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+                leads_to = (page.parent / target).resolve() if target else page
+                assert leads_to.exists(), f"{page.name}: {target}"
+                assert not part or html.unescape(unquote(part)) in parts[leads_to], f"{page.name}: {target}#{part}"
         for image in re.findall(r"<img[^>]*>", text):
             assert re.search(r'alt="[^"]+"', image), f"{page.name}: {image}"
+
+
+def test_pages_load_nothing_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="([^"]*)"', text := page.read_text(encoding="utf-8"))
+        loaded += re.findall(r'<link rel="(?:stylesheet|preconnect|icon)" href="([^"]*)"', text)
+        assert loaded and not [target for target in loaded if re.match(r"(?:[a-z]+:)?//", target)], page.name
 
 
 def test_formulas_are_shown_as_such(site):
     text = (site / "api" / "quantizers.html").read_text(encoding="utf-8")
     assert text.count("<math") > 10 and r"\mathrm" not in text
+    for page in (site / "papers").glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "<math" in text or page.stem == "resnet34", page  # which has no quantizer
 
 
 def test_the_notebook_runs(tmp_path):

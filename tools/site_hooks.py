@@ -36,13 +36,19 @@ def on_config(config: Any) -> Any:
     docs = Path(config.docs_dir)
     config.nav = [
         {"Home": "index.md"},
+        {"Try it": "browser.md"},
         {"Guides": list(GUIDES)},
         {"Models": ["models.md", "results.md", "speed.md"]},
-        {"Papers": [f"papers/{path.name}" for path in sorted((docs / "papers").glob("*.md"))]},
-        {"Weights": [f"models/{path.name}" for path in sorted((docs / "models").glob("*.md"))]},
+        {"Papers": [{_title(path): f"papers/{path.name}"} for path in sorted((docs / "papers").glob("*.md"))]},
+        {"Weights": [{_title(path): f"models/{path.name}"} for path in sorted((docs / "models").glob("*.md"))]},
         {"API": [{title: f"api/{package}.md"} for package, title in PACKAGES.items()]},
     ]
     return config
+
+
+def _title(page: Path) -> str:
+    """Return what a page is called among others: its title up to the colon, without words that all of them have."""
+    return page.read_text(encoding="utf-8").split("\n")[0].removeprefix("# ").partition(":")[0].replace(" weights", "")
 
 
 def _spaced(source: str) -> str:
@@ -80,6 +86,9 @@ def _api(package: str) -> str:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Lead links to where the pages and the copies are."""
+    # Wide tables have the room of the contents; the home page's navigation would hold but itself.
+    page.meta["hide"] = ["toc"] * bool(re.search(r"(?m)^(?:\| [^|]*){8}", markdown))
+    page.meta["hide"] += ["navigation"] * (page.file.src_uri in ("index.md", "browser.md"))
     up = "../" * page.file.src_uri.count("/")
     if page.file.src_uri == "index.md":
         markdown = markdown.replace("](docs/", "](")
@@ -97,6 +106,8 @@ def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:
 
     def formula(match: re.Match[str]) -> str:
         text = html.unescape(match[2]).strip()
-        return convert(text[2:-2], display="block" if text.startswith(r"\[") else "inline")
+        if text.startswith(r"\["):
+            return f'<div class="formula">{convert(text[2:-2], display="block")}</div>'
+        return convert(text[2:-2])
 
     return re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', formula, content, flags=re.DOTALL)

@@ -80,7 +80,16 @@ def _quantizers(models: list[str]) -> str:
     if not classes:
         return ""
     module = zoo.entry(models[0]).build.__module__.rpartition(".")[2]
-    return f"{tables.quantizer_table(classes)}\n![Value and gradient of {', '.join(classes)}]({module}.svg)\n"
+    picture = f"![Value and gradient of {', '.join(classes)}]({module}.svg)"
+    found = filter(None, (formulas(name, each) for name, each in classes.items()))
+    return "\n\n".join([tables.quantizer_table(classes).rstrip("\n"), picture, *found])
+
+
+def formulas(name: str, documented: Any) -> str:
+    """Return those paragraphs of a docstring that have formulas in lines of their own, or nothing."""
+    found = [text for text in (inspect.getdoc(documented) or "").split("\n\n") if r"\[" in text]
+    text = re.sub(r"\s*\\\[\s*(.*?)\s*\\\]\s*", r"\n\n```math\n\1\n```\n\n", "\n\n".join(found), flags=re.DOTALL)
+    return f"**`{name}`**. {tables.inline(text).strip()}" if found else ""
 
 
 def _results(models: list[str]) -> str:

@@ -342,9 +342,13 @@ def _alias(layer: type) -> str:
 
 
 def summary(documented: Any) -> str:
-    """Return the first paragraph of a docstring, with its formulas as plain text."""
-    text = " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
-    return re.sub(r"\\\((.*?)\\\)", r"*\1*", text).replace("\\alpha", "α")
+    """Return the first paragraph of a docstring."""
+    return inline(" ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split()))
+
+
+def inline(text: str) -> str:
+    """Return a docstring's text with the formulas within its lines as Markdown has them."""
+    return re.sub(r"\\\((.*?)\\\)", r"$\1$", text)
 
 
 def _source(documented: Any) -> str:
