@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -146,11 +148,19 @@ def start_python(script: str, *arguments: object, **environment: str) -> subproc
     )
 
 
-@pytest.fixture
-def shallow(monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
-    """Take two thirds of the blocks out of the networks with 20 layers; return how many convolutions each stage has."""
+@contextlib.contextmanager
+def shallow_networks() -> Iterator[tuple[int, ...]]:
+    """Take two thirds of the blocks out of the networks with 20 layers; yield how many convolutions each stage has."""
     spec = ResNetSpec("cifar", (16, 32, 64), (2, 2, 2))
-    for module in {zoo.entry(name).build.__module__ for name in zoo.list_models()}:
-        if hasattr(sys.modules[module], "CIFAR_20"):
-            monkeypatch.setattr(sys.modules[module], "CIFAR_20", spec)
-    return spec.convs
+    with pytest.MonkeyPatch.context() as patch:
+        for module in {zoo.entry(name).build.__module__ for name in zoo.list_models()}:
+            if hasattr(sys.modules[module], "CIFAR_20"):
+                patch.setattr(sys.modules[module], "CIFAR_20", spec)
+        yield spec.convs
+
+
+@pytest.fixture
+def shallow() -> Iterator[tuple[int, ...]]:
+    """See `shallow_networks`."""
+    with shallow_networks() as convs:
+        yield convs

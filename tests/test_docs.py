@@ -74,6 +74,7 @@ def test_insert_replaces_what_is_between_the_marks():
     assert report.insert(document, "a", "new\n") == "before\n<!-- a:begin -->\nnew\n<!-- a:end -->\nafter\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", facts.results(), ids=lambda row: row.model)
 def test_the_command_on_a_card_repeats_the_run(row: zoo.Weights):
     """It has the settings that differ from the recipe's defaults, and builds the registered model."""

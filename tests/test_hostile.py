@@ -17,7 +17,14 @@ def worker() -> Iterator[hostile.Worker]:
     found.close()
 
 
-@pytest.mark.parametrize("name", hostile.FORMATS)
+# The others take their time in the libraries that read them.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("packed", "class names .txt") else pytest.mark.slow)
+        for name in hostile.FORMATS
+    ],
+)
 def test_no_file_ends_hangs_or_swells_the_process(name: str, worker: hostile.Worker):
     if "PyTorch" in name:
         pytest.importorskip("torch")

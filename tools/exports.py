@@ -48,6 +48,14 @@ def recorded_exports() -> dict[str, ExportRecord]:
     return {name: ExportRecord(**row) for name, row in json.loads(FILE.read_text(encoding="utf-8")).items()}
 
 
+def limit(memory: int, row: ExportRecord) -> float:
+    """Return how many bytes a file may have, for a network of so many.
+
+    A binary convolution beyond one for each layer is that of a group, or sums the signs where there is an offset.
+    """
+    return 1.1 * memory + 32 * 1024 + 4 * 1024 * (row.binary_operations - row.binary_layers)
+
+
 def main() -> None:
     """Export models and add a row for each to the record as soon as it is known."""
     import tensorflow as tf
@@ -84,13 +92,13 @@ def export(name: str) -> ExportRecord:
         raise SystemExit(f"{name}: not binary are {dict(result.float_layers)}")
     if result.misaligned:
         raise SystemExit(f"{name}: {result.misaligned} convolutions begin at another pixel")
-    limit = 1.1 * result.memory + 32 * 1024
+    row = ExportRecord(result.file_bytes, result.binary_operations, result.binary_layers)
     print(
-        f"{name}: {result.file_bytes:,} bytes ({result.file_bytes / limit:.2f} of the limit), "
-        f"{result.binary_operations} binary operations for {result.binary_layers} layers, {result.agreement}",
+        f"{name}: {row.file_bytes:,} bytes ({row.file_bytes / limit(result.memory, row):.2f} of the limit), "
+        f"{row.binary_operations} binary operations for {row.binary_layers} layers, {result.agreement}",
         flush=True,
     )
-    return ExportRecord(result.file_bytes, result.binary_operations, result.binary_layers)
+    return row
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ def test_info(weights: str):
     assert file["function"] == "WideResNet" and "WideResNet" in run("info", weights).stdout
 
 
+@pytest.mark.slow
 def test_summary(weights: str):
     assert "stage1_block1_conv1" in run("summary", MODEL).stdout
     small, large = (run_json("summary", MODEL, "--input-shape", shape) for shape in ("32x32x3", "64x64x3"))
@@ -188,6 +189,7 @@ def test_errors_of_the_libraries(error: Exception, monkeypatch: pytest.MonkeyPat
     assert "PyTorch" in message and message.strip().replace("\n", "").isprintable()
 
 
+@pytest.mark.slow
 def test_evaluate_on_the_sample(weights: str):
     """Named and by its file alike; in float32."""
     result = run_json("evaluate", MODEL, "-w", weights, "--limit", 150, "--batch-size", 64)
@@ -293,6 +295,7 @@ def test_predict(weights: str, tmp_path: Path):
         assert probability == pytest.approx(expected.max(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_class_names(weights: str, tmp_path: Path):
     """They are no markup, may have what the terminal has not, and come with the marks of Windows' editors."""
     Image.fromarray(zoo.sample_images().images[0]).save(tmp_path / "a.png")
@@ -308,6 +311,7 @@ def test_class_names(weights: str, tmp_path: Path):
         assert "names.txt" in run(*predict, code=1).stderr
 
 
+@pytest.mark.slow
 def test_a_network_of_nan(tmp_path: Path):
     model = zoo.load(MODEL)
     for variable in model.get_layer("logits_bn").weights:
@@ -319,6 +323,7 @@ def test_a_network_of_nan(tmp_path: Path):
     assert "not a number" in run("predict", weights, tmp_path / "a.png").stdout
 
 
+@pytest.mark.slow
 def test_pack(weights: str, tmp_path: Path):
     output = tmp_path / "model.onebit"
     figures = run_json("pack", MODEL, "-w", weights, "-o", output)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from onebit import zoo
 from onebit.cli import demo
 from tests.onebit.commands import run, run_json
 
 
+@pytest.mark.slow
 def test_demo(tmp_path: Path):
     weights = zoo.save_packed(zoo.load(demo.MODEL), tmp_path / "random[1].onebit")
     result = run_json("demo", "-o", tmp_path / "out", "--images", 100, "--epochs", 1, "--weights", weights)

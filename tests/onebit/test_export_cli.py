@@ -23,6 +23,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(zoo.save_packed(model, tmp_path_factory.mktemp("weights") / "fresh.onebit"))
 
 
+@pytest.mark.slow
 def test_export_then_benchmark(weights: str, tmp_path: Path):
     pytest.importorskip("larq_compute_engine")
     path = tmp_path / "model.tflite"
@@ -51,6 +52,7 @@ def test_files_for_other_engines(ending: str, module: str, weights: str, tmp_pat
     assert "18" in run("export", MODEL, "-w", weights, "-o", path, "--images", 2).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["auto", "onnx"])
 def test_another_engine_predicts_and_evaluates(engine: str, tmp_path: Path):
     pytest.importorskip("onnxruntime")
@@ -65,6 +67,7 @@ def test_another_engine_predicts_and_evaluates(engine: str, tmp_path: Path):
     assert classes[0] == classes[1]
 
 
+@pytest.mark.slow
 def test_engines_are_compared(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("openvino")
     load = zoo.load
@@ -86,6 +89,7 @@ def test_engines_are_compared(monkeypatch: pytest.MonkeyPatch):
     assert "full precision, bfloat16" in text and "all" in text
 
 
+@pytest.mark.slow
 def test_real_activations(tmp_path: Path):
     pytest.importorskip("larq_compute_engine")
     path = tmp_path / "model.tflite"

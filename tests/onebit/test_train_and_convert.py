@@ -51,6 +51,7 @@ def test_convert(tmp_path, goldens, reference):
     assert result["packed_bytes"] == output.stat().st_size < 70_000
 
 
+@pytest.mark.slow
 def test_convert_a_keras_file_of_other_classes_and_images(tmp_path):
     """Such a file says nothing of either, nor of how images are prepared."""
     source, output = tmp_path / "five.weights.h5", tmp_path / "five.onebit"
@@ -82,6 +83,7 @@ def test_settings_are_shown(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_recipe_runs(tmp_path, kept):
     prepare(DATASETS["cifar10"], tmp_path)
     options = ("--data-dir", tmp_path, "--epochs", 1, "--limit", 32, "--set", "width=1", "--set", "depth=8")

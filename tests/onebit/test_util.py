@@ -176,6 +176,7 @@ def test_a_full_disk_is_said(server: str, cache: Path):
 # --- The process ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_importing_changes_nothing_but_the_choice_of_keras():
     code = """
 import logging, os

@@ -42,6 +42,7 @@ def test_by_name(role, cls):
         np.testing.assert_array_equal(outputs[0], outputs[-1])
 
 
+@pytest.mark.slow
 def test_names_of_larq_stay_those_of_larq():
     """Whatever is imported: in a process of its own."""
     script = """

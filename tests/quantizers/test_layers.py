@@ -100,6 +100,7 @@ def test_gradient_reaches_each_kernel(case):
     assert all(np.all(np.isfinite(g)) and np.any(g != 0) for g in kernels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LAYERS)
 @pytest.mark.parametrize("make", FORMULAS)
 def test_quantized_kernels_are_read_before_the_first_call(case, make):

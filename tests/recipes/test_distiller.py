@@ -64,6 +64,7 @@ def check_step(student, distiller, loss_of, fit=None):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_fit_minimises_the_distributional_loss_of_the_logits():
     student, master, distiller = pair()
     logits = logits_model(student)
@@ -91,6 +92,7 @@ def test_weights_of_examples_weigh_the_loss(given):
     check_step(student, distiller, loss, options)
 
 
+@pytest.mark.slow
 def test_several_teachers_a_temperature_features_and_the_labels():
     """All that a distillation such as BNext's has: two teachers, softened, feature maps, and the labels' own loss."""
     tf.keras.utils.set_random_seed(3)

@@ -165,6 +165,7 @@ def test_mcdonnells_first_cycle():
         recipes.get_recipe("mcdonnell", first_cycle=0)
 
 
+@pytest.mark.slow
 def test_mcdonnells_normalisations():
     """What they learn follows the dataset, unless it is given; ReLU and padding can be the MATLAB code's."""
     for settings, learned in (
@@ -195,6 +196,7 @@ def test_a_short_training_has_a_short_warm_up():
         recipes.get_recipe("irnet_imagenet", warmup=0.4)
 
 
+@pytest.mark.slow
 def test_the_distilled_adabin():
     """A warm-up of five epochs of 600, of none in a trial; a teacher, more decay, and shortcuts that average."""
     recipe = recipes.get_recipe("adabin_distilled")

@@ -106,6 +106,7 @@ def test_arguments_are_checked(name, value, tmp_path):
     assert not list(tmp_path.rglob("model.*"))
 
 
+@pytest.mark.slow
 def test_lengths_are_checked(tmp_path):
     with pytest.raises(ValueError, match=r"batch_size.* 8 .*32"):
         train(recipe(), tmp_path / "run", data=(striped_images(8, 0), TEST))
@@ -181,6 +182,7 @@ def test_epochs_are_measured_on_the_test_images_by_their_name(tmp_path):
     assert not (tmp_path / "run" / "best.weights.h5").exists()
 
 
+@pytest.mark.slow
 def test_epochs_are_measured_on_validation_images_and_the_end_on_the_test_images(tmp_path):
     """By the former the best network of the last stage is chosen."""
     wrong = TEST[0], 1 - TEST[1]  # as test images, so that the two accuracies add up to 1

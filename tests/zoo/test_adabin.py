@@ -74,6 +74,7 @@ def test_our_pytorch_transcription(name, float64):
     assert max(errors.values()) < TOLERANCE, errors
 
 
+@pytest.mark.slow
 def test_unused_tensors_of_the_imagenet_networks_are_ignored():
     """The slopes before the classifier are; those of a block would not be."""
     model = zoo.AdaBinResNet18(input_shape=(32, 32, 3))
@@ -109,6 +110,7 @@ def test_shortcut_of_20_layers(averages):
     np.testing.assert_allclose(y[..., 2:6], expected.reshape(2, 3, 3, 4), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), [("adabin_resnet20", "fan_in"), ("adabin_resnet18", "fan_out")])
 def test_convolutions_start_as_in_the_official_code(name, mode):
     """He's normal distribution, for the downsampling shortcuts' as well."""
@@ -119,6 +121,7 @@ def test_convolutions_start_as_in_the_official_code(name, mode):
             assert np.std(layer.kernel) == pytest.approx((2 / fan) ** 0.5, rel=0.1), layer.name
 
 
+@pytest.mark.slow
 def test_authors_file_and_shipped_file_agree_bit_for_bit():
     pytest.importorskip("torch", reason="PyTorch reads the authors' file")
     path = shared("official_weights", "adabin", "resnet20_1w1a.th")

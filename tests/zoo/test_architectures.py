@@ -18,6 +18,7 @@ COUNTED = [name for name in zoo.list_models() if name in zoo.entry(name).paper.c
 PADDED = [name for name in REPRESENTATIVES if zoo.entry(name).build.spec == CIFAR]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", representative_first(COUNTED))
 def test_counts(name):
     counts = zoo.entry(name).paper.counts[name]
@@ -32,6 +33,7 @@ def test_counts(name):
         assert (profile.op_count("mac") - binary_macs) / 1e6 == pytest.approx(counts.other_macs, abs=0.051)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", representative_first(zoo.list_models()))
 def test_stages_halve_and_the_last_is_the_output_without_top(name):
     with tf.Graph().as_default():
@@ -60,6 +62,7 @@ def test_odd_and_unknown_sizes(name, shallow):
         zoo.load(name, input_shape=(least - 1, 32, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PADDED)
 def test_padding_changes_the_border_alone(name, shallow):
     """The three paddings are three networks of the same variables; the stem is the same in all."""

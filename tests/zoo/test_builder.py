@@ -107,6 +107,7 @@ def test_input_tensor():
     assert build(input_tensor=image, input_shape=(16, 16, 1)).input is image
 
 
+@pytest.mark.slow
 def test_grey_images_on_weights_for_colours():
     image = tf.keras.Input((32, 32, 1))
     with pytest.raises(ValueError, match="input_tensor"):
@@ -200,6 +201,7 @@ def test_keras_files_are_recognised_by_content(tmp_path, kind, ending):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
 def test_variables_that_only_a_keras_file_has_are_missed(tmp_path, ending):
     """Keras itself looks only for those that the model has."""
@@ -227,6 +229,7 @@ def test_a_builder_alone_loads_no_weights():
         ModelBuilder(input_shape=(32, 32, 3), num_classes=10, weights="cifar10")
 
 
+@pytest.mark.slow
 def test_the_row_of_weights_itself(monkeypatch):
     """As well as its tag; not another network's."""
     row = zoo.get_weights("birealnet20", "cifar10")

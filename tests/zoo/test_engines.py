@@ -74,6 +74,7 @@ def test_larq_zoo(name: str, engine: str):
     assert not artifact.float_layers and (artifact.binary_operations > 0) == (engine == "openvino")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strides", "size"), itertools.product((1, 2, 3), (1, 3, 5)))
 @pytest.mark.parametrize("padding", [{"symmetric": True}, {}, {"pad_values": 1.0}, {"padding": "valid"}])
 def test_geometry(strides: int, size: int, padding: dict, engine: str):

@@ -87,6 +87,7 @@ def test_a_block_by_its_formula(x, float64):
     assert_golden(b, a + y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["average_duplicate", "average_pad", "binary_conv", "grouped_conv", "real_conv"])
 def test_shortcuts(shortcut, x, float64):
     model = drawn(small(shortcut=shortcut))

@@ -48,6 +48,7 @@ def test_vgg_small_without_a_known_size():
     assert body(np.zeros((1, 19, 16, 3), np.float32)).shape == (1, 512)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "mode"), [("IRNetResNet18", "fan_out"), ("IRNetResNet20", "fan_in")])
 def test_convolutions_start_as_in_the_official_code(function, mode):
     """He's normal distribution, for the downsampling shortcuts' as well."""

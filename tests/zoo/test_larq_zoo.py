@@ -45,12 +45,14 @@ def their_file(theirs, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_birealnet18_computes_what_larq_zoo_s_network_does(theirs, their_file):
     ours = zoo.BiRealNet18(weights=their_file, input_shape=(64, 64, 3))
     assert zoo.model_info(ours).arguments["variant"] == "larq_zoo"
     np.testing.assert_allclose(ours(IMAGES), theirs(IMAGES), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_their_file_does_not_fit_the_official_variant(their_file):
     with pytest.raises(ValueError, match="variant='official'"):
         zoo.BiRealNet18(weights=their_file, variant="official")
@@ -206,6 +208,7 @@ def test_a_file_cannot_claim_more_than_it_holds(their_file, tmp_path):
         zoo.BiRealNet18(weights=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [[], ["no_such_group"], [1, 2], 3])
 def test_a_file_of_damaged_names_is_an_error(names, their_file, tmp_path):
     path = shutil.copy(their_file, tmp_path / "damaged.h5")

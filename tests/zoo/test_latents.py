@@ -36,6 +36,7 @@ def leaked():
     assert lq.context.should_quantize()
 
 
+@pytest.mark.slow
 def test_an_exception_that_leaves_larqs_scope_on_changes_nothing(leaked, tmp_path):
     """What is computed, packed, and read from other files is what it was."""
     with latent_scope():

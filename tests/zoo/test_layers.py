@@ -218,6 +218,7 @@ def test_a_failed_call_changes_nothing(name, monkeypatch):
     np.testing.assert_array_equal(layer(x), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("onednn", ["1", pytest.param("0", marks=pytest.mark.slow)])
 def test_threads(onednn):
     """Eager calls at once, of layers of different sizes: in a process of its own, which TensorFlow might end."""

@@ -1,10 +1,11 @@
 """What every registered model passes, by being registered.
 
-One small model of each paper runs in `make test`, the others in `make test-all`.
+A small model of each paper, with a third of its blocks, runs in `make test`, all as they are in `make test-all`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import larq as lq
@@ -15,7 +16,8 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.util.memory import release_custom_gradients
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.zoo.models import REPRESENTATIVES, is_binary, representative_first
+from tests.conftest import shallow_networks
+from tests.zoo.models import REPRESENTATIVES, is_binary
 
 
 def small_shape(name):
@@ -33,9 +35,17 @@ def images(model, count=4):
     return np.random.default_rng(0).standard_normal((count, *model.input_shape[1:])).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=representative_first(zoo.list_models()))
+@pytest.fixture(
+    scope="module",
+    params=[
+        *(pytest.param((name, True), id=f"shallow {name}") for name in REPRESENTATIVES),
+        *(pytest.param((name, False), id=name, marks=pytest.mark.slow) for name in zoo.list_models()),
+    ],
+)
 def name(request):
-    return request.param
+    name, is_shallow = request.param
+    with shallow_networks() if is_shallow else contextlib.nullcontext():
+        yield name
 
 
 @pytest.fixture(scope="module")

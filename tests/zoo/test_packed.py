@@ -127,7 +127,7 @@ def test_every_quantizer(quantizer, policy, tmp_path):
     np.testing.assert_array_equal(predict(loaded), predict(model))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["float32", pytest.param("float64", marks=pytest.mark.slow), "mixed_bfloat16"])
 def test_zoo_model(policy, tmp_path):
     use(policy)
     model = set_random(zoo.WideResNet(depth=8, width=1, num_classes=7, input_shape=(None, 16, 3), padding="symmetric"))
@@ -141,6 +141,7 @@ def test_zoo_model(policy, tmp_path):
     assert (said["function"], said["arguments"]["depth"]) == ("WideResNet", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -181,6 +182,7 @@ def test_pooled_features_get_a_classifier(tmp_path):
     assert zoo.WideResNet(weights=path, include_top=False, pooling=None).output_shape == (None, None, None, 64)
 
 
+@pytest.mark.slow
 def test_class_names_are_kept(tmp_path, tiny):
     path = tmp_path / "wrn.onebit"
     model = zoo.WideResNet(depth=8, width=1, num_classes=2)
@@ -198,6 +200,7 @@ def test_class_names_are_kept(tmp_path, tiny):
     assert zoo.model_info(zoo.load("birealnet20", weights="cifar10")).class_names == zoo.class_names("cifar10")
 
 
+@pytest.mark.slow
 def test_weights_bring_what_they_say_of_themselves(tmp_path):
     """Names and preprocessing are those of the weights that were loaded last."""
     for name, classes, preprocessing in (("first", "cat dog", "cifar"), ("second", "ham eggs", "imagenet")):

@@ -39,6 +39,7 @@ def test_the_official_code(golden):
     assert max(errors.values()) < TOLERANCE, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("golden", recorded(framework="pytorch"))
 def test_an_official_checkpoint(golden, tmp_path):
     """The one call: ``weights=`` a file as the paper's training script writes it."""

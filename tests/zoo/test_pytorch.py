@@ -17,6 +17,7 @@ from onebit.zoo.checkpoints import weights
 from onebit.zoo.checkpoints.variables import named_variables
 
 torch = pytest.importorskip("torch", reason="PyTorch checkpoints need the extra 'convert'")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

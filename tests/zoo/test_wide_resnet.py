@@ -37,6 +37,7 @@ def weights_of_convolutions(build, **arguments):
     return sum(math.prod(kernel.variable.shape) for kernel in kernels.values()), len(kernels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "width", "classes", "weights"),
     [
@@ -137,7 +138,7 @@ def test_imagenet_depth():
 # --- The authors' published weights -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tag", list(MAT))
+@pytest.mark.parametrize("tag", [pytest.param(tag, marks=() if tag == "cifar10" else pytest.mark.slow) for tag in MAT])
 def test_every_array_lands_where_it_should(tag):
     arrays = loadmat(official(tag))
     model = zoo.WideResNet(weights=official(tag))
