@@ -51,6 +51,21 @@ def test_formulas_are_shown_as_such(site):
         assert "<math" in text or page.stem == "resnet34", page  # which has no quantizer
 
 
+def test_scripts_are_those_that_the_hashes_name(tmp_path, monkeypatch):
+    pytest.importorskip("mkdocs", reason=REMEDY)
+    import site_browser
+
+    monkeypatch.setattr(site_browser, "BUILD", tmp_path)
+    (tmp_path / "npm").mkdir()
+    (tmp_path / "npm" / "some-1.0.0.tgz").write_bytes(b"other")
+    with pytest.raises(site_browser.PluginError, match=r"some@1.0.0 has the hash sha512-.* instead of sha512-this"):
+        site_browser.packed("some@1.0.0", "sha512-this")
+    assert not list((tmp_path / "npm").iterdir())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(site_browser.PluginError, match="needs npm"):
+        site_browser.packed("some@1.0.0", "sha512-this")
+
+
 def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip("nbformat", reason=REMEDY)
     nbclient = pytest.importorskip("nbclient", reason=REMEDY)
