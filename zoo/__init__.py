@@ -18,7 +18,7 @@ from .counts import Counts, count, recorded_counts
 from .evaluation import Evaluation, evaluate
 from .export.convert import convert_to_tflite
 from .export.export import Exported, export
-from .export.interpreter import latency
+from .export.latency import latency
 from .export.predictor import Predictor, compile  # noqa: A004
 from .export.tflite_file import TFLiteFile, read_tflite
 from .export.verify import Agreement

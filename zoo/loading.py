@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ..util import hub
 from ..util.arguments import check_implied
-from ..util.files import check_target, reading
+from ..util.files import check_source, check_target, reading
 from .checkpoints.formats import open_checkpoint
 from .checkpoints.packed import save_packed
 from .checkpoints.packed_file import PackedFile
@@ -131,8 +131,7 @@ def convert(
         FileNotFoundError: There is no such checkpoint, or no such folder to write to.
         ImportError: It is a PyTorch checkpoint, and PyTorch is not installed.
     """
-    if not Path(source).is_file():
-        raise FileNotFoundError(f"There is no checkpoint {source}.")
+    check_source(source)
     check_target(path)
     network = load(name, weights=source, **options)
     return save_packed(

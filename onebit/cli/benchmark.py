@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..util.files import check_source
 from ..util.formatting import format_bytes
 from .arguments import ModelName, json_option
 from .choices import ENGINES
@@ -37,7 +36,8 @@ class _Target(ModelName):
 
 
 def _is_file(target: str) -> bool:
-    return target.lower().endswith(_ENDINGS) or Path(target).is_file()
+    path = Path(target)
+    return target.lower().endswith(_ENDINGS) or (path.exists() and not path.is_dir())
 
 
 @click.command("benchmark", short_help="Speed of networks in each engine, and of exported files.")
@@ -142,31 +142,16 @@ def _print_model(name: str, timings: list[Timing], failed: dict[str, str]) -> No
 
 def _file(path: Path, runs: int) -> dict[str, Any]:
     import statistics
-    import time
-
-    import numpy as np
 
     from .. import zoo
     from ..zoo.export.tflite_file import BINARY_CONVOLUTION
 
-    binary: int | None = None
-    size = check_source(path).stat().st_size
+    ending = path.suffix.lower()
     with progress(str(path), runs) as advance:
-        if path.suffix.lower() in (".xml", ".onnx"):
-            predictor = zoo.compile(path, threads=1)
-            size += path.with_suffix(".bin").stat().st_size if path.suffix.lower() == ".xml" else 0
-            shape = tuple(size or 1 for size in predictor.input_shape)
-            image = np.random.default_rng(0).standard_normal(shape).astype(predictor.dtype)
-            seconds = []
-            for run in range(-5, runs):
-                start = time.perf_counter()
-                predictor(image)
-                if run >= 0:
-                    seconds.append(time.perf_counter() - start)
-                    advance(1)
-        else:
-            seconds = zoo.latency(path, runs=runs, progress=advance)
-            binary = zoo.read_tflite(path).operations[BINARY_CONVOLUTION]
+        seconds = zoo.latency(path, runs=runs, progress=advance)
+    size = path.stat().st_size + (path.with_suffix(".bin").stat().st_size if ending == ".xml" else 0)
+    is_tflite = ending not in (".xml", ".onnx")
+    binary = zoo.read_tflite(path).operations[BINARY_CONVOLUTION] if is_tflite else None
     return {
         "bytes": size,
         "binary_operations": binary,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..util import hub
 from ..util.files import check_source, reading
 from ..util.formatting import brief, printable
 from ..util.stderr import captured_stderr
@@ -82,6 +81,7 @@ def load(name: str, weights: str | None, preprocessing: str | None = None, class
         ValueError: The weights do not suit the model, or the class names not its classes.
     """
     from .. import zoo
+    from ..zoo.checkpoints.weights import is_tag
     from ..zoo.images.images import resolve_preprocessing
     from ..zoo.registry import function
 
@@ -93,7 +93,7 @@ def load(name: str, weights: str | None, preprocessing: str | None = None, class
         tag, model = name, zoo.load_packed(name)
     else:
         tag = _only(name) if weights is None else weights
-        row = None if os.path.isfile(tag) or hub.is_address(tag) else _registered(name, tag)
+        row = _registered(name, tag) if is_tag(tag) else None
         model = zoo.load(name, weights=tag)
     if names is not None and len(names) != model.output_shape[-1]:
         raise ValueError(f"{len(names)} classes are named, but the model has {model.output_shape[-1]}.")

@@ -8,7 +8,8 @@ import http.client
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from .formatting import printable
 
 _CHUNK = 2**16
 _LARGEST = 2**32  # of a file whose size is not known
+_PATIENCE, _SLOWEST = 60.0, 1000  # seconds after which a server must have sent so many bytes for each of them
 _PART = ".part"  # a hidden file of this ending is one that is still being fetched, or was never fetched whole
 
 
@@ -109,9 +111,10 @@ def _download(url: str, part: IO[bytes], size: int | None, path: Path) -> None:
     import urllib3
 
     most = _LARGEST if size is None else size
-    try:
+
+    def receive() -> None:
         # As it is: what a server compresses unasked could unfold to anything.
-        with requests.get(url, stream=True, timeout=60, headers={"Accept-Encoding": "identity"}) as response:
+        with requests.get(url, stream=True, timeout=_PATIENCE, headers={"Accept-Encoding": "identity"}) as response:
             response.raise_for_status()
             with _progress(path.name, most if size else None) as advance:
                 while chunk := response.raw.read(_CHUNK, decode_content=False):
@@ -122,6 +125,9 @@ def _download(url: str, part: IO[bytes], size: int | None, path: Path) -> None:
                     except OSError as error:
                         raise _Unwritable(error) from error
                     advance(len(chunk))
+
+    try:
+        _while_it_grows(receive, part)
     except _Unwritable as failure:
         raise _unwritable(path, failure.error) from failure.error
     # requests has names for what goes wrong only where it reads itself.
@@ -130,6 +136,34 @@ def _download(url: str, part: IO[bytes], size: int | None, path: Path) -> None:
             f"{url} could not be fetched ({printable(error, 300)}). Without an internet connection, put the file at "
             f"{path}, or give its path as weights."
         ) from error
+
+
+def _while_it_grows(receive: Callable[[], None], part: IO[bytes]) -> None:
+    """Call a function that writes to a file, in a thread that is left to itself when too little comes.
+
+    A timeout of a connection is for each of its bytes, of the headers, too: a server that drips never exceeds it.
+
+    Raises:
+        TimeoutError: It has been too slow; the thread ends when its server or the process does.
+    """
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            receive()
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    before = 0
+    while thread.join(_PATIENCE) or thread.is_alive():
+        now = part.tell()
+        if now - before < _SLOWEST * _PATIENCE:
+            raise TimeoutError(f"it has sent {now - before:,} bytes in the last {_PATIENCE:g} seconds")
+        before = now
+    if failure:
+        raise failure[0]
 
 
 class _Unwritable(Exception):  # noqa: N818  (never leaves this module)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import shutil
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ import numpy as np
 import tensorflow as tf
 
 from ... import __version__
-from ...util.files import replacing
+from ...util.archive import check_archive
+from ...util.files import check_source, reading, replacing
+from ...util.formatting import brief
 from ..data import order
 from . import image_folder, run, runner
 from .keras import learning_rates
 from .runner import Program
+
+_LARGEST = 2**32
 
 
 def schedule_of(
@@ -95,13 +100,12 @@ def write_job(
             np.save(folder / f"{part}_{what}.npy", array)
     for module in (run, runner, image_folder, order):
         shutil.copyfile(str(module.__file__), folder / Path(str(module.__file__)).name)
-    checked = ["start.npz", "schedule.npz", *(f"{name}.{end}" for name in programs for end in ("mlir", "json"))]
     content = {
         **about,
         "format": run.FORMAT,
         "onebit": __version__,
         "programs": list(programs),
-        "digests": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in checked},
+        "digests": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in _checked(programs)},
     }
     # Last: without it the folder is no job.
     with replacing(folder / "job.json") as temporary:
@@ -119,17 +123,42 @@ def read_job(folder: Path, about: Mapping[str, Any], step: Program) -> tuple[lis
     Raises:
         ValueError: It is no job, is damaged, or was made from something else.
     """
-    if not (folder / "job.json").is_file():
+    if not (folder / "job.json").exists():
         raise ValueError(f"{folder} holds no job: there is no job.json in it.")
-    try:
+    with reading(folder, "a job"):
+        # The runner, which has to do without this package, believes its folder.
+        content = json.loads(check_source(folder / "job.json", 2**26).read_text(encoding="utf-8"))
+        programs, digests = (content.get(name) for name in ("programs", "digests"))
+        if not (isinstance(programs, list) and all(isinstance(name, str) and name.isidentifier() for name in programs)):
+            raise ValueError(f"its job.json has the programs {brief(programs)}")
+        if not (isinstance(digests, dict) and digests.keys() == set(_checked(programs))):
+            raise ValueError("its job.json has digests of other files, or lacks some")
+        later = ["checkpoint.npz"] if os.path.lexists(folder / "checkpoint.npz") else []
+        for path in (check_source(folder / name, _LARGEST) for name in (*digests, *later)):
+            if path.suffix == ".npz":
+                check_archive(path)
         found = run.Job(folder)
         state, history = found.load()
-    except (KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{folder} is a damaged job: {error}") from error
+        _check_history(history, found.about["initial_epoch"])
     wanted = {"about": json.loads(json.dumps(about)), "onebit": __version__}
     for name, value in wanted.items():
         if found.about.get(name) != value:
-            raise ValueError(f"{folder} is a job made from {found.about.get(name)!r}, not from {value!r}.")
+            raise ValueError(f"{folder} is a job made from {brief(found.about.get(name), 400)}, not from {value!r}.")
     if found.step.state != step.state:
         raise ValueError(f"{folder} is a job of another network or optimizer.")
     return state, history
+
+
+def _checked(programs: Iterable[str]) -> list[str]:
+    """Return the names of the files whose digests are in a job.json."""
+    return ["start.npz", "schedule.npz", *(f"{name}.{end}" for name in programs for end in ("mlir", "json"))]
+
+
+def _check_history(history: Any, initial_epoch: int) -> None:
+    """Raise `ValueError` unless these are the figures of the epochs after one, as `run.train` writes them."""
+    rows = history if isinstance(history, list) else [history]
+    for epoch, row in enumerate(rows, initial_epoch + 1):
+        figures = row if isinstance(row, dict) else {}
+        fine = all(name.isidentifier() and type(value) in (int, float) for name, value in figures.items())
+        if not fine or figures.get("epoch") != epoch or not all(map(math.isfinite, figures.values())):
+            raise ValueError(f"its checkpoint has the figures {brief(row)} in the place of epoch {epoch}")

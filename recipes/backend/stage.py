@@ -215,7 +215,9 @@ class LoweredStage:
             raise ValueError(f"{folder} holds no epoch beyond epoch {initial_epoch}, which the run has already.")
         for variable, value in zip(self.state, state, strict=True):
             if isinstance(variable, tf.Variable):
-                if variable.shape != value.shape:
-                    raise ValueError(f"{folder} is a job of another network: a variable has the shape {value.shape}.")
+                if (variable.shape, variable.dtype) != (value.shape, value.dtype):
+                    raise ValueError(
+                        f"{folder} is a job of another network: a variable is of {value.dtype} {value.shape}."
+                    )
                 variable.assign(value)
         return [row for row in history if row["epoch"] > initial_epoch]

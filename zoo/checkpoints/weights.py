@@ -109,11 +109,12 @@ class Weights:
 def is_tag(weights: object) -> bool:
     """Return whether an argument ``weights`` is the tag of registered weights, and not where something is.
 
-    A folder of a tag's name, such as a dataset's, does not hide the weights.
+    A folder of a tag's name, such as a dataset's, does not hide the weights. What is no file, as a pipe, is a path that
+    reading refuses.
     """
-    return isinstance(weights, str) and not (
-        hub.is_address(weights) or os.path.isfile(weights) or is_of_tensorflow(weights)
-    )
+    if not isinstance(weights, str) or hub.is_address(weights) or is_of_tensorflow(weights):
+        return False
+    return os.path.isdir(weights) or not os.path.exists(weights)
 
 
 @functools.cache

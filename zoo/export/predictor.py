@@ -9,13 +9,14 @@ import platform
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import tensorflow as tf
 
 from ...util.arguments import check_choice
 from ...util.files import check_source, reading
+from ...util.formatting import brief
 from ...util.graph import Graph
 from ..images.images import Preprocessing
 from ..model_info import model_info, preprocessing_of
@@ -23,6 +24,7 @@ from . import onnx, openvino
 from .convert import convert_graph
 from .export import default_images, metadata_of
 from .interpreter import open_interpreter, require_engine
+from .latency import try_file
 from .lowering import lower
 from .tflite import check_engine
 from .tflite_file import read_tflite
@@ -125,8 +127,8 @@ def compile(  # noqa: A001
             default. A file was compared when it was written.
 
     Raises:
-        ValueError: An argument is not as described, or the engine that was asked for does not know the network or
-            computes something else.
+        ValueError: An argument is not as described, the engine that was asked for does not know the network or
+            computes something else, or a file is damaged: it is first run in a process of its own.
         ModuleNotFoundError: The engine that was asked for is not installed.
         FileNotFoundError: There is no such file.
     """
@@ -221,6 +223,14 @@ def _check(model: Any, graph: Graph, engine: Engine, run: Run, images: np.ndarra
         )
 
 
+def _names(names: object, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the classes' names of a file, having checked that they are that."""
+    is_list = isinstance(names, list) and all(isinstance(name, str) and name.isprintable() for name in names)
+    if not is_list or len(cast("list[str]", names)) != shape[-1]:
+        raise ValueError(f"its class_names are {brief(names)}, for an output of the shape {shape}")
+    return tuple(cast("list[str]", names))
+
+
 def _of_file(path: Path, engine: Engine, threads: int | None) -> Predictor:
     path = check_source(path)
     endings: dict[str, tuple[Engine, ...]] = {
@@ -236,6 +246,7 @@ def _of_file(path: Path, engine: Engine, threads: int | None) -> Predictor:
         )
     if engine not in ("auto", *engines):
         raise ValueError(f"engine must be 'auto' or {' or '.join(map(repr, engines))} for {path.name}, not {engine!r}.")
+    try_file(path, (1,) if path.suffix.lower() == ".tflite" else (1, 8))  # what ends or fills a process ends its own
     content = path.read_bytes()
     weights = check_source(path.with_suffix(".bin")).read_bytes() if engines == ("openvino",) else b""
     with reading(path):
@@ -262,5 +273,5 @@ def _of_file(path: Path, engine: Engine, threads: int | None) -> Predictor:
             dtype=runner.dtype,
             threads=threads,
             preprocessing=None if preprocessing is None else Preprocessing.from_dict(preprocessing),
-            class_names=None if names is None else tuple(map(str, names)),
+            class_names=None if names is None else _names(names, runner.output_shape),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
@@ -196,9 +198,28 @@ def _open(source: str | os.PathLike[str] | IO[bytes]) -> PIL.Image.Image:
             f"its {size:,} bytes claim {image.width:,} x {image.height:,} pixels: {_FREE_PIXELS:,} are read of any "
             f"file, and up to {_MOST_PIXELS:,} of one that has a byte for {_PIXELS_PER_BYTE} pixels"
         )
+    if image.format == "PNG":
+        _check_png(source)
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
     return image
+
+
+def _check_png(file: IO[bytes]) -> None:
+    """Compare the checksums of a PNG file's parts; Pillow leaves out those of the pixels.
+
+    Raises:
+        ValueError: One is another, or the file is cut short.
+    """
+    place = file.tell()
+    file.seek(8)
+    kind = b""
+    while kind != b"IEND":
+        length, kind = struct.unpack(">I4s", file.read(8).ljust(8, b"\0"))
+        content = file.read(length)
+        if len(content) < length or zlib.crc32(kind + content) != int.from_bytes(file.read(4).ljust(4, b"\0"), "big"):
+            raise ValueError("it is cut short, or a part of it is not what its checksum says")
+    file.seek(place)
 
 
 def _with_colours(image: PIL.Image.Image) -> PIL.Image.Image:
