@@ -114,6 +114,9 @@ def server() -> Iterator[str]:
             with contextlib.suppress(OSError):
                 self.wfile.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n" + CONTENT[:200_000])
                 time.sleep(30 if self.path == "/slow" else 0)
+                for place in range(200_000 if self.path == "/drip" else 0):
+                    self.wfile.write(CONTENT[200_000 + place : 200_001 + place])
+                    time.sleep(0.05)
                 self.wfile.write(CONTENT[200_000:] * (1 if self.path != "/endless" else 100))
 
     class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -138,6 +141,14 @@ def test_a_wrong_length_is_the_server_s(server: str, cache: Path):
     with contextlib.suppress(ConnectionError):
         assert fetch(f"{server}/length", "net.bin").read_bytes() == CONTENT
     assert {path.name for path in cache.iterdir()} <= {"net.bin"}
+
+
+def test_a_server_that_drips_is_left(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    """No byte of it is late."""
+    monkeypatch.setattr(download, "_PATIENCE", 0.3)
+    with pytest.raises(ConnectionError, match=r"sent .* bytes"):
+        fetch(f"{server}/drip", "net.bin")
+    assert not list(cache.iterdir())
 
 
 def test_what_a_killed_download_left_is_removed_by_the_next(server: str, cache: Path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import random
 import sys
 import threading
 from pathlib import Path
@@ -10,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from fuzz.exported import onnx_lies
 
 from onebit import zoo
 from onebit.quantizers import FPReLU, HardTanh, RPReLU, RSign, ScaledSign
 from onebit.util.graph import BinaryConv, Graph
 from onebit.zoo.building.layers import ShuffleChannels
-from onebit.zoo.export import openvino
+from onebit.zoo.export import latency, openvino
 from onebit.zoo.export.artifact import make
 from onebit.zoo.export.lowering import lower
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
@@ -279,6 +282,33 @@ def test_damaged_files_are_an_error(ending: str, model: tf.keras.Model, tmp_path
         path.with_suffix(".bin").unlink()
         with pytest.raises(FileNotFoundError):
             zoo.compile(path)
+
+
+def test_an_onnx_file_that_never_ends_is_refused(model: tf.keras.Model, tmp_path: Path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "model.onnx"
+    zoo.export(model, path, images=exact_images(1, (16, 16, 3)))
+    # The first of `onnx_lies` are in an order: the twelfth is a loop of 2^62 rounds.
+    path.write_bytes(next(itertools.islice(onnx_lies(path.read_bytes(), random.Random(0)), 11, None)))
+    assert onnx.load(path).graph.node[-1].op_type == "Loop"
+    monkeypatch.setattr(latency, "_SECONDS", 1)
+    with pytest.raises(ValueError, match=r"model\.onnx.*too long"):
+        zoo.compile(path)
+
+
+@pytest.mark.parametrize("names", ['["a"]', '"ab"', "[[1]]", json.dumps(["\x1b[2J"] * 10), "["])
+def test_class_names_of_a_file_are_checked(names: str, model: tf.keras.Model, tmp_path: Path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "model.onnx"
+    zoo.export(model, path, images=exact_images(1, (16, 16, 3)))
+    content = onnx.load(path)
+    onnx.helper.set_model_props(content, {"class_names": names})
+    path.write_bytes(content.SerializeToString())
+    with pytest.raises(ValueError, match=r"model\.onnx") as raised:
+        zoo.compile(path)
+    assert str(raised.value).isprintable()
 
 
 # Predictors

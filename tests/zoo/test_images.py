@@ -140,6 +140,18 @@ def test_images_of_any_size(target: tuple[int, int], crop: float, tmp_path: Path
         np.testing.assert_array_equal(images, np.broadcast_to([50, 100, 150], (1, *target, 3)))
 
 
+@pytest.mark.parametrize("place", [20, 60, 2000, -18])
+def test_a_png_with_another_bit_is_damaged(place: int, tmp_path: Path):
+    """In its header, at the beginning and amid its pixels, and in their checksum, which Pillow does not read."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[place] ^= 1
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png"):
+        zoo.read_images([tmp_path / "a.png"], (32, 32))
+
+
 def test_arguments_of_read_images(tmp_path: Path):
     with pytest.raises(ValueError, match=r"paths must be a list of files, not one: \['cat\.jpg'\]"):
         zoo.read_images("cat.jpg", (8, 8))

@@ -17,6 +17,7 @@ import pytest
 from onebit import zoo
 from onebit.util import download as cache
 from onebit.util.download import fetch
+from onebit.zoo.checkpoints.weights import is_tag
 from tests.conftest import shared
 
 CONTENT = b"weights " * 1000
@@ -93,6 +94,14 @@ def test_weights_that_do_not_exist_say_which_do():
         zoo.WideResNet(depth=8, weights="cifar10")
     with pytest.raises(ValueError, match=r"wide_resnet_20_10' has no weights 'imagenet'.*There are: .*'cifar10'"):
         zoo.WideResNet(weights="imagenet")
+
+
+def test_weights_that_are_no_file_are_called_that(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"pipe.* a pipe"):
+        zoo.load("birealnet20", weights=str(tmp_path / "pipe"))
+    (tmp_path / "cifar10").mkdir()
+    assert is_tag("cifar10") and not is_tag(str(tmp_path / "pipe")) and is_tag(str(tmp_path / "cifar10"))
 
 
 # --- Fetching ---------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class LarqZooFile(Checkpoint):
     def recognises(path: Path) -> bool:
         """Return whether an HDF5 file is of this kind."""
         with h5py.File(path, "r") as file:
+            check_hdf5(file, path.stat().st_size)
             kinds = [_kind(name) for name in _names(file, "layer_names")]
         return kinds.count("quant_conv2d") == 16 and kinds.count("conv2d") == 4
 

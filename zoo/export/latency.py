@@ -21,7 +21,10 @@ from .interpreter import require_engine
 from .tflite_file import LARGEST, read_tflite
 
 _SECONDS = 10
-"""How long a run of a small file may take; a larger one may take a second more for each ten megabytes that it unfolds to."""
+"""What a run of a small file may take of the processor; a larger one a second more for each ten megabytes that it
+unfolds to."""
+_WAITING = 6
+"""How much longer it may take on a busy machine."""
 _FREE = 2**28
 _UNFOLDED = 100
 """Bytes that a byte of a file of 1-bit weights may become: 32 where they are real numbers, in three copies."""
@@ -117,11 +120,11 @@ def _task(path: Path) -> _Task:
 @contextlib.contextmanager
 def _started(task: _Task, name: str) -> Iterator[Callable[[int], float]]:
     """Yield a function that runs a file on so many images and returns the seconds that it took."""
-    described = json.dumps({**task._asdict(), "bytes": _FREE + task.unfolded})
-    command = [sys.executable, sandbox.__file__, described]
-    # How long a run may take, the first of which loads the file, too.
+    # The first run loads the file, too.
     longest = _SECONDS + task.unfolded / 1e7
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.PIPE) as process:
+    described = json.dumps({**task._asdict(), "bytes": _FREE + task.unfolded, "seconds": longest})
+    command, pipe = [sys.executable, sandbox.__file__, described], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, stdin=pipe, bufsize=0) as process:
         assert process.stdin and process.stdout and process.stderr
         stdin, stdout = process.stdin, process.stdout
         said: list[bytes] = []
@@ -129,7 +132,7 @@ def _started(task: _Task, name: str) -> Iterator[Callable[[int], float]]:
         listener.start()
 
         def run(images: int) -> float:
-            watch = threading.Timer(longest, process.kill)
+            watch = threading.Timer(_WAITING * longest, process.kill)
             watch.start()
             try:
                 stdin.write(b"%d\n" % images)
@@ -154,6 +157,6 @@ def _started(task: _Task, name: str) -> Iterator[Callable[[int], float]]:
 def _reason(said: str, code: int) -> str:
     """Return why a process that was to run a file did not."""
     errors = [line.removeprefix(sandbox.FAILED) for line in said.splitlines() if line.startswith(sandbox.FAILED)]
-    if code == -signal.SIGKILL:
+    if -code in (signal.SIGKILL, getattr(signal, "SIGXCPU", None)):
         return "it takes too long"
     return printable(" ".join(errors), 400).rstrip(".") or f"it ends the process that it runs in ({code})"
