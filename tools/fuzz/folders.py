@@ -63,7 +63,8 @@ def save_job(folder: Path) -> None:
     about = {"about": {"recipe": "any"}, "initial_epoch": 0}
     state = [np.ones((3, 3), np.float32), np.zeros(3, np.float32), np.int64(0)]
     schedule = {"learning_rate": np.ones((2, 4))}
-    write_job(folder, about, step, state, step, schedule, {"training": [np.zeros((8, 4, 4, 3)), np.arange(8)]})
+    images = {"training": [np.zeros((8, 4, 4, 3)), np.arange(8)]}
+    write_job(folder, about, {"step": step, "evaluation": step}, state, schedule, images)
     history = [{"epoch": epoch, "loss": 1.0, "learning_rate": 0.1, "seconds": 2.0} for epoch in (1, 2)]
     Job(folder).save(state, history)
 

@@ -147,7 +147,9 @@ def job_step() -> Any:
     """Return a training step of three variables."""
     from onebit.recipes.backend.runner import Program
 
-    return Program(bytes(100), 4, ("kernel", "bias", "optimizer/iterations"), ((1, 0), (2, 1), (3, 2)), ("loss",))
+    state, scalar = ("kernel", "bias", "optimizer/iterations"), ((), "float32")
+    kinds = (((3, 3), "float32"), ((3,), "float32"), ((), "int64"))
+    return Program(bytes(100), (scalar, *kinds), (scalar, *kinds), 1, state, ((1, 0), (2, 1), (3, 2)), ("loss",))
 
 
 def exported(path: Path) -> object:
