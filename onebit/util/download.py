@@ -157,11 +157,13 @@ def _while_it_grows(receive: Callable[[], None], part: IO[bytes]) -> None:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     before = 0
-    while thread.join(_PATIENCE) or thread.is_alive():
+    thread.join(_PATIENCE)
+    while thread.is_alive():
         now = part.tell()
         if now - before < _SLOWEST * _PATIENCE:
             raise TimeoutError(f"it has sent {now - before:,} bytes in the last {_PATIENCE:g} seconds")
         before = now
+        thread.join(_PATIENCE)
     if failure:
         raise failure[0]
 
