@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import random
 import shutil
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +32,8 @@ def prepare(folder: Path) -> None:
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     importlib.import_module("tensorflow_datasets").disable_progress_bar()
-    module.prepare(DATASETS["cifar10"], folder, 12)
+    with contextlib.redirect_stdout(sys.stderr):  # TFDS says on the former what it does
+        module.prepare(DATASETS["cifar10"], folder, 12)
 
 
 def save_folders(folder: Path) -> None:

@@ -18,13 +18,15 @@ from ...util.files import check_source
 from ...util.formatting import printable
 from . import onnx, openvino, sandbox
 from .interpreter import require_engine
-from .tflite_file import LARGEST, read_tflite
+from .tflite_file import read_tflite
 
 _SECONDS = 10
 """What a run of a small file may take of the processor; a larger one a second more for each ten megabytes that it
 unfolds to."""
 _WAITING = 6
 """How much longer it may take on a busy machine."""
+_LARGEST = 2**28
+"""Bytes of a file of ONNX or OpenVINO."""
 _FREE = 2**28
 _UNFOLDED = 100
 """Bytes that a byte of a file of 1-bit weights may become: 32 where they are real numbers, in three copies."""
@@ -113,7 +115,7 @@ def _task(path: Path) -> _Task:
     else:
         openvino.require_openvino()
         parts = [path, path.with_suffix(".bin")]
-    size = sum(check_source(part, LARGEST).stat().st_size for part in parts)
+    size = sum(check_source(part, _LARGEST).stat().st_size for part in parts)
     return _Task("onnx" if ending == ".onnx" else "openvino", list(map(str, parts)), _UNFOLDED * size)
 
 
