@@ -16,6 +16,8 @@ from typing import Any
 
 import click
 
+import onebit  # noqa: F401  (selects Keras 2, and so comes before TensorFlow)
+
 Reader = Callable[[Path], object]
 """Reads a file, and returns what tells its content from others'."""
 
