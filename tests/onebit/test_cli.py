@@ -296,6 +296,18 @@ def test_predict(weights: str, tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_predict_says_what_computed(weights: str, tmp_path: Path):
+    """The fastest engine that is installed, and Keras for a network of images of any size."""
+    Image.fromarray(zoo.sample_images().images[0]).save(tmp_path / "a.png")
+    [row] = run_json("predict", weights, tmp_path / "a.png")
+    assert row["engine"] == zoo.compile(zoo.load_packed(weights)).engine
+    assert f"Computed by {row['engine']}." in run("predict", weights, tmp_path / "a.png").stdout
+    open_size = zoo.load(MODEL, weights=weights, input_shape=(None, None, 3))
+    [row] = run_json("predict", zoo.save_packed(open_size, tmp_path / "any.onebit"), tmp_path / "a.png")
+    assert row["engine"] == "keras"
+
+
+@pytest.mark.slow
 def test_class_names(weights: str, tmp_path: Path):
     """They are no markup, may have what the terminal has not, and come with the marks of Windows' editors."""
     Image.fromarray(zoo.sample_images().images[0]).save(tmp_path / "a.png")
