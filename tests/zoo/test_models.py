@@ -139,13 +139,6 @@ def test_mixed_bfloat16(name):
     assert np.isfinite(outputs).all()
 
 
-@pytest.mark.slow
-def test_saved_model(model, expected, tmp_path):
-    """Without the traces of every layer's call, which only programs without this library need; see the next test."""
-    model.save(tmp_path / "folder", save_format="tf", save_traces=False)
-    np.testing.assert_array_equal(outputs(tf.keras.models.load_model(tmp_path / "folder")), expected)
-
-
 def test_one_step_of_training(model):
     x, y = images(model), np.arange(4) % 10
     model = tf.keras.models.clone_model(model)  # the other tests' stays as it is
@@ -161,8 +154,8 @@ def test_one_step_of_training(model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_saved_model_with_traces(name, tmp_path):
-    """The traces take minutes for the large models, and the layers of a family are the same: one model of each."""
+def test_saved_model(name, tmp_path):
+    """It takes minutes for the large models, and the layers of a family are the same: one model of each."""
     model = zoo.load(name, input_shape=small_shape(name), num_classes=10)
     model.save(tmp_path / "folder")
     x = images(model)
