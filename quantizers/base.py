@@ -54,6 +54,17 @@ class BinaryQuantizer(NoAutoGraph, _BaseQuantizer):
         self.bind_to(call_context().layer)
         return super().__call__(inputs, *args, **kwargs)
 
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return ``inputs``, the values that a subclass has computed, after Larq's metrics have seen which they are."""
+        if hasattr(self, "flip_ratio"):
+            # Larq counts changes of integers, which would make 0 of all values below 1.
+            self.add_metric(self.flip_ratio(self._upper(inputs)))
+        return inputs
+
+    def _upper(self, values: tf.Tensor) -> tf.Tensor:
+        """Return which of the two values a quantized tensor has: true where it is the upper one."""
+        return values >= 0
+
     def bind_to(self, layer: tf.keras.layers.Layer | None) -> None:
         """Learn what this object is for in the layer that holds it; any other layer, or none, changes nothing.
 

@@ -144,6 +144,11 @@ class KernelQuantizer(BinaryQuantizer):
             )
         return [axis for axis in range(shape.rank) if axis not in channels]
 
+    def _upper(self, values: tf.Tensor) -> tf.Tensor:
+        axes = self.filter_axes(values.shape)
+        low, high = tf.reduce_min(values, axes, keepdims=True), tf.reduce_max(values, axes, keepdims=True)
+        return values >= tf.where(low == high, tf.zeros_like(low), (low + high) / 2)  # both may be of one sign
+
     def get_config(self) -> dict[str, Any]:
         axis = self.channel_axis
         return {**super().get_config(), "channel_axis": axis if axis is None or isinstance(axis, int) else list(axis)}

@@ -99,6 +99,14 @@ class Recipe:
         """Whether it is a registered recipe with other stages."""
         return self.registered is not None and list(self.stages) != list(self.registered)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle a registered recipe by its name and settings: its stages hold functions, which cannot be."""
+        if self.registered is None or self.is_changed:
+            return super().__reduce_ex__(protocol)
+        names = ("dataset", "batch_size", "preprocessing", "settings")
+        given = {name: self.settings[name] for name in self.given}
+        return _again, (self.name, given, {name: getattr(self, name) for name in names})
+
 
 class Same(NamedTuple):
     """In a table of settings: the value of another setting, whoever chose that."""
@@ -174,6 +182,10 @@ def get_recipe(name: str, **settings: Any) -> Recipe:
         entry(chosen["model"])  # which says so if there is no such network, before anything is read
     recipe = found.function(**chosen)
     return dataclasses.replace(recipe, settings=chosen, given=frozenset(given), registered=recipe.stages)
+
+
+def _again(name: str, given: Mapping[str, Any], fields: Mapping[str, Any]) -> Recipe:
+    return dataclasses.replace(get_recipe(name, **given), **fields)
 
 
 def settings_table(name: str) -> Settings:

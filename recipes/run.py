@@ -17,6 +17,7 @@ import tensorflow as tf
 from .. import __version__
 from ..util.files import replacing
 from ..zoo import class_names, load_weights, save_packed
+from ..zoo.checkpoints.variables import check_keras_2
 from ..zoo.images.images import for_dataset, get_preprocessing
 from .data.images import Images, batches, normalised
 from .recipe import Recipe, Stage
@@ -68,10 +69,11 @@ def build_network(
         network = stage.build(classes, shape)
     except TypeError as error:  # an argument that the network's function does not take
         raise ValueError(f"The recipe {recipe.name!r} is not for this network: {error}") from error
+    changed = network if change is None else change(network)
+    check_keras_2(changed)
     if change is None:
         return network
-    changed = change(network)
-    if not isinstance(changed, tf.keras.Model) or changed.output_shape != network.output_shape:
+    if changed.output_shape != network.output_shape:
         raise ValueError(f"change must return a tf.keras model of outputs {network.output_shape}, not {changed!r}.")
     # The zoo knows how the original was made, which would not build this one.
     return tf.keras.Model(changed.inputs, changed.outputs, name=changed.name)

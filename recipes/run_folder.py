@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -71,30 +70,6 @@ def check_kinds(output: Path) -> None:
     for path in output.rglob("*"):
         if not (path.is_file() or path.is_dir()):
             raise OSError(f"{path} is neither a file nor a folder. Choose another output folder.")
-
-
-def structure(network: tf.keras.Model) -> str:
-    """Return a digest of a network's layers, their settings and connections, but not of automatic names."""
-    places = {network.name: "network"}
-    for prefix, layer in enumerate(network.layers):
-        places[layer.name] = f"layer {prefix}"
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            # Of the names that quantizers and the like have, those that nobody gave are numbered in their order.
-            kept = {key: part for key, part in value.items() if key != "name" or part in places}
-            return {str(key): plain(part) for key, part in kept.items()}
-        if isinstance(value, list | tuple):
-            return [plain(part) for part in value]
-        return places.get(value, value) if isinstance(value, str) else value
-
-    try:
-        config = plain(network.get_config())
-    except NotImplementedError:  # a subclass of Model
-        config = type(network).__qualname__
-    shapes = [list(weight.shape) for weight in network.weights]
-    text = json.dumps([config, shapes], sort_keys=True, default=lambda value: type(value).__qualname__)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def start(folder: Path, plan: Mapping[str, Any]) -> None:

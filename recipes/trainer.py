@@ -16,12 +16,13 @@ from ..util.arguments import to_python
 from ..util.memory import custom_gradients, release_custom_gradients
 from ..util.precision import fast_precision
 from ..zoo.checkpoints.variables import latent_scope
+from ..zoo.model_info import structure
 from .data.datasets import get_dataset, load_dataset
 from .data.images import Images, as_images
 from .data.tfds import naming_damage
 from .recipe import Recipe, get_recipe
 from .run import Change, Job, Run, build_network, computing_in
-from .run_folder import check_folder, check_kinds, read_json, read_plan, start, structure, working_dir
+from .run_folder import check_folder, check_kinds, read_json, read_plan, start, working_dir
 from .training.strategies import get_strategy, is_chief
 
 log = logging.getLogger(__name__)

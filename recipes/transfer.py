@@ -26,5 +26,4 @@ def transfer_signs(before: tf.keras.Model, network: tf.keras.Model) -> None:
     """Hand all variables over, with binary kernels of ±1: their scales are left to the batch normalisations."""
     transfer_weights(before, network)
     for kernel in binary_kernels(network).values():
-        quantized = kernel.quantized(kernel.variable.numpy())
-        kernel.variable.assign(np.where(quantized > 0, 1.0, -1.0))
+        kernel.variable.assign(np.where(kernel.signs(kernel.variable), 1.0, -1.0))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ..quantizers import BinarySet
 from .checkpoints.latents import as_filters
-from .checkpoints.variables import BinaryKernel, binary_kernels
+from .checkpoints.variables import BinaryKernel, binary_kernels, check_keras_2
 from .data import DATA
 
 FOLDER = DATA / "counts"
@@ -53,9 +53,12 @@ def count(model: tf.keras.Model) -> Counts:
     """Count a model's parameters, memory and multiply-accumulates at the input shape it was built for.
 
     Raises:
-        ValueError: Height or width of the input are open, and with them the number of multiply-accumulates.
+        ValueError: Height or width of the input are open, and with them the number of multiply-accumulates; or a part
+            of the model is of Keras 3.
     """
     from larq.models import ModelProfile
+
+    check_keras_2(model)
 
     if None in model.input_shape[1:]:
         raise ValueError(

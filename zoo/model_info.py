@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,15 @@ class ModelInfo:
 
 
 _INFO: weakref.WeakKeyDictionary[tf.keras.Model, ModelInfo] = weakref.WeakKeyDictionary()
+_STRUCTURES: weakref.WeakKeyDictionary[tf.keras.Model, str | None] = weakref.WeakKeyDictionary()
+
+# Settings of layers that training alone depends on, which may be changed in a network that stays what it is.
+_OF_TRAINING = {"momentum", "synchronized", "trainable"}
+_OF_TRAINING |= {
+    f"{name}_{kind}"
+    for name in ("alpha", "beta", "bias", "depthwise", "gamma", "kernel", "pointwise")
+    for kind in ("constraint", "initializer", "regularizer")
+}
 
 
 def model_info(model: tf.keras.Model) -> ModelInfo | None:
@@ -47,7 +58,24 @@ def model_info(model: tf.keras.Model) -> ModelInfo | None:
 def record_model(model: tf.keras.Model, info: ModelInfo) -> tf.keras.Model:
     """Remember how ``model`` was made, for `model_info`, and return it."""
     _INFO[model] = info
+    _STRUCTURES.setdefault(model, _computation(model))
     return model
+
+
+def is_changed(model: tf.keras.Model) -> bool:
+    """Return whether a model that the zoo built no longer computes what its function builds.
+
+    Be it that a layer has another quantizer, activation or setting by now, or that another layer has its place.
+    """
+    return _STRUCTURES[model] != _computation(model)
+
+
+def _computation(model: tf.keras.Model) -> str | None:
+    """Return a digest of what a model computes; ``None`` where a layer has something that Keras cannot describe."""
+    try:
+        return structure(model, _OF_TRAINING)
+    except Exception:  # whatever a layer's own configuration comes to
+        return None
 
 
 def preprocessing_of(model: tf.keras.Model) -> Preprocessing | None:
@@ -59,3 +87,33 @@ def preprocessing_of(model: tf.keras.Model) -> Preprocessing | None:
     """
     info = model_info(model)
     return None if info is None else info.preprocessing
+
+
+def structure(network: tf.keras.Model, ignored: Collection[str] = ()) -> str:
+    """Return a digest of a network's layers, their settings and connections, but not of automatic names.
+
+    Args:
+        network: Any Keras model.
+        ignored: Names of settings that do not count.
+    """
+    places = {network.name: "network"}
+    for prefix, layer in enumerate(network.layers):
+        places[layer.name] = f"layer {prefix}"
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            # Of the names that quantizers and the like have, those that nobody gave are numbered in their order.
+            kept = {key: part for key, part in value.items() if key != "name" or part in places}
+            kept = {key: part for key, part in kept.items() if key not in ignored}
+            return {str(key): plain(part) for key, part in kept.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        return places.get(value, value) if isinstance(value, str) else value
+
+    try:
+        config = plain(network.get_config())
+    except NotImplementedError:  # a subclass of Model
+        config = type(network).__qualname__
+    shapes = [list(weight.shape) for weight in network.weights]
+    text = json.dumps([config, shapes], sort_keys=True, default=lambda value: type(value).__qualname__)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -45,6 +45,9 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
+        except KeyboardInterrupt as error:
+            click.echo(f"\nStopped. {error}".rstrip(), err=True)
+            ctx.exit(130)
         except ModuleNotFoundError as error:
             raise click.ClickException(
                 f"{error}. It is among the optional packages: see the README, 'Installing'."
@@ -75,5 +78,5 @@ def _is_tensorflows(error: Exception) -> bool:
 def main() -> None:
     """1-bit convolutional networks: what the zoo has, how good and how large its models are.
 
-    Exit codes: 0 for success, 1 for a failure, 2 for a usage error.
+    Exit codes: 0 for success, 1 for a failure, 2 for a usage error, 130 where Ctrl-C stopped it.
     """

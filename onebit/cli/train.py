@@ -153,8 +153,7 @@ def command(  # noqa: D103 (its text is the help that the decorator is given)
             verbose=0 if as_json else "auto" if sys.stdout.isatty() else 2,
         )
     except KeyboardInterrupt:
-        click.echo(f"\nStopped. The same command goes on after the last epoch completed in {output}.", err=True)
-        raise
+        raise KeyboardInterrupt(f"The same command goes on after the last epoch completed in {output}.") from None
     if as_json:
         print_json(record)
         return

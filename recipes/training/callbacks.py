@@ -106,7 +106,7 @@ def learning_rate(model: tf.keras.Model) -> float:
 
 
 class FlipRatio(tf.keras.callbacks.Callback):
-    """Reports ``flip_ratio``, the share of binary weights whose sign an epoch has changed."""
+    """Reports ``flip_ratio``, the share of binary weights that took the other of their filter's values in an epoch."""
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._kernels = list(binary_kernels(student_of(self.model)).values())

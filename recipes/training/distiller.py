@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...zoo.checkpoints.variables import check_keras_2
 from ...zoo.stages import stage_outputs
 from .logits import as_list, logits_model
 from .losses import Feature, PairLoss, distribution_loss, mean_squared_difference
@@ -65,6 +66,7 @@ class Distiller(tf.keras.Model):
             raise ValueError(f"teacher_weights must be {len(masters)}, as the teachers are, not {teacher_weights!r}.")
         if features and not masters:
             raise ValueError("features need the teachers: cached logits are not enough.")
+        check_keras_2(student)  # a part of another kind would never be trained
         for teacher in masters:
             check_classes(student, teacher)
         self.student = student

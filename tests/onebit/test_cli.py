@@ -189,6 +189,14 @@ def test_errors_of_the_libraries(error: Exception, monkeypatch: pytest.MonkeyPat
     assert "PyTorch" in message and message.strip().replace("\n", "").isprintable()
 
 
+def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo, "load", stop)
+    assert run("summary", MODEL, code=130).stderr.strip().count("\n") == 0
+
+
 @pytest.mark.slow
 def test_evaluate_on_the_sample(weights: str):
     """Named and by its file alike; in float32."""

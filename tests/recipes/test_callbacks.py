@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from onebit import recipes
-from onebit.quantizers import FPReLU, ScaledSign
+from onebit.quantizers import AdaBinKernel, FPReLU, ScaledSign
 
 
 def figures(callback, model, change):
@@ -49,6 +51,15 @@ def test_flip_ratio():
     assert logs == {"flip_ratio": 0.0}, "since the epoch before"
     real = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))])
     assert figures(recipes.FlipRatio(), real, lambda: None) == {}
+
+
+def test_flip_ratio_of_values_of_one_sign():
+    """AdaBin's two values of a filter may both be positive: 1 of 4 weights takes the other one."""
+    dense = lq.layers.QuantDense(1, kernel_quantizer=AdaBinKernel(), input_shape=(4,))
+    model = tf.keras.Sequential([dense])
+    dense.kernel.assign([[4.0], [6], [4], [6]])
+    change = functools.partial(dense.kernel.assign, [[4.0], [6], [4], [4]])
+    assert figures(recipes.FlipRatio(), model, change) == {"flip_ratio": pytest.approx(1 / 4)}
 
 
 def test_negative_slopes():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -85,3 +88,15 @@ def test_settings_may_be_numbers_of_numpy():
         (float, 0.5),
         (bool, False),
     ]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda recipe: pickle.loads(pickle.dumps(recipe))])
+def test_copies(copied):
+    """A registered recipe goes to another process; one of other stages can be copied."""
+    recipe = dataclasses.replace(recipes.get_recipe("irnet", epochs=3), batch_size=7)
+    again = copied(recipe)
+    for name in ("name", "dataset", "batch_size", "settings", "given", "is_changed"):
+        assert getattr(again, name) == getattr(recipe, name)
+    assert [stage.epochs for stage in again.stages] == [3]
+    own = dataclasses.replace(recipe, stages=[dataclasses.replace(recipe.stages[0], name="own")])
+    assert copy.deepcopy(own).is_changed

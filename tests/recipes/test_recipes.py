@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from onebit import recipes, zoo
+from onebit.quantizers import AdaBinKernel
 from onebit.recipes.recipe import quick_settings
 from onebit.recipes.transfer import transfer_signs, transfer_weights
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
@@ -110,6 +112,19 @@ def test_signs_are_handed_over_without_their_scales():
             np.testing.assert_array_equal(kernels[name].quantized(variable.numpy()), signs)
         else:
             np.testing.assert_array_equal(variable, old[name])
+
+
+def test_signs_of_filters_whose_values_are_both_positive():
+    """As AdaBin's may be: what counts is which of the two values a weight has."""
+    image = tf.keras.Input((4,))
+    before, after = (
+        tf.keras.Model(image, lq.layers.QuantDense(2, kernel_quantizer=AdaBinKernel(), name="dense")(image))
+        for _ in range(2)
+    )
+    before.layers[-1].kernel.assign([[4.0, -4], [6, -6], [4, -6], [6, -4]])
+    transfer_signs(before, after)
+    expected = [[-1, 1], [1, -1], [-1, -1], [1, 1]]
+    np.testing.assert_allclose(after.layers[-1].kernel, expected)
 
 
 def test_networks_that_do_not_fit_hand_nothing_over():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 from pathlib import Path
 
+import keras
 import larq as lq
 import numpy as np
 import pytest
@@ -388,3 +390,43 @@ def test_file_is_an_ordinary_one(tiny, tmp_path):
         os.umask(usual)
     assert path.stat().st_mode & 0o777 == 0o640
     assert set(safetensors.numpy.load_file(path)) == {"conv/kernel", "conv/kernel:scale", "conv/bias"}
+
+
+def mutated(model):
+    model.get_layer("stage1_block1_conv1").kernel_quantizer = ScaledSign()
+    return model
+
+
+def replaced(model):
+    return zoo.replace_layers(model, lambda layer: None)
+
+
+@pytest.mark.parametrize("change", [mutated, replaced])
+def test_a_file_is_only_of_what_the_zoo_builds(change, tmp_path, caplog):
+    """A packed file of a network whose layers were changed names no function, which is said in writing and reading."""
+    model = zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3))
+    model.trainable = False
+    model.layers[-3].kernel_regularizer = tf.keras.regularizers.L2(1e-4)
+    zoo.load_packed(zoo.save_packed(model, tmp_path / "own.onebit"))  # how it is trained is another matter
+    assert not caplog.text
+    path = zoo.save_packed(change(model), tmp_path / "changed.onebit")
+    assert "changed.onebit" in caplog.text
+    with pytest.raises(ValueError, match=r"changed\.onebit"):
+        zoo.load_packed(path)
+    caplog.clear()
+    with contextlib.suppress(ValueError):  # the quantizer cannot make such values
+        zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3), weights=path)
+    assert "changed.onebit" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{}, {"use_bias": False}])
+def test_layers_of_keras_3_are_refused(options, tmp_path):
+    """Their variables are none of the model's."""
+    body = zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3), include_top=False, pooling="avg")
+    head = tf.keras.Model(body.input, keras.layers.Dense(3, **options)(body.output))
+    whole = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
+    for model in (head, tf.keras.Sequential([head]), whole):
+        for use in (lambda each: zoo.save_packed(each, tmp_path / "k3.onebit"), zoo.count):
+            with pytest.raises(ValueError, match="Keras 3"):
+                use(model)
+    assert not list(tmp_path.iterdir())

@@ -7,10 +7,10 @@ A packed file is a safetensors file. It holds, under the names of `named_variabl
   their magnitude, where they differ in sign alone, else ``<name>:low`` and ``<name>:high``;
 - every other variable as it is.
 
-The header's metadata entry ``onebit`` is JSON: ``format`` (the version), ``sha256`` (of the file with zeros
-in its place), ``function`` and ``arguments`` (what to call to build the model; ``null`` for a model that is not the
-zoo's), ``kernels`` (the shape and filter axes of each binary kernel), ``source`` and ``metrics`` (what the writer has
-to say of it), ``preprocessing`` (what the network expects at its input, see `Preprocessing.to_dict`), and
+The header's metadata entry ``onebit`` is JSON: ``format`` (the version), ``sha256`` (of the file with zeros in its
+place), ``function`` and ``arguments`` (what to call to build the model; ``null`` for a model that is not the zoo's, or
+no longer), ``kernels`` (the shape and filter axes of each binary kernel), ``source`` and ``metrics`` (what the writer
+has to say of it), ``preprocessing`` (what the network expects at its input, see `Preprocessing.to_dict`), and
 ``class_names`` (what its classes are called, in their order).
 
 A model loaded from a packed file predicts exactly what the saved one predicts. Its latent weights are new: they have
@@ -34,7 +34,7 @@ import tensorflow as tf
 from ...quantizers import BinarySet, latent_weights
 from ...util.files import check_target
 from ..images.images import Preprocessing, resolve_preprocessing
-from ..model_info import model_info
+from ..model_info import is_changed, model_info
 from . import latents
 from .packed_file import HIGH, LOW, SCALE, check_fields, write_packed
 from .variables import BinaryKernel, binary_kernels, named_variables
@@ -54,8 +54,9 @@ def save_packed(
     """Write a model's weights as a packed file, replacing any file there in one step.
 
     Args:
-        model: Any Keras model. One that the zoo built can be rebuilt from the file alone by `load_packed`; another
-            one's weights can be loaded back with `load_weights` into a model of the same architecture and layer names.
+        model: Any Keras model. One that the zoo built can be rebuilt from the file alone by `load_packed`; the weights
+            of another one, or of one that was changed since, can be loaded back with `load_weights` into a model of the
+            same architecture and layer names, which a log message says.
         path: The file to write.
         source: Where the weights come from, for the header.
         metrics: Measured figures, for the header: a dictionary that JSON can hold.
@@ -71,9 +72,10 @@ def save_packed(
         FileNotFoundError: The folder does not exist.
         ValueError: ``metrics`` cannot be written as JSON, two variables have the same name, there is no such
             preprocessing, there are not as many names as classes, or the model's activation is none that Keras has a
-            name for.
+            name for; or a part of the model is of Keras 3.
     """
     info = model_info(model)
+    built = info if info and not is_changed(model) else None
     if preprocessing is not None or info:
         preprocessing = resolve_preprocessing(preprocessing, info.preprocessing if info else Preprocessing())
     names = info.class_names if class_names is None and info else class_names
@@ -97,8 +99,8 @@ def save_packed(
         tensors |= {name + suffix: value for suffix, value in parts.items()}
         kernels[name] = {"shape": list(variable.shape), "filter_axes": axes}
     header = {
-        "function": info and info.function,
-        "arguments": dict(info.arguments) if info else None,
+        "function": built and built.function,
+        "arguments": dict(built.arguments) if built else None,
         "kernels": kernels,
         "source": source,
         "metrics": metrics,
@@ -115,6 +117,12 @@ def save_packed(
         check_fields(header)
     except ValueError as error:
         raise ValueError(f"{model.name} cannot be packed: {error}") from error
+    if built is None:
+        log.warning(
+            "%s %s, so it cannot be built from %s alone: build the same model and call load_weights(model, path). "
+            "From a Keras file of a network of the zoo, zoo.convert makes a packed file that can be built.",
+            *(model.name, "was changed since the zoo built it" if info else "is not a model that the zoo built", path),
+        )
     write_packed(path, header, tensors)
     return path
 

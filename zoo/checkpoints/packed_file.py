@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from ..images.images import Preprocessing, get_preprocessing
 from . import latents
 from .base import Checkpoint
 from .variables import BinaryKernel, assign, binary_kernels, names_here
+
+log = logging.getLogger(__name__)
 
 FORMAT = 2
 _READABLE = (1, FORMAT)  # files of format 1 have no digest, and symmetric values only
@@ -97,6 +101,13 @@ class PackedFile(Checkpoint):
         self.preprocessing = _preprocessing(self.header.get("preprocessing"))
         names = self.header.get("class_names")
         self.class_names = tuple(names) if names and self.has_top else None
+
+    def report_untold(self, function: str, arguments: Mapping[str, Any]) -> None:
+        if self.function is None:
+            log.warning(
+                "%s is of a model that the zoo did not build, or not so; it is loaded as %s, as its variables fit.",
+                *(self.path, function),
+            )
 
     def _load_into(self, model: Any, new_top: bool) -> None:
         binary = binary_kernels(model)

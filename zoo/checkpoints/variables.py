@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from ...quantizers.base import DEPTHWISE, INPUT, KERNEL, POINTWISE, BinaryQuantizer
 from ...quantizers.kernel import KernelQuantizer
@@ -92,8 +95,10 @@ def named_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
     Larq's ``quantized_scope`` is.
 
     Raises:
-        ValueError: Two variables of one layer have the same name, or one belongs to no layer.
+        ValueError: Two variables of one layer have the same name, or one belongs to no layer; or it is no ``tf.keras``
+            model, see `check_keras_2`.
     """
+    check_keras_2(model)
     names: dict[str, tf.Variable] = {}
     named = set()
     for prefix, layer in _layers(model):
@@ -108,6 +113,34 @@ def named_variables(model: tf.keras.Model) -> dict[str, tf.Variable]:
             f"The model {model.name!r} has variables that belong to none of its layers: {', '.join(left[:8])}."
         )
     return names
+
+
+def check_keras_2(model: tf.keras.Model) -> None:
+    """Raise `ValueError` where a model, or one of its layers, is of Keras 3, the package ``keras`` by itself.
+
+    A layer of Keras 3 takes a tensor of ``tf.keras`` for TensorFlow's: what it computes becomes part of the model, but
+    its variables do not. They are never trained, and not saved.
+    """
+    if not isinstance(model, tf.keras.Model):
+        raise ValueError(
+            f"model must be a model of tf.keras, not a {type(model).__module__}.{type(model).__qualname__}: the "
+            "package keras, imported by itself, is Keras 3."
+        )
+    for layer in model._flatten_layers():
+        for node in layer.inbound_nodes if isinstance(layer, TFOpLambda) else ():
+            if any(_is_variable_of_nobody(value) for value in tf.nest.flatten((node.call_args, node.call_kwargs))):
+                raise ValueError(
+                    f"The model {model.name!r} computes {layer.name!r} with variables that belong to none of its "
+                    "layers: they would be neither trained nor saved. Layers of the package keras, which is Keras 3, "
+                    "do that: make them with tf.keras.layers."
+                )
+
+
+def _is_variable_of_nobody(value: Any) -> bool:
+    if isinstance(value, tf.Variable) or (type(value).__name__, type(value).__module__[:6]) == ("Variable", "keras."):
+        return True
+    # What Keras 3 casts becomes a constant, like those that people write, though theirs are rarely kernels.
+    return "keras.layers" in sys.modules and isinstance(value, tf.Tensor) and value.shape.rank not in (None, 0, 1)
 
 
 def binary_kernels(model: tf.keras.Model) -> dict[str, BinaryKernel]:
