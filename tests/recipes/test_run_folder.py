@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from onebit import recipes
 from onebit.recipes import DivergedError, run_folder
+from onebit.zoo.model_info import structure
 from tests.conftest import start_python
 from tests.recipes.models import DATA, plain_network, plain_recipe, recipe, striped_images
 
@@ -247,7 +248,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_kept(damage, unfinished):
         first = dataclasses.replace(PLAIN.stages[0], build=lambda classes, shape: plain_network(classes + 1, shape))
         chosen = dataclasses.replace(PLAIN, stages=[first, PLAIN.stages[1]])
         plan = json.loads((unfinished / "run.json").read_text())
-        plan["networks"][0] = run_folder.structure(first.build(2, (32, 32, 3)))
+        plan["networks"][0] = structure(first.build(2, (32, 32, 3)))
         (unfinished / "run.json").write_text(json.dumps(plan))
     before = data.read_bytes()
     with pytest.raises(ValueError, match="ckpt-3"):
