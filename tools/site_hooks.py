@@ -20,7 +20,7 @@ PACKAGES = {"zoo": "Zoo", "quantizers": "Quantizers", "recipes": "Recipes"}
 GUIDES = (
     "weights.md", "hub.md", "fine-tuning.md", "training.md", "quantizers.md", "deployment.md",
     "deployment-openvino.md", "deployment-arm.md", "deployment-onnx.md", "packed-format.md", "reliability.md",
-    "extending.md",
+    "compatibility.md", "extending.md",
 )  # fmt: skip
 COPIES = ("LICENSE", "docs/tour.ipynb", "zoo/data/*.json", "zoo/data/*.csv", "zoo/data/*.md", "tests/goldens/README.md")
 

@@ -1,4 +1,4 @@
-"""Run the fast tests with the lowest and with the newest versions that setup.cfg allows, and print a table of them.
+"""Run the fast tests with the lowest and with the newest versions that setup.cfg allows, and record them in docs/.
 
 Each case has an environment of its own, 2 GB, which is removed afterwards. They are made by uv, which has to be on the
 PATH (`pip install uv`), as do the Pythons.
@@ -10,31 +10,37 @@ import argparse
 import configparser
 import datetime
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
+
+from report import insert
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("tensorflow", "tf-keras", "larq", "numpy", "protobuf", "tensorflow-datasets")
+PAGE = ROOT / "docs" / "compatibility.md"
+SHOWN = ("tensorflow", "tf-keras", "larq", "numpy", "protobuf", "tensorflow-datasets", "jax")
+COLUMNS = ("versions", "Python", *SHOWN, "passed", "failed", "skipped", "minutes", "on")
 
 
 class Case(NamedTuple):
-    """A Python, which of the allowed versions are taken, and whether larq-zoo is installed, which holds others back."""
+    """A Python, which of the allowed versions are taken, and what is left out of them because it holds others back."""
 
     python: str
     resolution: str
-    larq_zoo: bool
+    without: tuple[str, ...]
 
 
 CASES = {
-    "lowest": Case("3.10", "lowest-direct", True),
-    "newest": Case("3.12", "highest", True),
-    "newest without larq-zoo": Case("3.12", "highest", False),
+    # The lowest JAX that is allowed needs the ml-dtypes of TensorFlow 2.18.
+    "lowest": Case("3.10", "lowest-direct", ("jax",)),
+    "newest": Case("3.12", "highest", ()),
+    "newest without larq-zoo": Case("3.12", "highest", ("larq-zoo",)),
 }
 
 
@@ -44,8 +50,9 @@ def requirements(case: Case) -> str:
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     extras = config["options.extras_require"]
     lines = [*config["options"]["install_requires"].splitlines(), *extras["dev"].splitlines()]
-    lines = [line for line in lines if not line.startswith("larq-zoo")]
-    return "\n".join(lines + extras["zoo"].splitlines() * case.larq_zoo)
+    if "larq-zoo" not in case.without:
+        lines += extras["zoo"].splitlines()
+    return "\n".join(line for line in lines if not line.startswith(case.without or "#"))
 
 
 def run_case(case: Case, folder: Path, arguments: list[str]) -> dict[str, str]:
@@ -54,7 +61,7 @@ def run_case(case: Case, folder: Path, arguments: list[str]) -> dict[str, str]:
     Raises:
         subprocess.CalledProcessError: The environment cannot be made.
     """
-    python = folder / "venv/bin/python"
+    python, report = folder / "venv/bin/python", folder / "report.xml"
     (folder / "requirements.txt").write_text(requirements(case), encoding="utf-8")
     install = ["uv", "pip", "install", "--quiet", "--python", str(python)]
     for command in (
@@ -64,38 +71,46 @@ def run_case(case: Case, folder: Path, arguments: list[str]) -> dict[str, str]:
     ):
         subprocess.run(command, check=True)
     start = time.monotonic()
-    result = subprocess.run(
-        [python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *arguments],
+    subprocess.run(
+        [python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", f"--junitxml={report}", *arguments],
         cwd=ROOT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        stdout=subprocess.PIPE,
-        text=True,
     )
-    print(result.stdout, flush=True)
-    listed = subprocess.run(
-        ["uv", "pip", "list", "--quiet", "--format", "freeze", "--python", python],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
+    minutes = (time.monotonic() - start) / 60
+    freeze = ["uv", "pip", "list", "--quiet", "--format", "freeze", "--python", python]
+    listed = subprocess.run(freeze, check=True, stdout=subprocess.PIPE, text=True).stdout
     versions = dict(line.split("==", 1) for line in listed.splitlines() if "==" in line)
-    counts = dict(re.findall(r"(\d+) (passed|failed|errors?|skipped)", result.stdout.splitlines()[-1]))
-    counts = {kind: count for count, kind in counts.items()}
+    suite = ElementTree.parse(report).getroot()[0].attrib
+    tests, failed, skipped = (int(suite[name]) for name in ("tests", "failures", "skipped"))
+    failed += int(suite["errors"])
     return {
         "Python": case.python,
         **{name: versions.get(name, "-") for name in SHOWN},
-        "Passed": counts.get("passed", "0"),
-        "Failed": str(sum(int(counts.get(kind, 0)) for kind in ("failed", "error", "errors"))),
-        "Skipped": counts.get("skipped", "0"),
-        "Minutes": f"{(time.monotonic() - start) / 60:.0f}",
+        "passed": str(tests - failed - skipped),
+        "failed": str(failed),
+        "skipped": str(skipped),
+        "minutes": f"{minutes:.0f}",
+        "on": f"{datetime.datetime.now(datetime.timezone.utc):%d %B %Y}",
     }
 
 
+def record(rows: Mapping[str, Mapping[str, str]]) -> None:
+    """Put rows into the table of the page, each in the place of the one of its name."""
+    text = PAGE.read_text(encoding="utf-8")
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    lines |= {name: f"| {' | '.join([name, *row.values()])} |" for name, row in rows.items()}
+    table = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    PAGE.write_text(
+        insert(text, "versions", "\n".join([*table, *(lines[name] for name in CASES if name in lines)])),
+        encoding="utf-8",
+    )
+
+
 def main() -> None:
-    """Run the cases and print the table."""
+    """Run the cases and record them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"any of: {', '.join(map(repr, CASES))}; default: all")
-    parser.add_argument("--pytest", default="", help="arguments for pytest, such as '-k parity'")
+    parser.add_argument("--pytest", default="", help="for pytest, such as '-n 2'; with '-k' nothing is recorded")
     options = parser.parse_args()
     if unknown := set(options.cases) - CASES.keys():
         parser.error(f"there is no case {', '.join(sorted(unknown))}; there are: {', '.join(CASES)}")
@@ -105,13 +120,10 @@ def main() -> None:
     for name in options.cases or CASES:
         with tempfile.TemporaryDirectory() as folder:
             rows[name] = run_case(CASES[name], Path(folder), options.pytest.split())
-    columns = list(next(iter(rows.values())))
-    print(f"{datetime.datetime.now(datetime.timezone.utc):%d %B %Y}, `make test-versions`:\n")
-    print(f"| Versions | {' | '.join(columns)} |")
-    print(f"| --- |{' --- |' * len(columns)}")
-    for name, row in rows.items():
-        print(f"| {name} | {' | '.join(row.values())} |")
-    sys.exit(any(row["Failed"] != "0" for row in rows.values()))
+        print(name, rows[name], flush=True)
+        if "-k" not in options.pytest:
+            record({name: rows[name]})
+    sys.exit(any(row["failed"] != "0" for row in rows.values()))
 
 
 if __name__ == "__main__":

@@ -93,18 +93,24 @@ def open_dataset(
         data_dir: Folder of prepared TensorFlow datasets; TFDS' default if ``None``.
         class_names: The model's, if known. Sub-folders that are all named like classes get their labels. If none
             is, there must be one for each class; they are labelled 0, 1, ... in the order of their names (of their
-            values where all are numbers), which the dataset's note says.
+            values where all are numbers), which the dataset's note says. Labels of the sample and of TensorFlow datasets
+            follow the model's order where the names are the same.
 
     Raises:
         FileNotFoundError: There is no such file, folder or prepared dataset.
-        ValueError: The file, folder or split is not as described.
+        ValueError: The file, folder or split is not as described, or the sample's classes are not the model's.
     """
     path = Path(source)
     if is_tfds_name(source):
-        return _tfds(source, split, data_dir)
+        return _tfds(source, split, data_dir, class_names)
     if source == "sample":
         sample = sample_images()
-        return _in_memory("the sample", sample.images, sample.labels, len(sample.class_names))
+        if class_names and set(class_names) != set(sample.class_names):
+            raise ValueError(
+                f"The sample is of CIFAR-10's classes, and the model's are {_listed(class_names)}: name other images."
+            )
+        labels = _in_order_of(class_names, sample.class_names)[sample.labels]
+        return _in_memory("the sample", sample.images, labels, len(sample.class_names))
     if path.is_dir():
         return _folder(path, class_names)
     if path.exists():
@@ -117,7 +123,13 @@ def is_tfds_name(source: str) -> bool:
     return source != "sample" and not Path(source).exists() and _TFDS_NAME.fullmatch(source) is not None
 
 
-def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImages:
+def _in_order_of(model: Sequence[str] | None, names: Sequence[str]) -> np.ndarray:
+    """Return the model's label of each of a dataset's: another only where both have the same names, in other orders."""
+    same = model is not None and set(model) == set(names)
+    return np.array([model.index(name) if same and model else label for label, name in enumerate(names)])
+
+
+def _tfds(source: str, split: str | None, data_dir: str | None, class_names: Sequence[str] | None) -> LabelledImages:
     from ..recipes.data.datasets import DATASETS
     from ..recipes.data.tfds import load_arrays, prepared, read_encoded
 
@@ -145,15 +157,17 @@ def _tfds(source: str, split: str | None, data_dir: str | None) -> LabelledImage
         ) from error
     if count < 1:  # TFDS counts what is between an end and a later begin as negative
         raise ValueError(f"The split {split!r} of the dataset {name!r} has no images.")
+    table = _in_order_of(class_names, features["label"].names)
     if features["image"].shape[0] is not None:
-        return _in_memory(f"{name}, {split}", *load_arrays(name, split, data_dir), classes)
+        images, labels = load_arrays(name, split, data_dir)
+        return _in_memory(f"{name}, {split}", images, table[labels], classes)
 
     def read(shape: Shape, crop: float, batch_size: int, count: int) -> Batches:
         examples = itertools.islice(read_encoded(name, split, data_dir), count)
         while batch := list(itertools.islice(examples, batch_size)):
             with reading(f"The dataset {name!r}"):
                 images = np.stack([read_image(io.BytesIO(encoded), shape[:2], crop) for encoded, _ in batch])
-            yield with_channels(images, shape[2]), np.array([label for _, label in batch])
+            yield with_channels(images, shape[2]), table[[label for _, label in batch]]
 
     return LabelledImages(f"{name}, {split}", count, read, classes)
 

@@ -135,6 +135,19 @@ def test_tensorflow_datasets_of_one_size_and_of_many(name: str, split: str, tmp_
             open_dataset(name, split=given, data_dir=str(tmp_path))
 
 
+def test_labels_follow_the_model_s_names(tmp_path: Path):
+    """Where a dataset has the model's classes in another order."""
+    prepare(get_dataset("cifar10"), tmp_path)
+    sample = zoo.sample_images()
+    names = sample.class_names[::-1]
+    for source, options in (("sample", {}), ("cifar10", {"data_dir": str(tmp_path)})):
+        [(_, own)] = open_dataset(source, **options).batches((32, 32), limit=40)
+        [(_, reverse)] = open_dataset(source, **options, class_names=names).batches((32, 32), limit=40)
+        np.testing.assert_array_equal(reverse, 9 - own)
+    with pytest.raises(ValueError, match="tadpole"):
+        open_dataset("sample", class_names=["tadpole", *names[1:]])
+
+
 def test_images_are_resized_alike_wherever_they_are(tmp_path: Path):
     """A photograph in a folder and in a TensorFlow dataset is the same to the network."""
     prepare(get_dataset("imagenet2012"), tmp_path)
