@@ -19,6 +19,9 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
+from .. import util  # noqa: F401  (before Larq: Keras 2 is selected)
+
+# isort: split
 from larq.quantizers import MagnitudeAwareSign
 
 if TYPE_CHECKING:

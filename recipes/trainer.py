@@ -136,7 +136,7 @@ def train(
             )
     if data is not None:
         _check_teacher(recipe)
-    output, chief = Path(output), is_chief(strategy)
+    output, chief = Path(output).expanduser(), is_chief(strategy)
     check_kinds(output)
     if precision == "auto":
         # Of what is no precision there can be no run: `check_folder` will say so.
@@ -204,7 +204,7 @@ def _check_backend(backend: str, strategy: str, devices: int | None) -> None:
     try:
         import jax  # noqa: F401
     except ImportError as error:
-        raise ImportError("backend='jax' needs JAX: install onebit-zoo[jax].") from error
+        raise ImportError("backend='jax' needs JAX: pip install '.[jax]'") from error
 
 
 def _job(plan: Mapping[str, Any], prepare: str | Path | None, collect: str | Path | None) -> Job | None:

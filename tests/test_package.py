@@ -94,6 +94,15 @@ print(Layer is tf.keras.layers.Layer, Layer.__module__.startswith("tf_keras."))
     assert run_python(code, keras_2=True).split() == ["True", "True"]
 
 
+def test_beside_a_folder_of_the_package_s_name(tmp_path):
+    """As of a clone, which Python finds before an editable installation."""
+    (tmp_path / "onebit").symlink_to(ROOT, target_is_directory=True)
+    code = "import os; from onebit import util, __version__; print('legacy', os.environ['TF_USE_LEGACY_KERAS'])"
+    for command, printed in ((["-c", code], "legacy 1"), (["-m", "onebit", "--version"], "version")):
+        result = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+        assert printed in result.stdout, result.stderr
+
+
 def test_import_first_selects_keras_2_and_loads_little():
     code = """
 import sys

@@ -41,9 +41,15 @@ def evaluate(
         progress: Called with the number of images after each batch.
 
     Raises:
-        ValueError: There are no images, or the labels are no integers or do not suit the model's classes.
+        ValueError: There are no images, the labels are no integers or do not suit the model's classes, or the model has
+            not one output of two classes or more.
     """
-    classes = model.output_shape[-1]
+    shape = model.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 2 or not (shape[-1] or 0) > 1:
+        raise ValueError(f"The model must have one output (b, classes) of two or more, not {shape}.")
+    if isinstance(batches, tuple) and hasattr(batches[0], "shape"):
+        raise ValueError("batches must be such of (images, labels), not one pair: [(images, labels)] is one batch.")
+    classes = shape[-1]
     start, count, first, fifth = time.perf_counter(), 0, 0, 0
     for images, given in batches:
         labels = np.asarray(given)

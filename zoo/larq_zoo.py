@@ -58,7 +58,7 @@ def _delegate(name: str, module: str, function: str) -> Architecture[...]:
             import larq_zoo
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                f'{name} is a model of larq-zoo, which is not installed: pip install "onebit-zoo[zoo]".'
+                f'{name} is a model of larq-zoo, which is not installed: pip install ".[zoo]"'
             ) from error
 
         theirs = getattr(getattr(larq_zoo, module), function)

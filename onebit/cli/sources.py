@@ -93,8 +93,8 @@ def open_dataset(
         data_dir: Folder of prepared TensorFlow datasets; TFDS' default if ``None``.
         class_names: The model's, if known. Sub-folders that are all named like classes get their labels. If none
             is, there must be one for each class; they are labelled 0, 1, ... in the order of their names (of their
-            values where all are numbers), which the dataset's note says. Labels of the sample and of TensorFlow datasets
-            follow the model's order where the names are the same.
+            values where all are numbers), which the dataset's note says. Labels of the sample and of TensorFlow's
+            datasets follow the model's order where the names are the same.
 
     Raises:
         FileNotFoundError: There is no such file, folder or prepared dataset.

@@ -212,3 +212,9 @@ def test_evaluation():
         zoo.evaluate(model, [(np.array([0, 1]), np.array([0, 6]))])
     with pytest.raises(ValueError, match="no images"):
         zoo.evaluate(model, [])
+    with pytest.raises(ValueError, match="batch"):
+        zoo.evaluate(model, (np.array([0, 1]), np.array([0, 1])))
+    one = tf.keras.Model(inputs, tf.keras.layers.Embedding(4, 1)(inputs))  # any image would be right
+    for other in (one, tf.keras.Model(inputs, [model.output, model.output])):
+        with pytest.raises(ValueError, match="one output"):
+            zoo.evaluate(other, [(np.array([0, 1]), np.array([0, 0]))])

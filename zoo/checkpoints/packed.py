@@ -79,6 +79,8 @@ def save_packed(
     if preprocessing is not None or info:
         preprocessing = resolve_preprocessing(preprocessing, info.preprocessing if info else Preprocessing())
     names = info.class_names if class_names is None and info else class_names
+    if names and not isinstance(model.output_shape, tuple):
+        raise ValueError(f"class_names are of one output, and the model {model.name!r} has {len(model.outputs)}.")
     if names and len(names) != model.output_shape[-1]:
         raise ValueError(
             f"class_names must be {model.output_shape[-1]} names, as many as the model has classes, not {len(names)}."

@@ -193,11 +193,11 @@ def _import_torch(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"{path} is a PyTorch checkpoint: reading it needs PyTorch. Install onebit-zoo[convert]."
+            f"{path} is a PyTorch checkpoint: reading it needs PyTorch: pip install '.[convert]'"
         ) from error
     if torch.__version__ < OLDEST_TORCH:  # not a string: it compares as versions do
         raise ImportError(
             f"{path} is a PyTorch checkpoint: reading it needs PyTorch {OLDEST_TORCH} or newer, and this is "
-            f"{torch.__version__}, whose reader of tensors may run code. Install onebit-zoo[convert]."
+            f"{torch.__version__}, whose reader of tensors may run code: pip install '.[convert]'"
         )
     return torch

@@ -20,7 +20,7 @@ def require_engine() -> None:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "Binary files need the Larq Compute Engine, which has builds for 64-bit x86 computers only: "
-            'pip install "onebit-zoo[export]".'
+            'pip install ".[export]"'
         ) from error
 
 
