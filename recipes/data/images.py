@@ -99,7 +99,7 @@ class ArrayImages(Images):
             )
         if not len(labels) or labels.min() < 0:
             raise ValueError("labels must be at least one, and from 0 on.")
-        _check_pixels(images.dtype, images.min(), images.max())
+        _check_pixels(images.min(), images.max())
         super().__init__(len(images), images.shape[1:], num_classes or int(labels.max()) + 1)
         parts = [images, labels.astype(np.int64)]
         if weights is not None:
@@ -240,7 +240,7 @@ def _from_dataset(dataset: tf.data.Dataset, limit: int | None) -> Images:
         raise ValueError("The dataset is empty.")
     if min(labels) < 0:
         raise ValueError(f"The labels of a dataset must be from 0 on, but one is {min(labels)}.")
-    _check_pixels(np.dtype(image.dtype.as_numpy_dtype), smallest, largest)
+    _check_pixels(smallest, largest)
 
     def decode(example: Any, crop: Crop, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, label, *weight = example
@@ -253,9 +253,9 @@ def _from_dataset(dataset: tf.data.Dataset, limit: int | None) -> Images:
     return found
 
 
-def _check_pixels(dtype: np.dtype, smallest: float, largest: float) -> None:
+def _check_pixels(smallest: float, largest: float) -> None:
     """Raise `ValueError` unless these are the extremes of pixels from 0 to 255."""
-    if not (smallest >= 0 and largest <= 255) or (dtype.kind not in "ui" and 0 < largest <= 1):
+    if not (smallest >= 0 and largest <= 255) or 0 < largest <= 1:
         raise ValueError(
             f"The pixels of the images must be from 0 to 255, not from {smallest:g} to {largest:g}: the network's "
             "preprocessing is applied to them."

@@ -132,6 +132,7 @@ LABELS = np.arange(4)
         (images(), LABELS, np.full(4, np.nan)),
         (images(), LABELS, np.ones(3)),
         (images(scale=1.0), LABELS),
+        (images(scale=1.9).astype(np.uint8), LABELS),
         (images() - 50, LABELS),
         (images(scale=600), LABELS),
         (images() * np.nan, LABELS),

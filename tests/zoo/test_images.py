@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def test_normalisation():
     expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(zoo.get_preprocessing("imagenet")(pixels), expected, rtol=1e-5)
     assert zoo.get_preprocessing("cifar")(pixels).dtype == np.float32
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1 / 60, 1])
+def test_pixels_of_another_range_are_noticed(scale):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3))
+    with pytest.warns(UserWarning, match="255") if scale < 1 else contextlib.nullcontext():
+        zoo.get_preprocessing("imagenet")((pixels - 128 * (scale == 1 / 60)) * scale)
+    zoo.get_preprocessing("imagenet")(pixels // 255)  # whole numbers: dark, but pixels
 
 
 def test_normalisation_of_tensors():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -43,10 +44,20 @@ class Preprocessing:
     def __call__(self, images: _Images) -> _Images:
         """Normalise images (..., 3), or (..., 1) in grey, of pixels from 0 to 255; the result is float32.
 
-        A tensor gives a tensor, also within ``tf.data.Dataset.map``; its number of channels must be known.
+        A tensor gives a tensor, also within ``tf.data.Dataset.map``; its number of channels must be known. Of arrays
+        that look as if they were from 0 to 1, or normalised already, a warning says so.
         """
+        if not tf.is_tensor(images):
+            images = np.asarray(images)
+            largest = max(-images.min(), images.max()) if images.dtype.kind == "f" and images.size else 0
+            if 0 < largest <= _DARKEST:
+                warnings.warn(
+                    f"Pixels are expected from 0 to 255, but the largest of these is {largest:g}, as of images from 0 "
+                    "to 1 or normalised ones: the network would see them black.",
+                    stacklevel=2,
+                )
         mean, std = (np.array(each, np.float32) for each in self.constants(images.shape[-1]))
-        pixels = tf.cast(images, tf.float32) if tf.is_tensor(images) else np.asarray(images, np.float32)
+        pixels = tf.cast(images, tf.float32) if tf.is_tensor(images) else images.astype(np.float32)
         return (pixels - mean) / std
 
     def constants(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -107,6 +118,7 @@ class Preprocessing:
         return cls(cast(Any, mean), cast(Any, std), float(fields["crop"]), size)
 
 
+_DARKEST = 8  # no image of pixels from 0 to 255 is as dark, but normalised ones are all below
 _FIXED = {"interpolation": "bilinear", "antialias": True, "channel_order": "RGB", "range": [0, 255]}
 
 
