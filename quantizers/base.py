@@ -65,6 +65,7 @@ class BinaryQuantizer(NoAutoGraph, _BaseQuantizer):
         """Return which of the two values a quantized tensor has: true where it is the upper one."""
         return values >= 0
 
+    @tf.autograph.experimental.do_not_convert  # plain Python, which AutoGraph may stumble over
     def bind_to(self, layer: tf.keras.layers.Layer | None) -> None:
         """Learn what this object is for in the layer that holds it; any other layer, or none, changes nothing.
 

@@ -163,3 +163,14 @@ def test_larq_zoos_models_need_the_extra(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match=r"onebit-zoo\[zoo\]"):
         zoo.load("larq/quicknet")
     assert zoo.list_models("larq/*")
+
+
+@pytest.mark.slow
+def test_importing_the_package_is_enough_to_open_its_files(tmp_path):
+    """Of Keras' formats, whichever of the two is imported first."""
+    path = tmp_path / "model.keras"
+    save = f"from onebit import zoo; zoo.WideResNet(depth=8, width=1, input_shape=(8, 8, 3)).save({str(path)!r})"
+    run_python(save, keras_2=False)
+    for first in ("import onebit, tensorflow as tf", "import tensorflow as tf, onebit"):
+        code = f"{first}; print(tf.keras.models.load_model({str(path)!r}).input_shape)"
+        assert run_python(code, keras_2=True).strip() == "(None, 8, 8, 3)"
