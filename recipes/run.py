@@ -70,11 +70,11 @@ def build_network(
     except TypeError as error:  # an argument that the network's function does not take
         raise ValueError(f"The recipe {recipe.name!r} is not for this network: {error}") from error
     changed = network if change is None else change(network)
+    if not isinstance(changed, tf.keras.Model) or changed.output_shape != network.output_shape:
+        raise ValueError(f"change must return a tf.keras model of outputs {network.output_shape}, not {changed!r}.")
     check_keras_2(changed)
     if change is None:
         return network
-    if changed.output_shape != network.output_shape:
-        raise ValueError(f"change must return a tf.keras model of outputs {network.output_shape}, not {changed!r}.")
     # The zoo knows how the original was made, which would not build this one.
     return tf.keras.Model(changed.inputs, changed.outputs, name=changed.name)
 
