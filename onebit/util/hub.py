@@ -84,7 +84,7 @@ def require_client() -> Any:
         import huggingface_hub
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'The Hugging Face Hub needs huggingface_hub, which is not installed: pip install "onebit-zoo[hub]".'
+            'The Hugging Face Hub needs huggingface_hub, which is not installed: pip install ".[hub]"'
         ) from error
     return huggingface_hub
 

@@ -18,7 +18,7 @@ import numpy as np
 try:
     import jax
 except ImportError as error:
-    raise ImportError("The backend 'jax' needs JAX: pip install '.[jax]'") from error
+    raise ImportError("The backend 'jax' needs JAX: pip install jax") from error
 
 jax.config.update("jax_enable_x64", True)  # TensorFlow's labels, counters and float64 networks
 import jax.export  # noqa: E402

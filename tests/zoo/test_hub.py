@@ -346,4 +346,4 @@ def test_on_the_command_line(hub: Hub, packed: bytes, tmp_path: Path, monkeypatc
     assert "ann/none" in run("predict", "hf://ann/none", *predict[2:], code=1).stderr
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for arguments in (predict, ("push", path, REPO)):
-        assert "onebit-zoo[hub]" in run(*arguments, code=1).stderr
+        assert ".[hub]" in run(*arguments, code=1).stderr
