@@ -38,9 +38,9 @@ test-slow: $(READY)
 
 test-all: test-slow test
 
-# The lowest and the newest versions that setup.cfg allows, each in an environment of its own: hours, and 10 GB.
+# The lowest and the newest versions that setup.cfg allows, each in an environment of its own (2 GB), recorded in docs/compatibility.md.
 test-versions: $(READY)
-	$(BIN)/python tools/test_versions.py
+	$(BIN)/python tools/test_versions.py --pytest "$(PYTEST_FLAGS)"
 
 # PyTorch, for the tests of official checkpoints; they are skipped without it.
 convert: $(READY)
