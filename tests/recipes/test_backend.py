@@ -38,7 +38,10 @@ def stages():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "stage_name"), stages())
 def test_every_stage_is_what_fit_makes_of_it(name, stage_name, tmp_path, shallow):
-    """In float64, without augmentation: network, optimizer and figures agree to 1e-12 after four batches."""
+    """In float64, without augmentation: network, optimizer and figures agree to 1e-12 after four batches.
+
+    A `Distiller` computes its loss in float32, which is what differs where there are teachers.
+    """
     settings = quick_settings(name)
     if "teacher" in recipes.get_recipe(name).settings:
         teacher = tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(16, 16, 3)), tf.keras.layers.Dense(2)])
@@ -69,9 +72,10 @@ def test_every_stage_is_what_fit_makes_of_it(name, stage_name, tmp_path, shallow
         )
         kept[backend] |= {f"loss {row['epoch']}": np.array(row["loss"]) for row in record["history"]}
     assert kept["jax"].keys() == kept["tensorflow"].keys()
+    tolerance = 1e-7 if found.teachers else 1e-12
     for key, value in kept["tensorflow"].items():
         scale = max(np.abs(value).max(initial=0), 1e-3)
-        np.testing.assert_allclose(kept["jax"][key], value, rtol=0, atol=1e-12 * scale, err_msg=key)
+        np.testing.assert_allclose(kept["jax"][key], value, rtol=0, atol=tolerance * scale, err_msg=key)
 
 
 @pytest.mark.slow
