@@ -28,7 +28,22 @@ class NoAutoGraph:
         return False
 
 
-class BinaryQuantizer(NoAutoGraph, _BaseQuantizer):
+class _Metered(_BaseQuantizer):
+    """Larq's base, whose metric counts in any quantizer of 1 bit."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return ``inputs``, the values that a subclass has computed, after Larq's metrics have seen which they are."""
+        if hasattr(self, "flip_ratio"):
+            # Larq counts changes of integers, which would make 0 of all values below 1.
+            self.add_metric(self.flip_ratio(self._upper(inputs)))
+        return inputs
+
+    def _upper(self, values: tf.Tensor) -> tf.Tensor:
+        """Return which of the two values a quantized tensor has: true where it is the upper one."""
+        return values >= 0
+
+
+class BinaryQuantizer(NoAutoGraph, _Metered):
     """A 1-bit quantizer that takes tensors of any float dtype, and learns which layer calls it and for what.
 
     The names of its own variables end in ``bias``: `larq.models.summary` takes every other weight that a convolution
@@ -53,17 +68,6 @@ class BinaryQuantizer(NoAutoGraph, _BaseQuantizer):
         # Larq hands a quantizer the bare tensor; the layer in whose call we are is the only one to tell what it means.
         self.bind_to(call_context().layer)
         return super().__call__(inputs, *args, **kwargs)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Return ``inputs``, the values that a subclass has computed, after Larq's metrics have seen which they are."""
-        if hasattr(self, "flip_ratio"):
-            # Larq counts changes of integers, which would make 0 of all values below 1.
-            self.add_metric(self.flip_ratio(self._upper(inputs)))
-        return inputs
-
-    def _upper(self, values: tf.Tensor) -> tf.Tensor:
-        """Return which of the two values a quantized tensor has: true where it is the upper one."""
-        return values >= 0
 
     @tf.autograph.experimental.do_not_convert  # plain Python, which AutoGraph may stumble over
     def bind_to(self, layer: tf.keras.layers.Layer | None) -> None:
