@@ -20,7 +20,8 @@ from typing import Any
 
 from onebit import zoo
 from onebit.util.formatting import natural_key
-from onebit.zoo.export.benchmark import compare_engines, processor
+from onebit.util.machine import processor
+from onebit.zoo.export.benchmark import compare_engines
 
 FILE = Path(__file__).with_name("engines.json")
 NETWORKS = (

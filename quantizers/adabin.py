@@ -186,10 +186,8 @@ class AdaBinActivation(BinaryQuantizer):
         self.beta_initializer = get_initializer(beta_initializer)
 
     def build(self, input_shape: Any) -> None:
-        # The layer that holds this may compute in more bits than the policy says.
-        options = {"shape": (), "experimental_autocast": False}
-        self.alpha = self.add_weight("alpha_bias", initializer=self.alpha_initializer, **options)
-        self.beta = self.add_weight("beta_bias", initializer=self.beta_initializer, **options)
+        self.alpha = self.add_weight("alpha_bias", shape=(), initializer=self.alpha_initializer)
+        self.beta = self.add_weight("beta_bias", shape=(), initializer=self.beta_initializer)
         super().build(input_shape)
 
     def _bind(self, layer: tf.keras.layers.Layer, roles: list[str]) -> None:

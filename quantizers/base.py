@@ -64,6 +64,11 @@ class BinaryQuantizer(NoAutoGraph, _Metered):
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
 
+    def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
+        # The layer that holds this may compute in more bits than the policy says.
+        kwargs.setdefault("experimental_autocast", False)
+        return super().add_weight(*args, **kwargs)
+
     def __call__(self, inputs: tf.Tensor, *args: Any, **kwargs: Any) -> tf.Tensor:
         # Larq hands a quantizer the bare tensor; the layer in whose call we are is the only one to tell what it means.
         self.bind_to(call_context().layer)

@@ -35,7 +35,6 @@ class EDEState(BinaryQuantizer):
                 shape=(),
                 initializer=tf.keras.initializers.Constant(value),
                 trainable=False,
-                experimental_autocast=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
             for name, value in (("k", k), ("t", t))

@@ -71,7 +71,6 @@ class RSign(ChannelParameters, BinaryQuantizer):
             initializer=self.alpha_initializer,
             regularizer=self.alpha_regularizer,
             constraint=self.alpha_constraint,
-            experimental_autocast=False,  # the layer that holds this may compute in more bits than the policy says
         )
         super().build(input_shape)
 

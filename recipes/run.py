@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from .. import __version__
 from ..util.files import replacing
+from ..util.machine import processor
 from ..zoo import class_names, load_weights, save_packed
 from ..zoo.checkpoints.variables import check_keras_2
 from ..zoo.images.images import for_dataset, get_preprocessing
@@ -264,9 +265,13 @@ class Run:
         return names[min(names.index(stage.name) + 1, len(names) - 1)]
 
     def _device(self) -> str:
-        from .backend.runner import describe
+        if self.backend == "jax":
+            from .backend.runner import describe
 
-        return describe(self.devices)
+            return describe(self.devices)
+        details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+        names = [each.get("device_name", "GPU") for each in details]
+        return f"{len(names)} x {names[0]}" if names else processor()
 
     def _check_callbacks(self, optimizer: tf.keras.optimizers.Optimizer) -> None:
         """Raise `ValueError` where Keras' callbacks would set a learning rate in vain."""
@@ -387,7 +392,7 @@ class Run:
                 "tensorflow": tf.__version__,
                 "numpy": np.__version__,
             },
-            **({} if self.backend == "tensorflow" else {"device": self._device()}),
+            "device": self._device(),
             "history": rows,
         }
         model.trainable = True  # whoever fine-tunes the network would not know of layers that the last stage froze

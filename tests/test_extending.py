@@ -189,7 +189,7 @@ def test_offsets_lowering_and_official_checkpoints(clone):
 def test_the_battery_of_tests(clone):
     """What tests find by registration: the network, its quantizers and its recipe, and the structure of their code."""
     files = ("tests/zoo", "tests/quantizers", "tests/recipes", "tests/test_structure.py")
-    chosen = "(tidenet or Tide) and not with_traces"
+    chosen = "(tidenet or Tide) and not saved_model"
     options = ("-q", "-p", "no:cacheprovider", "-m", "slow or not slow", "-k", chosen)
     output = python(clone, "-m", "pytest", *options, *files)
     passed = re.search(r"(\d+) passed", output)

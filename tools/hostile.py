@@ -51,7 +51,7 @@ def main() -> None:
         for name in formats:
             counts[name] = try_format(name, options.seed, worker, each, options.keep)
             print(f"{datetime.datetime.now():%H:%M} {row(name, counts[name])}", file=sys.stderr, flush=True)
-    from onebit.zoo.export.benchmark import processor
+    from onebit.util.machine import processor
 
     total = sum(count.total() for count in counts.values())
     print(

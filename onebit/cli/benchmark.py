@@ -70,7 +70,7 @@ def command(
     with real convolutions; in one thread and in all. FILEs are measured for one image in one thread.
     """
     import_tensorflow()
-    from ..zoo.export.benchmark import processor
+    from ..util.machine import processor
 
     files = [Path(target) for target in targets if _is_file(target)]
     results = {name: _model(name, engines, batches, runs) for name in targets if not _is_file(name)}
