@@ -33,7 +33,7 @@ def test_the_larq_zoo_variant_computes_what_larq_zoo_does():
     official.set_weights(theirs.get_weights())
     x = rng.standard_normal((2, 70, 66, 3)).astype(np.float32)
     logits = [tf.keras.Model(model.input, model.layers[-2].output)(x) for model in (theirs, ours, official)]
-    np.testing.assert_array_equal(logits[1], logits[0])
+    np.testing.assert_allclose(logits[1], logits[0], rtol=1e-4, atol=1e-4)  # normalisations may round otherwise
     assert np.max(np.abs(logits[2] - logits[0])) > 1e-3
 
 
