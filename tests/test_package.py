@@ -160,7 +160,7 @@ def test_larq_zoos_models_need_the_extra(monkeypatch):
     from onebit import zoo
 
     monkeypatch.setitem(sys.modules, "larq_zoo", None)
-    with pytest.raises(ModuleNotFoundError, match=r"onebit-zoo\[zoo\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install .*\[zoo\]"):
         zoo.load("larq/quicknet")
     assert zoo.list_models("larq/*")
 

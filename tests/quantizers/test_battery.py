@@ -124,7 +124,7 @@ def test_a_threshold_keeps_its_bits_in_a_layer_of_more_than_the_policy(cls):
             assert (y[0] != y[1]) == (np.max(threshold) > 0)
 
 
-@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cls", OURS)
 def test_tf_function(cls, xla):
     rng = np.random.default_rng(0)

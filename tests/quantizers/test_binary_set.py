@@ -51,7 +51,7 @@ def round_trip(quantizer, kernel):
     return quantized, quantizer(latent).numpy(), latent
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "quantizer", [ScaledSign, MagnitudeAwareSign, LibraPB, McDonnellSign, EDE, lq.quantizers.SteSign]
 )

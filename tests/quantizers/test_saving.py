@@ -48,6 +48,7 @@ COPIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize(
     "how", [pytest.param(how, marks=pytest.mark.slow if how == "SavedModel" else ()) for how in COPIES]

@@ -121,7 +121,7 @@ def test_a_killed_run_goes_on_bit_for_bit(by_jax, tmp_path):
 
 def test_without_jax(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(ImportError, match=r"onebit-zoo\[jax\]"):
+    with pytest.raises(ImportError, match=r"pip install .*\[jax\]"):
         recipes.train(plain_recipe(), tmp_path / "run", backend="jax", **RUNS)
     assert not (tmp_path / "run").exists()
 

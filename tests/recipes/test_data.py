@@ -77,6 +77,7 @@ def test_whole_batches_leave_nobody_out(read):
     assert sorted(labels) == list(range(50))
 
 
+@pytest.mark.slow
 def test_deterministic_under_a_seed(read):
     assert_same(read(augment=noise), read(augment=noise))
     first = [y for _, y in read()]
@@ -84,6 +85,7 @@ def test_deterministic_under_a_seed(read):
         assert not np.array_equal(first, [y for _, y in read(seed=seed)])
 
 
+@pytest.mark.slow
 def test_continued_at_an_epoch(read):
     assert_same(read(augment=noise)[6:], read(augment=noise, initial_epoch=1))
     assert_same(read(augment=noise)[12:], read(augment=noise, initial_epoch=2))

@@ -54,6 +54,7 @@ def half_squares(chosen):
     return lambda variables: L2 / 2 * tf.add_n([tf.reduce_sum(tf.square(v)) for v in variables if chosen(v.name)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "plain"),
     [

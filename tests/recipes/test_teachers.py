@@ -97,6 +97,7 @@ def of_16_bits():
     return tf.keras.Sequential(layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [operations, of_larq, of_the_zoo, of_16_bits])
 def test_what_a_keras_file_may_hold(build, tmp_path):
     model = build()

@@ -36,6 +36,7 @@ def test_signature_and_docstring(name):
         build(nonsense=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.endswith("20")])
 def test_what_a_model_records_has_the_defaults_of_the_signature(name, shallow):
     own = {n: p.default for n, p in inspect.signature(registry.function(name)).parameters.items() if n not in SHARED}

@@ -88,6 +88,7 @@ def test_geometry(strides: int, size: int, padding: dict, engine: str):
             assert bool(artifact.float_layers) == (strides > 2 and size > 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [3, 4, 8, 12, 20, 32, 40, 64])
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_channels_and_groups(channels: int, groups: int, engine: str):
@@ -100,6 +101,7 @@ def test_channels_and_groups(channels: int, groups: int, engine: str):
         assert bool(artifact.float_layers) == wrong and artifact.binary_operations == (0 if wrong else groups)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"strides": 2}, {"groups": 2}, {"pad_values": 1.0}], ids=str)
 @pytest.mark.parametrize("kernel", [True, False])
 def test_sets_of_two_values(options: dict, kernel: bool, engine: str):

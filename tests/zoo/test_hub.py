@@ -126,6 +126,7 @@ def test_weights_from_there(hub: Hub, model: tf.keras.Model, packed: bytes):
 
 
 def test_revisions(hub: Hub, model: tf.keras.Model):
+    tf.keras.utils.set_random_seed(2)
     second = small()
     zoo.push_to_hub(model, REPO, private=True)
     old = hub.repositories[REPO].branches["main"]

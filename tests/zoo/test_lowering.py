@@ -67,6 +67,7 @@ def tiny_shape(name: str) -> tuple[int, int, int]:
     return (12, 12, 3) if zoo.entry(name).native_shape[0] == 32 else (48, 64, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", representative_first(zoo.list_models()))
 def test_every_architecture(name: str):
     model = zoo.load(name, input_shape=tiny_shape(name), classifier_activation=None)
@@ -157,6 +158,7 @@ class Sets(lq.quantizers.Quantizer):
         return BinaryActivation(*np.float32((self.shift, middle - half, middle + half)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(8, 8), (7, 10)])
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("padding", [{"symmetric": True}, {}, {"pad_values": 1.0}, {"padding": "valid"}])

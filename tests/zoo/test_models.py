@@ -120,7 +120,7 @@ def test_summary(model, capsys):
     assert model.name in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("form", ["model.keras", "model.h5", "packed"])
+@pytest.mark.parametrize("form", ["model.keras", pytest.param("model.h5", marks=pytest.mark.slow), "packed"])
 def test_saved_and_loaded(name, model, expected, form, tmp_path):
     path = tmp_path / form
     if form == "packed":
@@ -149,6 +149,7 @@ def test_mixed_bfloat16(name):
     assert np.isfinite(outputs).all()
 
 
+@pytest.mark.slow
 def test_one_step_of_training(model):
     x, y = images(model), np.arange(4) % 10
     model = tf.keras.models.clone_model(model)  # the other tests' stays as it is
