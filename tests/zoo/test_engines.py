@@ -160,6 +160,19 @@ def test_ties_denormals_and_infinities(threshold: float, engine: str):
     assert_same(lower(model), engine, images)
 
 
+def test_ties_behind_a_normalisation_of_a_pooling(engine: str):
+    """Whole numbers, times 3, less 6: a third of them is at the threshold."""
+    image = tf.keras.Input((8, 8, 16))
+    pooled = K.MaxPooling2D(2)(image)
+    norm = K.BatchNormalization(epsilon=0.0)
+    x = binary_layer(16, input_quantizer="ste_sign")(norm(pooled))
+    model = tf.keras.Model(image, K.Concatenate()([pooled, x]))
+    norm.set_weights([np.full(16, 3.0), np.full(16, -6.0), np.zeros(16), np.ones(16)])
+    images = np.random.default_rng(0).integers(1, 4, (2, 8, 8, 16)).astype(np.float32)
+    images[:, ::2, ::2] = np.minimum(images[:, ::2, ::2], 2)
+    assert not assert_same(lower(model), engine, images).float_layers
+
+
 def test_ties_behind_a_normalisation(engine: str):
     """Sums of signs are whole numbers, half of which are exactly at the threshold here."""
     model = after(K.BatchNormalization(epsilon=0.0))

@@ -9,7 +9,9 @@ measured with the releases from 2023.3 to 2026.4:
 - Factors and offsets are applied behind a convolution in the order in which they fuse into it: multiply, add, PReLU,
   addition of the shortcut.
 - An addition of two tensors whose only consumer is a sign gives other results, unless a pooling of one pixel stands
-  between them. So do channels that are no multiple of 8, and large kernels with strides above 2: these layers are real.
+  between them. A normalisation that only a sign reads is merged with it, and a result at the threshold lost; the same
+  pooling prevents that. Channels that are no multiple of 8, and large kernels with strides above 2, give other results:
+  these layers are real.
 - Between a convolution and the sign behind it, normalisation and clipping become a threshold between two integers,
   found by trying all; the plugin's own merging of them would lose ties.
 - Groups are one convolution each, with what follows.
@@ -335,7 +337,8 @@ class _Emitter:
             falling = (folded.direction < 0).any()
             return self.finished(Part(x, folded.direction if falling else None)), folded.threshold
         x = self.value(name)
-        if only_signs(self.graph, name) and self.behind_addition(name):
+        is_affine = isinstance(self.nodes[name].operation, ops.Affine)  # which the plugin merges with a sign, ties lost
+        if only_signs(self.graph, name) and (is_affine or self.behind_addition(name)):
             x = self.o1.max_pool(x, [1, 1], [0, 0], [0, 0], [1, 1]).output(0)
         return x, below(threshold)
 
