@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...quantizers.elementwise import at_least_float32
 from ...zoo.checkpoints.variables import check_keras_2
 from ...zoo.stages import stage_outputs
 from .logits import as_list, logits_model
@@ -27,11 +28,11 @@ class Distiller(tf.keras.Model):
         teachers: One model or several, of as many classes; they get the student's input. ``None`` where the training
             batches are (images, (labels, logits, ...)), see `teacher_logits`.
         teacher_weights: \(w_i\); equal parts of 1 by default.
-        distillation_loss: \(L\), of (teacher logits, student logits), each (b, classes) in float32; returns (b,).
+        distillation_loss: \(L\), of (teacher logits, student logits), (b, classes), at least float32; returns (b,).
         temperature: \(T\), positive. The factor \(T^2\) keeps the size of the gradients (Hinton et al.).
         label_weight: \(w_l\), the weight of the compiled loss of the labels, \(L_l\).
         features: Which feature maps of student and teachers are compared. Both must be functional.
-        feature_loss: \(L_f\), of (teacher's, student's), each (b, ...) in float32; returns (b,).
+        feature_loss: \(L_f\), of (teacher's, student's), each (b, ...) in at least float32; returns (b,).
         feature_weight: \(w_f\).
 
     Raises:
@@ -99,7 +100,7 @@ class Distiller(tf.keras.Model):
             labels, *targets = labels
             taught = [[target] for target in targets]
         with tf.GradientTape() as tape:
-            logits, *features = _in_float32(self._outputs(images, training=True))
+            logits, *features = _precise(self._outputs(images, training=True))
             losses = self._distillation(taught, logits, features)
             if weights is not None:
                 # As Keras' losses: a sum over the batch, divided by its size and not by the weights' sum.
@@ -121,9 +122,9 @@ class Distiller(tf.keras.Model):
     def _distillation(self, taught: Sequence[Any], logits: tf.Tensor, features: Sequence[tf.Tensor]) -> tf.Tensor:
         """Return the loss of each example towards the teachers, (b,)."""
         each = self._teacher_weights or [1 / len(taught)] * len(taught)
-        total = tf.zeros(tf.shape(logits)[:1])
+        total = tf.zeros(tf.shape(logits)[:1], logits.dtype)
         for weight, outputs in zip(each, taught, strict=True):
-            target, *maps = _in_float32(outputs)
+            target, *maps = (tf.cast(output, logits.dtype) for output in _precise(outputs))
             loss = self._distillation_loss(target / self._temperature, logits / self._temperature)
             loss *= self._temperature**2
             for theirs, ours in zip(maps, features, strict=True):
@@ -161,8 +162,9 @@ def check_classes(student: tf.keras.Model, teacher: tf.keras.Model) -> None:
         )
 
 
-def _in_float32(outputs: Any) -> list[tf.Tensor]:
-    return [tf.cast(output, tf.float32) for output in tf.nest.flatten(outputs)]
+def _precise(outputs: Any) -> list[tf.Tensor]:
+    """Return outputs in at least float32."""
+    return [at_least_float32(output) for output in tf.nest.flatten(outputs)]
 
 
 def _with_features(model: tf.keras.Model, logits: tf.keras.Model, names: Sequence[str]) -> tf.keras.Model:

@@ -40,11 +40,16 @@ def stages():
 def test_every_stage_is_what_fit_makes_of_it(name, stage_name, tmp_path, shallow):
     """In float64, without augmentation: network, optimizer and figures agree to 1e-12 after four batches.
 
-    A `Distiller` computes its loss in float32, which is what differs where there are teachers.
+    Adam divides each gradient by its own size, so where that is little more than rounding it shows in the update.
     """
     settings = quick_settings(name)
     if "teacher" in recipes.get_recipe(name).settings:
-        teacher = tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(16, 16, 3)), tf.keras.layers.Dense(2)])
+        teacher = tf.keras.Sequential(
+            [
+                tf.keras.layers.Flatten(input_shape=(16, 16, 3), dtype="float64"),
+                tf.keras.layers.Dense(2, dtype="float64"),
+            ]
+        )
         teacher.save(tmp_path / "teacher.keras")
         settings["teacher"] = str(tmp_path / "teacher.keras")
     whole = recipes.get_recipe(name, epochs=2, batch_size=4, **settings)
@@ -72,9 +77,9 @@ def test_every_stage_is_what_fit_makes_of_it(name, stage_name, tmp_path, shallow
         )
         kept[backend] |= {f"loss {row['epoch']}": np.array(row["loss"]) for row in record["history"]}
     assert kept["jax"].keys() == kept["tensorflow"].keys()
-    tolerance = 1e-7 if found.teachers else 1e-12
+    tolerance = 1e-9 if isinstance(found.optimizer(2), tf.keras.optimizers.Adam) else 1e-12
     for key, value in kept["tensorflow"].items():
-        scale = max(np.abs(value).max(initial=0), 1e-3)
+        scale = max(np.abs(value).max(initial=0), 1e-2)  # a small scalar may be a sum of terms that nearly cancel
         np.testing.assert_allclose(kept["jax"][key], value, rtol=0, atol=tolerance * scale, err_msg=key)
 
 
