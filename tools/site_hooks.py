@@ -16,6 +16,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "build" / "api"  # the packages as an installation lays them out, for the pages of the API
+SOURCES.mkdir(parents=True, exist_ok=True)  # mkdocstrings looks which folders are there before `on_config`
 PACKAGES = {"zoo": "Zoo", "quantizers": "Quantizers", "recipes": "Recipes"}
 GUIDES = (
     "weights.md", "hub.md", "fine-tuning.md", "training.md", "quantizers.md", "deployment.md",
