@@ -33,7 +33,9 @@ class _GivenRate(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 @contextlib.contextmanager
 def _given_rate(optimizer: tf.keras.optimizers.Optimizer, rate: tf.Tensor) -> Iterator[None]:
-    kept, optimizer._learning_rate = optimizer._learning_rate, _GivenRate(rate)
+    # A schedule of Keras' own is float32 in a float64 network, too.
+    dtype = getattr(optimizer, "_current_learning_rate", rate).dtype
+    kept, optimizer._learning_rate = optimizer._learning_rate, _GivenRate(tf.cast(rate, dtype))
     try:
         yield
     finally:
@@ -141,7 +143,8 @@ def learning_rates(optimizer: tf.keras.optimizers.Optimizer, steps: int) -> Call
     @tf.function
     def scheduled(first: tf.Tensor) -> tf.Tensor:
         # One by one: a schedule need not take vectors.
-        return tf.map_fn(inner._learning_rate, first + tf.range(steps, dtype=first.dtype), fn_output_signature=dtype)
+        numbers = first + tf.range(steps, dtype=first.dtype)
+        return tf.map_fn(lambda step: tf.cast(inner._learning_rate(step), dtype), numbers, fn_output_signature=dtype)
 
     def following() -> np.ndarray:
         if isinstance(inner._learning_rate, tf.keras.optimizers.schedules.LearningRateSchedule):
