@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +105,19 @@ def latent_weights(quantizer: Any, signs: np.ndarray, low: np.ndarray, high: np.
     if isinstance(quantizer, lq.quantizers.MagnitudeAwareSign):
         return averaging_weights(signs, high)
     return BinarySet(low, high).values(signs)
+
+
+def upper_values(values: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+    """Return where quantized weights have the larger of their filter's two values; can be traced.
+
+    A filter of one value alone, which has a scale and no offset, has the larger one if that is positive.
+
+    Args:
+        values: What a quantizer of kernels returned.
+        axes: Those inside one filter.
+    """
+    low, high = (reduce(values, axes, keepdims=True) for reduce in (tf.reduce_min, tf.reduce_max))
+    return tf.where(low == high, values > 0, values > (low + high) / 2)
 
 
 def averaging_weights(signs: np.ndarray, means: np.ndarray) -> np.ndarray:

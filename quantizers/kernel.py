@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_keras.src.engine.base_layer_utils import call_context
 
 from .base import DEPTHWISE, INPUT, POINTWISE, BinaryQuantizer
+from .binary_set import upper_values
 
 __all__ = ["KernelQuantizer"]
 
@@ -145,9 +146,7 @@ class KernelQuantizer(BinaryQuantizer):
         return [axis for axis in range(shape.rank) if axis not in channels]
 
     def _upper(self, values: tf.Tensor) -> tf.Tensor:
-        axes = self.filter_axes(values.shape)
-        low, high = tf.reduce_min(values, axes, keepdims=True), tf.reduce_max(values, axes, keepdims=True)
-        return values >= tf.where(low == high, tf.zeros_like(low), (low + high) / 2)  # both may be of one sign
+        return upper_values(values, self.filter_axes(values.shape))  # both may be of one sign
 
     def get_config(self) -> dict[str, Any]:
         axis = self.channel_axis

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from ..util.files import check_source, check_target, reading, replacing
 from ..util.formatting import brief
+from ..util.lock import lock
 from .training.callbacks import writing
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ def working_dir(output: Path, chief: bool) -> Iterator[Path]:
     """
     if chief:
         output.mkdir(parents=True, exist_ok=True)
-        with _lock(output):
+        taken = f"Another process trains in {output}. Wait for its end, or choose another output folder."
+        with lock(check_target(output / ".lock"), taken):
             yield output
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -135,24 +137,6 @@ def working_dir(output: Path, chief: bool) -> Iterator[Path]:
             shutil.copytree(output, folder, ignore=shutil.ignore_patterns("run.json", ".*"))
         folder.mkdir(exist_ok=True)
         yield folder
-
-
-@contextlib.contextmanager
-def _lock(output: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, where the system has locks that end with the process."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with check_target(output / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"Another process trains in {output}. Wait for its end, or choose another output folder."
-            ) from error
-        yield
 
 
 def read_json(path: Path) -> dict[str, Any]:

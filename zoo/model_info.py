@@ -58,7 +58,8 @@ def model_info(model: tf.keras.Model) -> ModelInfo | None:
 def record_model(model: tf.keras.Model, info: ModelInfo) -> tf.keras.Model:
     """Remember how ``model`` was made, for `model_info`, and return it."""
     _INFO[model] = info
-    _STRUCTURES.setdefault(model, _computation(model))
+    if model not in _STRUCTURES:
+        _STRUCTURES[model] = _computation(model)
     return model
 
 

@@ -30,7 +30,7 @@ def command(
     revision: str | None,
     commit_message: str | None,
     create_pr: bool,
-    license: str | None,  # noqa: A002
+    license: str | None,
     dataset: str | None,
     top1: float | None,
     source: str | None,

@@ -23,6 +23,11 @@ def natural_key(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
+def format_accuracies(metrics: Mapping[str, Any]) -> str:
+    """Return top-1 and top-5 accuracy, given in percent, as two cells of a table; one that is not known is empty."""
+    return " | ".join(f"{metrics[name]:.2f} %" if metrics.get(name) is not None else "" for name in ("top1", "top5"))
+
+
 def describe_input(fields: Mapping[str, Any]) -> str:
     """Return what a network expects at its input, in numbers; see `Preprocessing.to_dict` for ``fields``."""
     size = "of the network's size" if fields["size"] is None else f"of {' x '.join(map(str, fields['size']))} pixels"

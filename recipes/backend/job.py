@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ... import __version__
+from ...util import lock
 from ...util.archive import check_archive
 from ...util.files import check_source, reading, replacing
 from ...util.formatting import brief
@@ -98,7 +99,7 @@ def write_job(
     for part, of_part in arrays.items():
         for what, array in zip(("images", "labels", "weights"), of_part, strict=False):
             np.save(folder / f"{part}_{what}.npy", array)
-    for module in (run, runner, image_folder, order):
+    for module in (run, runner, image_folder, order, lock):
         shutil.copyfile(str(module.__file__), folder / Path(str(module.__file__)).name)
     content = {
         **about,

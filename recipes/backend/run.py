@@ -16,19 +16,21 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 if __package__:
+    from ...util.lock import lock
     from ..data.order import epoch_order
     from .image_folder import ImageFolder
     from .runner import Program, Runner, batch_seeds, describe, evaluate, gather, slices
 else:  # in a job's folder, which has copies of them beside this file
     try:
         from image_folder import ImageFolder  # type: ignore[no-redef]
+        from lock import lock  # type: ignore[no-redef]
         from order import epoch_order  # type: ignore[no-redef]
         from runner import Program, Runner, batch_seeds, describe, evaluate, gather, slices  # type: ignore[no-redef]
     except ImportError as error:
@@ -162,7 +164,8 @@ def train(job: Job, until: int | None, seconds: float | None, devices: int | Non
         found = find_signs(on_host(values, kernels.state))[1] if find_signs and kernels else {}
         return [np.asarray(each) for each in found.values()]
 
-    with _lock(job.folder) if chief else contextlib.nullcontext():
+    taken = f"Another process trains in {job.folder}. Wait for its end."
+    with lock(job.folder / ".lock", taken) if chief else contextlib.nullcontext():
         state, history = job.load()
         done = history[-1]["epoch"] if history else about["initial_epoch"]
         print(f"{about['about']['stage']}: epochs {done + 1} to {last} on {describe(devices)}", flush=True)
@@ -224,26 +227,6 @@ def _training(job: Job, runner: Runner) -> Callable[[int], Iterable[tuple[Any, .
         return runner.chunks(parts, order)
 
     return batches
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, where the system has locks that end with the process.
-
-    Raises:
-        ValueError: Another process trains in the folder.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"Another process trains in {folder}. Wait for its end.") from error
-        yield
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from larq.models import ModelProfile
 
 from onebit import zoo
 from onebit.zoo.registry import CIFAR
-from tests.zoo.models import REPRESENTATIVES, representative_first
+from tests.zoo.models import REPRESENTATIVES
 
 COUNTED = [name for name in zoo.list_models() if name in zoo.entry(name).paper.counts]
 # Of those, Wide ResNets have a test of their own.
@@ -19,7 +19,7 @@ PADDED = [name for name in REPRESENTATIVES if zoo.entry(name).build.spec == CIFA
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", representative_first(COUNTED))
+@pytest.mark.parametrize("name", COUNTED)
 def test_counts(name):
     counts = zoo.entry(name).paper.counts[name]
     with tf.Graph().as_default():
@@ -34,7 +34,7 @@ def test_counts(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", representative_first(zoo.list_models()))
+@pytest.mark.parametrize("name", zoo.list_models())
 def test_stages_halve_and_the_last_is_the_output_without_top(name):
     with tf.Graph().as_default():
         body = zoo.load(name, include_top=False, input_shape=zoo.entry(name).native_shape)

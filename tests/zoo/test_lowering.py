@@ -28,7 +28,6 @@ from onebit.zoo.building.torch_layers import SymmetricMaxPool2D
 from onebit.zoo.export.lowering import lower
 from onebit.zoo.export.tflite import as_function
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
-from tests.zoo.models import representative_first
 
 K = tf.keras.layers
 
@@ -68,7 +67,7 @@ def tiny_shape(name: str) -> tuple[int, int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", representative_first(zoo.list_models()))
+@pytest.mark.parametrize("name", zoo.list_models())
 def test_every_architecture(name: str):
     model = zoo.load(name, input_shape=tiny_shape(name), classifier_activation=None)
     assign_exact_weights(model)

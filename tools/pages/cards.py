@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from exports import recorded_exports
 
 from onebit import zoo
-from onebit.util.formatting import format_bytes, format_count
+from onebit.util.formatting import format_accuracies, format_bytes, format_count
 
 from .facts import best_epoch, default_recipe, device, epochs_of, length, paper_top1, record_of
 
@@ -85,20 +84,18 @@ def _accuracy(row: zoo.Weights) -> str:
     paper, ours = paper_top1(row.model, row), row.metrics
     if "top1" in ours:
         how = f"{ours['images']:,} images of the {ours['split']} split: `{ours['command']}`"
-        lines.append(f"| measured here | {_both(ours)} | {how} |")
+        lines.append(f"| measured here | {format_accuracies(ours)} | {how} |")
     if row.recipe is not None and (best := best_epoch(row)) is not None:
         lines.append(f"| best epoch, chosen by test images | {best:.2f} % | | not these weights |")
     if "top1" in row.published:
-        lines.append(f"| reported by the source | {_both(row.published)} | {row.published.get('where', '')} |")
+        lines.append(
+            f"| reported by the source | {format_accuracies(row.published)} | {row.published.get('where', '')} |"
+        )
     if paper is not None:
         lines.append(
             f"| reported by the paper or its repository | {paper:g} % | | {zoo.entry(row.model).paper.venue} |"
         )
     return "\n".join(lines)
-
-
-def _both(metrics: Any) -> str:
-    return " | ".join(f"{metrics[name]:.2f} %" if metrics.get(name) is not None else "" for name in ("top1", "top5"))
 
 
 def _size(row: zoo.Weights) -> str:

@@ -240,6 +240,11 @@ def _median(rows: Iterable[Mapping[str, Any]], batch: int = 1, **wanted: Any) ->
     return next((row["median"] for row in rows if wanted.items() <= row.items()), None)
 
 
+def _pair(rows: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:
+    """Return the medians of a network in OpenVINO, 1-bit and in full precision, for one image in one thread."""
+    return tuple(_median(rows, engine="openvino", threads=1, network=each) for each in ("1-bit", "full precision"))
+
+
 def _milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
@@ -249,14 +254,11 @@ def engine_summary() -> str:
     machine, networks = _timings()
     rows = []
     for name, timings in networks.items():
-        binary, real = (
-            _median(timings, engine="openvino", threads=1, network=each) for each in ("1-bit", "full precision")
-        )
+        binary, real = _pair(timings)
         others = [_median(timings, engine="lce", threads=1)]
         others += [_median(timings, engine=engine, threads=None) for engine in ("keras", "keras predict")]
         if binary and real and others[0]:
-            figures = (binary, real, *others)
-            rows.append((f"`{name}`", *map(_milliseconds, figures), f"{real / binary:.1f}"))
+            rows.append((f"`{name}`", *map(_milliseconds, (binary, real, *others)), f"{real / binary:.1f}"))
     table = markdown(
         [
             "network", "1-bit, OpenVINO:", "full precision, OpenVINO:", "1-bit, Larq Compute Engine:",
@@ -282,9 +284,7 @@ def engines() -> str:
                 rows.append(
                     (f"`{name}`", f"{key[0]}{precision}", _ENGINES[key[1]], *times, *(each or "" for each in rates))
                 )
-        binary, real = (
-            _median(timings, engine="openvino", threads=1, network=each) for each in ("1-bit", "full precision")
-        )
+        binary, real = _pair(timings)
         if binary and real:
             pairs.append((real / binary, f"`{name}`", _milliseconds(binary), _milliseconds(real)))
     large = markdown(

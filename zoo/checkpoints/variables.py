@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from ...quantizers.base import DEPTHWISE, INPUT, KERNEL, POINTWISE, BinaryQuantizer
+from ...quantizers.binary_set import upper_values
 from ...quantizers.kernel import KernelQuantizer
 
 # Larq's quantizer arguments, and the kernel that each one quantizes.
@@ -65,10 +66,7 @@ class BinaryKernel:
 
     def signs(self, latent: np.ndarray | tf.Tensor) -> tf.Tensor:
         """Return where `quantized` would be the larger of its filter's two values; can be traced."""
-        values, axes = self._quantize(latent), self.filter_axes()
-        low, high = (reduce(values, axes, keepdims=True) for reduce in (tf.reduce_min, tf.reduce_max))
-        # A filter of one value alone has a scale and no offset.
-        return tf.where(low == high, values > 0, values > (low + high) / 2)
+        return upper_values(self._quantize(latent), self.filter_axes())
 
     def _quantize(self, latent: np.ndarray | tf.Tensor) -> tf.Tensor:
         self._bind()

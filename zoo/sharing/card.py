@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 from safetensors.numpy import load as read_tensors
 
-from ...util.formatting import describe_input, format_bytes, format_count, printable
+from ...util.formatting import describe_input, format_accuracies, format_bytes, format_count, printable
 from ..checkpoints.packed import save_packed
 from ..checkpoints.packed_file import PackedFile
 from ..checkpoints.weights import Weights
 from ..counts import count
-from ..model_info import ModelInfo, model_info
+from ..model_info import ModelInfo, is_changed, model_info
 from ..registry import Entry, entry_of, function, list_weights
 
 # What the datasets are called, for a reader and on the Hub.
@@ -78,7 +78,7 @@ def pack(
     file: Path,
     *,
     address: str | None = None,
-    license: str | None = None,  # noqa: A002  (the Hub's name)
+    license: str | None = None,
     dataset: str | None = None,
     metrics: Mapping[str, Any] | None = None,
     source: str | None = None,
@@ -94,13 +94,13 @@ def pack(
         ValueError: One of these is given for registered weights, which have their own; or the model was changed in
             place, so that its file makes another one.
     """
-    save_packed(model, file)
     info = model_info(model)
-    if info and _structure(model) != _structure(function(info.function)(**info.arguments)):
+    if info and is_changed(model):
         raise ValueError(
-            f"{model.name} was changed after the zoo had built it: its packed file makes another network. Other layers "
+            f"{model.name} was changed after the zoo had built it: its packed file would not make it. Other layers "
             "are put in by zoo.replace_layers."
         )
+    save_packed(model, file)
     entry = _entry(info) if info else None
     row = _registered(entry, info, file) if entry and info else None
     given = {"license": license, "dataset": dataset, "metrics": metrics, "source": source}
@@ -134,18 +134,6 @@ def pack(
         "eval_results": _results(name, hub_name, metrics or {}),
     }
     return ModelCard(title, entry, row, f"# {_plain(title)}\n\n{_what(info, entry, row, name)}\n{text}", metadata)
-
-
-def _structure(model: tf.keras.Model) -> Any:
-    """Return a model's configuration without the numbers by which Keras tells the quantizers of a session apart."""
-
-    def plain(value: Any, depth: int = 0) -> Any:
-        if isinstance(value, dict):
-            # At the top are the model, its list of layers and these; within them are quantizers.
-            return {key: plain(each, depth + 1) for key, each in value.items() if depth < 4 or key != "name"}
-        return [plain(each, depth + 1) for each in value] if isinstance(value, list | tuple) else value
-
-    return plain(model.get_config())
 
 
 def _entry(info: ModelInfo) -> Entry | None:
@@ -246,9 +234,13 @@ def _accuracy(entry: Entry | None, row: Weights | None, dataset: str | None, met
     lines = []
     if "top1" in metrics:
         how = f"{metrics['images']:,} images of {dataset}, {metrics['split']} split" if row else _plain(dataset or "")
-        lines.append(f"| measured {'by the zoo' if row else 'by whoever shares it'} | {_both(metrics)} | {how} |")
+        lines.append(
+            f"| measured {'by the zoo' if row else 'by whoever shares it'} | {format_accuracies(metrics)} | {how} |"
+        )
     if row and "top1" in row.published:
-        lines.append(f"| by the source of the weights | {_both(row.published)} | {row.published.get('where', '')} |")
+        lines.append(
+            f"| by the source of the weights | {format_accuracies(row.published)} | {row.published.get('where', '')} |"
+        )
     # A paper's figure is for the data that its network of this size is for.
     if entry and row and row.num_classes == entry.build.spec.num_classes and entry.name in entry.paper.top1:
         lines.append(f"| in the paper or its repository | {entry.paper.top1[entry.name]:g} % | | {entry.paper.venue} |")
@@ -257,11 +249,7 @@ def _accuracy(entry: Entry | None, row: Weights | None, dataset: str | None, met
     return "\n".join(["| | top-1 | top-5 | |", "|---|--:|--:|---|", *lines])
 
 
-def _both(metrics: Mapping[str, Any]) -> str:
-    return " | ".join(f"{metrics[name]:.2f} %" if metrics.get(name) is not None else "" for name in ("top1", "top5"))
-
-
-def _origin(info: ModelInfo | None, row: Weights | None, license: str | None, source: str | None) -> str:  # noqa: A002
+def _origin(info: ModelInfo | None, row: Weights | None, license: str | None, source: str | None) -> str:
     if row is None:
         begun = info.weights if info else None
         sentences = [

@@ -24,7 +24,7 @@ def push_to_hub(
     token: str | bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
-    license: str | None = None,  # noqa: A002  (the Hub's name)
+    license: str | None = None,
     dataset: str | None = None,
     metrics: Mapping[str, Any] | None = None,
     source: str | None = None,
