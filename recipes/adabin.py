@@ -32,12 +32,11 @@ Not the authors', but what later papers on the same networks change, each an opt
 has all of them, and half as many epochs again. What it takes from whom: networks, sets of values, EDE, SGD and cosine
 from AdaBin; a real-valued teacher and its loss in the labels' place from ReActNet (arXiv 2003.03488); averaging before
 the shortcut from Bi-Real Net (arXiv 1808.00278), but with AdaBin's zeros instead of a convolution. Warm-up, decay and
-length are *our choice*, and so is the teacher.
+length are *our choice*, and so is the teacher. A trial of fewer than ten epochs has no warm-up.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import larq as lq
@@ -73,6 +72,17 @@ SETTINGS: Settings = {
     },
     "dataset=imagenet2012": {"model": "adabin_resnet18", "epochs": 120, "batch_size": 256, "weight_decay": 1e-5},
 }
+DISTILLED: Settings = {
+    "default": {
+        **SETTINGS["default"],
+        "epochs": 600,
+        "weight_decay": 5e-4,
+        "shortcut": "average_pool",
+        "warmup": 5,
+        "teacher": "irnet_resnet20_real:cifar10",
+    },
+    "epochs=?": {"warmup": 0},
+}
 
 
 @lq.utils.register_keras_custom_object
@@ -101,6 +111,11 @@ class WarmupCosineEpochs(CosineEpochs):
         return {**super().get_config(), "warmup": self.warmup}
 
 
+@register(
+    DISTILLED,
+    name="adabin_distilled",
+    summary="AdaBin's recipe, longer, with a teacher, averaging shortcuts, a warm-up and more decay.",
+)
 @register(SETTINGS)
 def adabin(
     *,
@@ -153,53 +168,3 @@ def adabin(
         callbacks=lambda network: [EDESchedule(epochs, t_min, t_max)] if ede_quantizers(network) else [],
     )
     return Recipe("adabin", dataset, batch_size, PREPROCESSING, [stage])
-
-
-@register(
-    {
-        "default": {
-            **SETTINGS["default"],
-            "epochs": 600,
-            "weight_decay": 5e-4,
-            "shortcut": "average_pool",
-            "warmup": 5,
-            "teacher": "irnet_resnet20_real:cifar10",
-        }
-    }
-)
-def adabin_distilled(
-    *,
-    model: str,
-    dataset: str,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    t_min: float,
-    t_max: float,
-    shortcut: str | None,
-    warmup: int,
-    teacher: str,
-) -> Recipe:
-    """AdaBin's recipe, longer, with a teacher, averaging shortcuts, a warm-up and more decay.
-
-    Args:
-        model, dataset, epochs, batch_size, lr, momentum, weight_decay, t_min, t_max, shortcut, teacher: See `adabin`.
-        warmup: Epochs of the warm-up, but no more than a tenth of all.
-    """
-    recipe = adabin(
-        model=model,
-        dataset=dataset,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        t_min=t_min,
-        t_max=t_max,
-        shortcut=shortcut,
-        warmup=min(warmup, epochs // 10),
-        teacher=teacher,
-    )
-    return dataclasses.replace(recipe, name="adabin_distilled")

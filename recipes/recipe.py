@@ -123,36 +123,45 @@ A condition is ``"SETTING=PATTERN"``, or several with spaces between them, all o
 
 
 @dataclass(frozen=True)
-class _Registered:
+class Registered:
+    """What makes a recipe, see `register`."""
+
+    name: str
     function: Callable[..., Recipe]
     table: Settings
     quick: Mapping[str, Any]
+    summary: str
 
 
-_RECIPES: dict[str, _Registered] = {}
+_RECIPES: dict[str, Registered] = {}
 
 _Function = TypeVar("_Function", bound=Callable[..., Recipe])
 
 
-def register(table: Settings, quick: Mapping[str, Any] | None = None) -> Callable[[_Function], _Function]:
-    """Register a recipe under its function's name.
+def register(
+    table: Settings, quick: Mapping[str, Any] | None = None, *, name: str | None = None, summary: str | None = None
+) -> Callable[[_Function], _Function]:
+    """Register a recipe. A function may have several, each with a table and a name of its own.
 
     Args:
         table: The paper's settings. The function gets all of its keyword arguments: what the caller gave, else what the
             table says.
         quick: Settings under which the recipe learns something from a hundred small images in a few epochs, for tests.
+        name: What it is called; by default as its function.
+        summary: What it does, in a paragraph; by default its function's docstring says so.
 
     Raises:
         ValueError: The table names a setting that the function does not have.
     """
 
     def decorate(function: _Function) -> _Function:
+        own = name or function.__name__
         parameters = inspect.signature(function).parameters
-        named = {name for row in (*table.values(), quick or {}) for name in row}
-        named |= {name for condition in table for name in _conditions(condition)}
+        named = {setting for row in (*table.values(), quick or {}) for setting in row}
+        named |= {setting for condition in table for setting in _conditions(condition)}
         if unknown := sorted(named - parameters.keys()):
-            raise ValueError(f"The table of the recipe {function.__name__!r} has settings that it lacks: {unknown}.")
-        _RECIPES[function.__name__] = _Registered(function, table, quick or {})
+            raise ValueError(f"The table of the recipe {own!r} has settings that it lacks: {unknown}.")
+        _RECIPES[own] = Registered(own, function, table, quick or {}, summary or inspect.getdoc(function) or "")
         return function
 
     return decorate
@@ -175,30 +184,26 @@ def get_recipe(name: str, **settings: Any) -> Recipe:
         ValueError: There is no such recipe, setting, network or dataset (the message suggests the nearest name), a
             value does not suit, or a setting must be given.
     """
-    found = _registered(name)
-    given = _checked(found.function, settings)
+    found = registered(name)
+    given = _checked(found, settings)
     chosen = _merged(found, given)
     if "model" in chosen:
         entry(chosen["model"])  # which says so if there is no such network, before anything is read
     recipe = found.function(**chosen)
-    return dataclasses.replace(recipe, settings=chosen, given=frozenset(given), registered=recipe.stages)
+    return dataclasses.replace(recipe, name=name, settings=chosen, given=frozenset(given), registered=recipe.stages)
 
 
 def _again(name: str, given: Mapping[str, Any], fields: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(get_recipe(name, **given), **fields)
 
 
-def settings_table(name: str) -> Settings:
-    """Return the table that a recipe was registered with."""
-    return _registered(name).table
-
-
 def quick_settings(name: str) -> dict[str, Any]:
     """Return the settings under which a recipe learns something from a hundred small images, see `register`."""
-    return dict(_registered(name).quick)
+    return dict(registered(name).quick)
 
 
-def _registered(name: str) -> _Registered:
+def registered(name: str) -> Registered:
+    """Return what a recipe was registered with; see `get_recipe` for the error."""
     if name not in _RECIPES:
         raise ValueError(f"There is no recipe {name!r}.{did_you_mean(name, _RECIPES)}")
     return _RECIPES[name]
@@ -210,7 +215,7 @@ def _conditions(condition: str) -> dict[str, str]:
     return {name: pattern for name, _, pattern in (word.partition("=") for word in words)}
 
 
-def _merged(recipe: _Registered, given: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(recipe: Registered, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a recipe, in the order of its function's arguments."""
     chosen = dict(given)
     for condition, row in recipe.table.items():
@@ -221,20 +226,19 @@ def _merged(recipe: _Registered, given: Mapping[str, Any]) -> dict[str, Any]:
     if missing := [name for name in names if name not in chosen]:
         offered = [f"{row[missing[0]]!r} for {where}" for where, row in recipe.table.items() if missing[0] in row]
         raise ValueError(
-            f"The setting {missing[0]} of the recipe {recipe.function.__name__!r} must be given here. It has "
-            f"{', '.join(offered)}."
+            f"The setting {missing[0]} of the recipe {recipe.name!r} must be given here. It has {', '.join(offered)}."
         )
     return {name: chosen[value.setting] if isinstance(value := chosen[name], Same) else value for name in names}
 
 
-def _checked(function: Callable[..., Recipe], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(recipe: Registered, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings as their annotated types, or raise `ValueError`."""
-    hints = get_type_hints(function)
+    hints = get_type_hints(recipe.function)
     del hints["return"]
     checked = {}
     for name, value in settings.items():
         if name not in hints:
-            raise ValueError(f"The recipe {function.__name__!r} has no setting {name!r}.{did_you_mean(name, hints)}")
+            raise ValueError(f"The recipe {recipe.name!r} has no setting {name!r}.{did_you_mean(name, hints)}")
         kinds = get_args(hints[name]) or (hints[name],)
         checked[name] = _read(value, kinds)
         unbounded = isinstance(checked[name], float) and not math.isfinite(checked[name])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
-from onebit import zoo
-from onebit.recipes.recipe import list_recipes, settings_table
+from onebit import recipes, zoo
+from onebit.recipes.recipe import list_recipes, registered
 from onebit.util.formatting import natural_key
 
 from . import tables
@@ -99,19 +100,20 @@ def _results(models: list[str]) -> str:
 
 def _recipes(ids: set[str]) -> Iterator[str]:
     """Yield what the modules of recipes say whose first paper is one of these."""
-    for module in tables.recipe_modules():
+    for found in pkgutil.iter_modules(recipes.__path__, f"{recipes.__name__}."):
+        module = importlib.import_module(found.name)
         title, _, text = (inspect.getdoc(module) or "").partition("\n")
-        found = [name for name in list_recipes() if inspect.isfunction(getattr(module, name, None))]
-        if found and set(re.findall(r"arXiv (\d{4}\.\d{5})", text)[:1]) & ids:
+        names = [name for name in list_recipes() if registered(name).function.__module__ == found.name]
+        if names and set(re.findall(r"arXiv (\d{4}\.\d{5})", text)[:1]) & ids:
             yield f"## Training\n\n{title}\n\n{linked(text.strip())}"
-            for name in found:
-                yield f"### `{name}`\n\n{settings(module, name)}"
+            for name in names:
+                yield f"### `{name}`\n\n{settings(name)}"
 
 
-def settings(module: ModuleType, recipe: str) -> str:
+def settings(recipe: str) -> str:
     """Return the table of a recipe's settings: the defaults, and what each condition changes."""
-    table = settings_table(recipe)
-    names = inspect.signature(getattr(module, recipe)).parameters
+    table = registered(recipe).table
+    names = inspect.signature(registered(recipe).function).parameters
     shown = [name for name in names if any(name in row for row in table.values())]
     return tables.markdown(
         ["setting", *(condition if condition == "default" else f"`{condition}`" for condition in table)],

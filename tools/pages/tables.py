@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
-import pkgutil
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 from exports import recorded_exports
 
 from onebit import quantizers, recipes, zoo
+from onebit.recipes.recipe import registered
 from onebit.util.formatting import format_bytes, format_count, natural_key
 
 from . import cards
@@ -329,7 +327,10 @@ def quantizer_table(classes: Mapping[str, type] | None = None) -> str:
     )
     return markdown(
         ["class", "name", "for", "what it does", "source"],
-        ((f"`{name}`", _alias(layer), role(layer), summary(layer), _source(layer)) for name, layer in order),
+        (
+            (f"`{name}`", _alias(layer), role(layer), summary(layer.__doc__ or ""), _source(layer))
+            for name, layer in order
+        ),
     )
 
 
@@ -341,9 +342,9 @@ def _alias(layer: type) -> str:
     return ", ".join(f'`"{name}"`' for name in names)
 
 
-def summary(documented: Any) -> str:
+def summary(docstring: str) -> str:
     """Return the first paragraph of a docstring."""
-    return inline(" ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split()))
+    return inline(" ".join(docstring.split("\n\n")[0].split()))
 
 
 def inline(text: str) -> str:
@@ -367,7 +368,7 @@ def recipe_table() -> str:
         (
             (
                 f"`{recipe.name}`",
-                summary(_recipe_function(recipe.name)),
+                summary(registered(recipe.name).summary),
                 f"`{recipe.settings['model']}`" if "model" in recipe.settings else "",
                 recipe.dataset,
                 length(recipe),
@@ -376,14 +377,3 @@ def recipe_table() -> str:
             for recipe in found
         ),
     )
-
-
-def recipe_modules() -> list[ModuleType]:
-    """Return the modules of recipes."""
-    names = (found.name for found in pkgutil.iter_modules(recipes.__path__, f"{recipes.__name__}."))
-    return [importlib.import_module(name) for name in names]
-
-
-def _recipe_function(name: str) -> Any:
-    """Return the function of a recipe, from the module of its paper."""
-    return next(getattr(module, name) for module in recipe_modules() if inspect.isfunction(getattr(module, name, None)))
