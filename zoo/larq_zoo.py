@@ -17,6 +17,7 @@ import tensorflow as tf
 from ..util import hub
 from ..util.arguments import check_data_format, to_python
 from ..util.download import keras_fetching
+from ..util.optional import require
 from .building import ModelOptions
 from .building.architecture import has_new_top, load_into, record, report_new_top, settle
 from .building.budget import limited_to, naming
@@ -54,13 +55,7 @@ def _delegate(name: str, module: str, function: str) -> Architecture[...]:
         include_top: bool = True,
         num_classes: int | None = None,
     ) -> tf.keras.Model:
-        try:
-            import larq_zoo
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f'{name} is a model of larq-zoo, which is not installed: pip install ".[zoo]"'
-            ) from error
-
+        larq_zoo = require("larq_zoo", f'{name} is a model of larq-zoo, which is not installed: pip install ".[zoo]"')
         theirs = getattr(getattr(larq_zoo, module), function)
         make = functools.partial(_make, theirs)
         is_path = weights is not None and not is_tag(weights)

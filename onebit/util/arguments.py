@@ -1,4 +1,4 @@
-"""Arguments of the zoo's functions: checked in one wording, brought to one form, and put together."""
+"""Arguments of the zoo's functions: checked in one wording, and brought to one form."""
 
 from __future__ import annotations
 
@@ -36,26 +36,6 @@ def check_implied(function: str, given: Mapping[str, Any], implied: Mapping[str,
     for name, value in implied.items():
         if given.get(name) is not None and given[name] != value:
             raise ValueError(f"{name}={given[name]!r} of {function} does not suit the weights, which have {value!r}.")
-
-
-def merge(
-    function: str, given: Mapping[str, Any], implied: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return an architecture's arguments: as given, else as the weights imply, else the defaults.
-
-    Args:
-        function: The architecture's name.
-        given: What the caller said.
-        implied: What the weights say.
-        defaults: A value for each argument.
-
-    Raises:
-        ValueError: The weights imply an argument that the architecture does not have, or another value than given.
-    """
-    if unknown := implied.keys() - defaults.keys():
-        raise ValueError(f"{function} has no argument {', '.join(sorted(unknown))} of the weights.")
-    check_implied(function, given, implied)
-    return {**defaults, **implied, **given}
 
 
 def to_python(value: Any) -> Any:

@@ -190,9 +190,9 @@ class BinaryConv(Convolution):
 class Binarize(Operation):
     """``high`` from ``threshold`` on, and ``low`` below it, each one number or one for each channel."""
 
-    threshold: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    threshold: Numbers
+    low: Numbers
+    high: Numbers
 
     def compute(self, *inputs: np.ndarray) -> np.ndarray:
         return np.where(inputs[0] >= self.threshold, self.high, self.low)
@@ -231,10 +231,7 @@ class Add(Operation):
         return np.broadcast_shapes(*inputs)
 
     def compute(self, *inputs: np.ndarray) -> np.ndarray:
-        total = inputs[0]
-        for each in inputs[1:]:
-            total = total + each
-        return total
+        return functools.reduce(np.add, inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,10 +239,7 @@ class Multiply(Add):
     """The product of its inputs, which may have one pixel or one channel for all."""
 
     def compute(self, *inputs: np.ndarray) -> np.ndarray:
-        product = inputs[0]
-        for each in inputs[1:]:
-            product = product * each
-        return product
+        return functools.reduce(np.multiply, inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,6 +360,11 @@ class GatherChannels(Operation):
 
     def compute(self, *inputs: np.ndarray) -> np.ndarray:
         return inputs[0][..., self.index]
+
+    def repeats(self, channels: int) -> int:
+        """Return how often it takes all of so many channels in their order, or 0 if that is not what it does."""
+        times, rest = divmod(len(self.index), channels)
+        return times if not rest and np.array_equal(self.index, np.tile(np.arange(channels), times)) else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from .. import __version__
 from .formatting import printable
+from .optional import require
 
 FILE = "model.onebit"
 """What a packed file is called in a repository of its own."""
@@ -80,13 +81,10 @@ def download(address: str) -> Path:
 
 def require_client() -> Any:
     """Return the module `huggingface_hub`."""
-    try:
-        import huggingface_hub
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'The Hugging Face Hub needs huggingface_hub, which is not installed: pip install ".[hub]"'
-        ) from error
-    return huggingface_hub
+    return require(
+        "huggingface_hub",
+        'The Hugging Face Hub needs huggingface_hub, which is not installed: pip install ".[hub]"',
+    )
 
 
 @contextlib.contextmanager

@@ -9,19 +9,18 @@ import numpy as np
 import tensorflow as tf
 
 from ...util.formatting import printable
+from ...util.optional import require
 from . import sandbox
 from .tflite_file import read_tflite
 
 
 def require_engine() -> None:
     """Raise `ModuleNotFoundError` where the Larq Compute Engine is not installed; the message says how to."""
-    try:
-        import larq_compute_engine  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Binary files need the Larq Compute Engine, which has builds for 64-bit x86 computers only: "
-            'pip install ".[export]"'
-        ) from error
+    require(
+        "larq_compute_engine",
+        "Binary files need the Larq Compute Engine, which has builds for 64-bit x86 computers only: "
+        'pip install ".[export]"',
+    )
 
 
 def open_interpreter(content: bytes, threads: int = 1) -> Callable[[np.ndarray], np.ndarray]:

@@ -152,6 +152,9 @@ def _lower_call(node: Any, graph: GraphBuilder, inputs: list[Node]) -> Any:
         if "lower" in vars(kind):
             return layer.lower(graph, *inputs)
         if kind in _LOWERINGS:
+            # A vector's channels are its last axis, whatever the layer's setting.
+            if getattr(layer, "data_format", "channels_last") != "channels_last" and len(inputs[0].shape) > 1:
+                return NotImplemented
             return _LOWERINGS[kind](layer, graph, *inputs)
         if vars(kind).keys() & {"call", "__call__", "convolution_op"}:
             break
@@ -288,16 +291,12 @@ def convolve(graph: GraphBuilder, x: Node, kernel: np.ndarray, geometry: _Geomet
 
 
 @lowers(tf.keras.layers.Conv2D)
-def _conv(layer: Any, graph: GraphBuilder, x: Node) -> Any:
-    if layer.data_format != "channels_last":
-        return NotImplemented
+def _conv(layer: Any, graph: GraphBuilder, x: Node) -> Node:
     return _finish(layer, graph, convolve(graph, x, _value(layer.kernel), _geometry(layer, x, layer.groups)))
 
 
 @lowers(tf.keras.layers.DepthwiseConv2D)
-def _depthwise(layer: Any, graph: GraphBuilder, x: Node, kernel: np.ndarray | None = None) -> Any:
-    if layer.data_format != "channels_last":
-        return NotImplemented
+def _depthwise(layer: Any, graph: GraphBuilder, x: Node, kernel: np.ndarray | None = None) -> Node:
     kernel = _value(layer.depthwise_kernel) if kernel is None else kernel
     kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
     border = float(getattr(layer, "pad_values", 0.0)) if layer.padding == "same" else 0.0
@@ -329,9 +328,7 @@ def binarize(layer: Any, graph: GraphBuilder, x: Node) -> Node:
 
 
 @lowers(lq.layers.QuantConv2D, BinaryConv2D)
-def _quant_conv(layer: Any, graph: GraphBuilder, x: Node) -> Any:
-    if layer.data_format != "channels_last":
-        return NotImplemented
+def _quant_conv(layer: Any, graph: GraphBuilder, x: Node) -> Node:
     kernel, values = quantized(layer, "kernel", layer.kernel_quantizer), binary_activation(layer.input_quantizer)
     geometry = _geometry(layer, x, layer.groups)
     border = float(layer.pad_values) if layer.padding == "same" else 0.0
@@ -411,7 +408,7 @@ def _add_taps(
 
 
 @lowers(lq.layers.QuantDepthwiseConv2D)
-def _quant_depthwise(layer: Any, graph: GraphBuilder, x: Node) -> Any:
+def _quant_depthwise(layer: Any, graph: GraphBuilder, x: Node) -> Node:
     kernel = quantized(layer, "depthwise_kernel", layer.depthwise_quantizer)
     return _depthwise(layer, graph, binarize(layer, graph, x), kernel)
 
@@ -471,18 +468,23 @@ def _activation(layer: Any, graph: GraphBuilder, x: Node) -> Node:
     return activate(graph, x, layer.activation)
 
 
+def _leaky(graph: GraphBuilder, x: Node, slope: np.ndarray) -> Node:
+    """Add what is x above zero, and ``slope`` x below."""
+    return graph.add(ops.TwoSlopes(np.ones(1, np.float32), slope), x)
+
+
 @lowers(tf.keras.layers.ReLU)
 def _relu(layer: Any, graph: GraphBuilder, x: Node) -> Any:
     if layer.threshold or (layer.negative_slope and layer.max_value is not None):
         return NotImplemented
     if layer.negative_slope:
-        return graph.add(ops.TwoSlopes(np.ones(1, np.float32), np.full(1, layer.negative_slope, np.float32)), x)
+        return _leaky(graph, x, np.full(1, layer.negative_slope, np.float32))
     return graph.add(ops.Clip(0.0, math.inf if layer.max_value is None else float(layer.max_value)), x)
 
 
 @lowers(tf.keras.layers.LeakyReLU)
 def _leaky_relu(layer: Any, graph: GraphBuilder, x: Node) -> Node:
-    return graph.add(ops.TwoSlopes(np.ones(1, np.float32), np.full(1, layer.alpha, np.float32)), x)
+    return _leaky(graph, x, np.full(1, layer.alpha, np.float32))
 
 
 @lowers(tf.keras.layers.PReLU)
@@ -490,7 +492,7 @@ def _prelu(layer: Any, graph: GraphBuilder, x: Node) -> Any:
     slope = _value(layer.alpha)
     if slope.size not in (1, slope.shape[-1]):
         return NotImplemented
-    return graph.add(ops.TwoSlopes(np.ones(1, np.float32), slope.reshape(-1)), x)
+    return _leaky(graph, x, slope.reshape(-1))
 
 
 @lowers(tf.keras.layers.Softmax)
@@ -516,40 +518,27 @@ def _concatenate(layer: Any, graph: GraphBuilder, *inputs: Node) -> Any:
     return graph.add(ops.Concatenate(), *inputs) if _last_axis(layer.axis, inputs[0]) else NotImplemented
 
 
-def _pool(kind: type[ops.Pool], layer: Any, graph: GraphBuilder, x: Node) -> Any:
-    if layer.data_format != "channels_last":
-        return NotImplemented
+@lowers(tf.keras.layers.MaxPooling2D, tf.keras.layers.AveragePooling2D)
+def _pool(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    kind = ops.MaxPool if isinstance(layer, tf.keras.layers.MaxPooling2D) else ops.AveragePool
     window, strides = tuple(layer.pool_size), tuple(layer.strides)
     pads = ops.same_pads(x.shape[:2], window, strides) if layer.padding == "same" else ops.NO_PADS
     return graph.add(kind(strides, pads, window=window), x)
 
 
-@lowers(tf.keras.layers.MaxPooling2D)
-def _max_pool(layer: Any, graph: GraphBuilder, x: Node) -> Any:
-    return _pool(ops.MaxPool, layer, graph, x)
-
-
-@lowers(tf.keras.layers.AveragePooling2D)
-def _average_pool(layer: Any, graph: GraphBuilder, x: Node) -> Any:
-    return _pool(ops.AveragePool, layer, graph, x)
-
-
 @lowers(tf.keras.layers.GlobalAveragePooling2D)
-def _global_average(layer: Any, graph: GraphBuilder, x: Node) -> Any:
-    return (
-        graph.add(ops.GlobalAveragePool(layer.keepdims), x) if layer.data_format == "channels_last" else NotImplemented
-    )
+def _global_average(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    return graph.add(ops.GlobalAveragePool(layer.keepdims), x)
 
 
 @lowers(tf.keras.layers.ZeroPadding2D)
-def _zero_padding(layer: Any, graph: GraphBuilder, x: Node) -> Any:
-    return graph.add(ops.Pad(layer.padding), x) if layer.data_format == "channels_last" else NotImplemented
+def _zero_padding(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    return graph.add(ops.Pad(layer.padding), x)
 
 
 @lowers(tf.keras.layers.Flatten)
-def _flatten(layer: Any, graph: GraphBuilder, x: Node) -> Any:
-    last = layer.data_format == "channels_last" or len(x.shape) < 2
-    return graph.add(ops.Reshape((math.prod(x.shape),)), x) if last else NotImplemented
+def _flatten(layer: Any, graph: GraphBuilder, x: Node) -> Node:
+    return graph.add(ops.Reshape((math.prod(x.shape),)), x)
 
 
 @lowers(tf.keras.layers.Reshape)

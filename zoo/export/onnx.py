@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...util import graph as ops
 from ...util.graph import Graph, Node
+from ...util.optional import require
+from .emitter import Value, check_known
 from .lowering import binary_filters
 from .thresholds import fold
 
@@ -29,20 +31,12 @@ SMALLEST = 512
 
 def require_onnx() -> Any:
     """Return the module, or raise `ModuleNotFoundError` with how to install it."""
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('ONNX is not installed: pip install ".[onnx]"') from error
-    return onnx
+    return require("onnx", 'ONNX is not installed: pip install ".[onnx]"')
 
 
 def require_onnxruntime() -> Any:
     """Return the module, or raise `ModuleNotFoundError` with how to install it."""
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('ONNX Runtime is not installed: pip install ".[onnx]"') from error
-    return onnxruntime
+    return require("onnxruntime", 'ONNX Runtime is not installed: pip install ".[onnx]"')
 
 
 def emit(graph: Graph, metadata: Mapping[str, str] | None = None) -> Any:
@@ -57,8 +51,7 @@ def emit(graph: Graph, metadata: Mapping[str, str] | None = None) -> Any:
         ModuleNotFoundError: ONNX is not installed.
     """
     onnx = require_onnx()
-    if unknown := [node.operation.kind for node in graph.nodes if isinstance(node.operation, ops.Opaque)]:
-        raise ValueError(f"ONNX's emitter does not know {', '.join(dict.fromkeys(unknown))} of {graph.name}.")
+    check_known(graph, "ONNX")
     emitter = _Emitter(graph)
     for node in graph.nodes[1:]:
         emitter.emit(node)
@@ -116,14 +109,6 @@ class Runner:
         batches = (images[start : start + self.batch] for start in range(0, len(images), self.batch))
         results = [self._session.run(None, {self._name: np.ascontiguousarray(each)})[0] for each in batches]
         return np.concatenate(results) if len(results) != 1 else results[0]
-
-
-class Value(NamedTuple):
-    """A tensor, (batch, channels, ...), still to be multiplied and increased, each by channel."""
-
-    name: str
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
 
 
 @dataclass
@@ -196,21 +181,12 @@ class _Emitter:
     def emit(self, node: Node) -> None:
         operation = node.operation
         if isinstance(operation, ops.Affine):
-            self.values[node.name] = self.affine(self.values[node.inputs[0]], operation.scale, operation.offset)
+            self.values[node.name] = self.values[node.inputs[0]].then(operation.scale, operation.offset)
         elif isinstance(operation, ops.BinaryConv):
             self.values[node.name] = self.binary_conv(node, operation)
         else:
             result = _emit(operation, self, node, *(self.value(name) for name in node.inputs))
             self.values[node.name] = result if isinstance(result, Value) else Value(result)
-
-    def affine(self, x: Value, scale: Any, offset: Any) -> Value:
-        name, before, after = x
-        if scale is not None:
-            before = scale if before is None else before * scale
-            after = None if after is None else after * scale
-        if offset is not None:
-            after = offset if after is None else after + offset
-        return Value(name, before, after)
 
     def binary_conv(self, node: Node, operation: ops.BinaryConv) -> Value:
         key = (node.inputs[0], operation.threshold.tobytes())
@@ -218,8 +194,8 @@ class _Emitter:
             self.signs[key] = self.sign(node.inputs[0], operation.threshold)
         kernel = np.where(operation.signs, np.float32(1), np.float32(-1))
         sums = self.convolution(operation, self.signs[key], kernel, operation.border)
-        self.sums[node.name] = sums.name
-        return self.affine(sums, operation.scale, None)
+        self.sums[node.name] = sums.tensor
+        return sums.then(operation.scale)
 
     def sign(self, name: str, threshold: np.ndarray) -> str:
         folded = fold(self.graph, name, threshold)
@@ -238,12 +214,13 @@ class _Emitter:
     def convolution(self, operation: ops.Convolution, x: str, kernel: np.ndarray, border: float = 0.0) -> Value:
         pads = operation.pads
         if border and pads != ops.NO_PADS:
-            edges = [0, 0, *(before for before, _ in pads), 0, 0, *(after for _, after in pads)]
-            x, pads = self.add("Pad", x, self.integers(*edges), self.constant(border)), ops.NO_PADS
+            x, pads = self.pad(x, ((0, 0), (0, 0), *pads), border), ops.NO_PADS
         weights, scale = self.weights(kernel.transpose(3, 2, 0, 1))
-        window: dict[str, Any] = {"strides": operation.strides, "dilations": operation.dilations}
-        window["pads"] = [*(before for before, _ in pads), *(after for _, after in pads)]
+        window: dict[str, Any] = {"strides": operation.strides, "dilations": operation.dilations, "pads": _edges(pads)}
         return Value(self.add("Conv", x, weights, group=operation.groups, **window), scale)
+
+    def pad(self, x: str, pads: Sequence[ops.Pair], value: Any) -> str:
+        return self.add("Pad", x, self.integers(*_edges(pads)), self.constant(value))
 
     def weights(self, kernel: np.ndarray) -> tuple[str, np.ndarray | None]:
         """Return a kernel, (outputs, ...), or its signs and what to multiply each output with."""
@@ -267,6 +244,11 @@ class _Emitter:
             x = self.add("Reshape", x, self.integers(-1))
             x = self.add("Slice", x, self.integers(0), self.integers(bits.size))
         return self.add("Reshape", x, self.integers(*bits.shape))
+
+
+def _edges(pads: Sequence[ops.Pair]) -> list[int]:
+    """Return what is added to each axis as ONNX has it: before all of them, then after all of them."""
+    return [*(before for before, _ in pads), *(after for _, after in pads)]
 
 
 @functools.singledispatch
@@ -351,9 +333,13 @@ def _(operation: ops.Softmax, emitter: _Emitter, node: Node, x: str) -> str:
 
 @_emit.register
 def _(operation: ops.Pool, emitter: _Emitter, node: Node, x: str) -> str:
-    pads = [*(before for before, _ in operation.pads), *(after for _, after in operation.pads)]
     kind = "MaxPool" if isinstance(operation, ops.MaxPool) else "AveragePool"  # which leaves out what is beyond
-    return emitter.add(kind, x, kernel_shape=operation.window, strides=operation.strides, pads=pads)
+    window: dict[str, Any] = {
+        "kernel_shape": operation.window,
+        "strides": operation.strides,
+        "pads": _edges(operation.pads),
+    }
+    return emitter.add(kind, x, **window)
 
 
 @_emit.register
@@ -364,11 +350,10 @@ def _(operation: ops.GlobalAveragePool, emitter: _Emitter, node: Node, x: str) -
 @_emit.register
 def _(operation: ops.Pad, emitter: _Emitter, node: Node, x: str) -> str:
     edges = ((0, 0), operation.channels, *operation.pads)[: len(node.shape) + 1]
-    pads = [*(before for before, _ in edges), *(after for _, after in edges)]
     # ONNX Runtime would make a padding by 0 the pooling's own (1.26), which pads with minus infinity or nothing.
     pooled = any(isinstance(each.operation, ops.Pool) for each in emitter.graph.consumers[node.name])
     value = operation.value or (np.finfo(np.float32).tiny if pooled else 0)
-    return emitter.add("Pad", x, emitter.integers(*pads), emitter.constant(value))
+    return emitter.pad(x, edges, value)
 
 
 @_emit.register
@@ -378,7 +363,6 @@ def _(operation: ops.Concatenate, emitter: _Emitter, node: Node, *inputs: str) -
 
 @_emit.register
 def _(operation: ops.GatherChannels, emitter: _Emitter, node: Node, x: str) -> str:
-    index, channels = operation.index, emitter.graph.shapes[node.inputs[0]][-1]
-    if len(index) % channels == 0 and np.array_equal(index, np.arange(len(index)) % channels):
-        return emitter.add("Concat", *[x] * (len(index) // channels), axis=1)
-    return emitter.add("Gather", x, emitter.integers(*index), axis=1)
+    if times := operation.repeats(emitter.graph.shapes[node.inputs[0]][-1]):
+        return emitter.add("Concat", *[x] * times, axis=1)
+    return emitter.add("Gather", x, emitter.integers(*operation.index), axis=1)

@@ -33,25 +33,15 @@ import numpy as np
 
 from ...util import graph as ops
 from ...util.graph import Graph, Node
+from ...util.optional import require
+from .emitter import Value, check_known
 from .lowering import binary_filters
 from .thresholds import PER_CHANNEL, below, fold, only_signs
 
 
 def require_openvino() -> Any:
     """Return the module, or raise `ModuleNotFoundError` with how to install it."""
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('OpenVINO is not installed: pip install ".[openvino]"') from error
-    return openvino
-
-
-class Part(NamedTuple):
-    """A tensor, (batch, channels, ...), still to be multiplied and increased, each by channel."""
-
-    output: Any
-    scale: np.ndarray | None = None
-    offset: np.ndarray | None = None
+    return require("openvino", 'OpenVINO is not installed: pip install ".[openvino]"')
 
 
 class Emitted(NamedTuple):
@@ -74,8 +64,7 @@ def emit(graph: Graph, batch: int = 1) -> Emitted:
         ModuleNotFoundError: OpenVINO is not installed.
     """
     ov = require_openvino()
-    if unknown := [node.operation.kind for node in graph.nodes if isinstance(node.operation, ops.Opaque)]:
-        raise ValueError(f"OpenVINO's emitter does not know {', '.join(dict.fromkeys(unknown))} of {graph.name}.")
+    check_known(graph, "OpenVINO")
     emitter = _Emitter(graph, batch)
     for node in graph.nodes[1:]:
         if node.name not in emitter.done:
@@ -188,7 +177,7 @@ class Runner:
 class _Emitter:
     graph: Graph
     batch: int
-    parts: dict[str, list[Part]] = field(default_factory=dict)
+    parts: dict[str, list[Value]] = field(default_factory=dict)
     float_layers: dict[str, str] = field(default_factory=dict)
     signs: dict[Any, Any] = field(default_factory=dict)
     sums: dict[str, Any] = field(default_factory=dict)
@@ -205,7 +194,7 @@ class _Emitter:
         x = self.parameter.output(0)
         if self.graph.dtype != np.float32:
             x = self.o1.convert(x, "f32").output(0)
-        self.parts[image.name] = [Part(self.channels_first(x, len(image.shape)))]
+        self.parts[image.name] = [Value(self.channels_first(x, len(image.shape)))]
 
     # Tensors
 
@@ -223,8 +212,8 @@ class _Emitter:
         value = np.asarray(value, np.float32).reshape(-1)
         return self.constant(value.reshape(1, -1, *(1,) * (len(like.get_partial_shape()) - 2)))
 
-    def finished(self, part: Part) -> Any:
-        x = part.output
+    def finished(self, part: Value) -> Any:
+        x = part.tensor
         if part.scale is not None:
             x = self.o1.multiply(x, self.by_channel(part.scale, x)).output(0)
         if part.offset is not None:
@@ -235,7 +224,7 @@ class _Emitter:
         """Return a node's result, (batch, channels, ...)."""
         outputs = [self.finished(part) for part in self.parts[name]]
         x = outputs[0] if len(outputs) == 1 else self.o1.concat(outputs, 1).output(0)
-        self.parts[name] = [Part(x)]
+        self.parts[name] = [Value(x)]
         return x
 
     def result(self, node: Node) -> Any:
@@ -254,23 +243,23 @@ class _Emitter:
         else:
             produced = _emit(operation, self, node, *(self.value(name) for name in node.inputs))
             output = produced if not hasattr(produced, "output") else produced.output(0)
-            self.parts[node.name] = [Part(output)]
+            self.parts[node.name] = [Value(output)]
 
-    def affine(self, parts: list[Part], operation: ops.Affine, channels: int) -> list[Part]:
+    def affine(self, parts: list[Value], operation: ops.Affine, channels: int) -> list[Value]:
         scales, offsets = (
             [None] * len(parts) if value is None else np.split(np.broadcast_to(value, channels), len(parts))
             for value in (operation.scale, operation.offset)
         )
-        return [_scaled(part, scale, offset) for part, scale, offset in zip(parts, scales, offsets, strict=True)]
+        return [part.then(scale, offset) for part, scale, offset in zip(parts, scales, offsets, strict=True)]
 
-    def two_slopes(self, parts: list[Part], operation: ops.TwoSlopes, channels: int) -> list[Part]:
+    def two_slopes(self, parts: list[Value], operation: ops.TwoSlopes, channels: int) -> list[Value]:
         positive, negative = (np.broadcast_to(value, channels) for value in (operation.positive, operation.negative))
         groups = zip(parts, np.split(positive, len(parts)), np.split(negative, len(parts)), strict=True)
-        return [Part(self.slopes(part, p, q)) for part, p, q in groups]
+        return [Value(self.slopes(part, p, q)) for part, p, q in groups]
 
-    def slopes(self, part: Part, p: np.ndarray, q: np.ndarray) -> Any:
+    def slopes(self, part: Value, p: np.ndarray, q: np.ndarray) -> Any:
         if (p > 0).all():
-            x = self.finished(_scaled(part, None if (p == 1).all() else p, None))
+            x = self.finished(part.then(None if (p == 1).all() else p))
             return self.o1.prelu(x, self.constant(q / p)).output(0)
         x = self.finished(part)
         above = self.o1.multiply(self.o1.relu(x), self.by_channel(p, x))
@@ -279,20 +268,17 @@ class _Emitter:
 
     # Convolutions of signs
 
-    def binary_conv(self, node: Node, operation: ops.BinaryConv) -> list[Part]:
+    def binary_conv(self, node: Node, operation: ops.BinaryConv) -> list[Value]:
         reason = _reason(operation, self.graph.shapes[node.inputs[0]], node.shape)
         groups = operation.groups
         scales = np.split(operation.scale, groups)
         if reason is not None:
             self.float_layers[node.layer] = reason
-            signs = self.o1.select(
-                self.o1.greater(self.value(node.inputs[0]), self.by_channel(below(operation.threshold), _RANK_4)),
-                self.constant(np.ones((1, 1, 1, 1))),
-                self.constant(-np.ones((1, 1, 1, 1))),
-            ).output(0)
+            binarize = ops.Binarize(operation.threshold, np.float32(-1), np.float32(1))
+            signs = _emit(binarize, self, node, self.value(node.inputs[0])).output(0)
             kernel = np.where(operation.signs, np.float32(1), np.float32(-1))
             y = self.convolution(operation, signs, kernel, operation.border)
-            return [Part(y, operation.scale)]
+            return [Value(y, operation.scale)]
         inputs = self.signs_of(node, operation)
         kernels = np.split(operation.signs.transpose(3, 2, 0, 1), groups)
         (top, bottom), (left, right) = operation.pads
@@ -306,7 +292,7 @@ class _Emitter:
             each.set_friendly_name(name)
             self.names.add(name)
         self.sums[node.name] = outputs[0].output(0)
-        return [Part(each.output(0), scale) for each, scale in zip(outputs, scales, strict=True)]
+        return [Value(each.output(0), scale) for each, scale in zip(outputs, scales, strict=True)]
 
     def signs_of(self, node: Node, operation: ops.BinaryConv) -> list[Any]:
         """Return the input's signs as 0 and 1, those of each group; layers of the same signs share them."""
@@ -335,7 +321,7 @@ class _Emitter:
                 x = _emit(pool.operation, self, pool, x).output(0)
             # The plugin has signs that are 0 above the threshold, but not everywhere.
             falling = (folded.direction < 0).any()
-            return self.finished(Part(x, folded.direction if falling else None)), folded.threshold
+            return self.finished(Value(x, folded.direction if falling else None)), folded.threshold
         x = self.value(name)
         is_affine = isinstance(self.nodes[name].operation, ops.Affine)  # which the plugin merges with a sign, ties lost
         if only_signs(self.graph, name) and (is_affine or self.behind_addition(name)):
@@ -375,19 +361,6 @@ class _Emitter:
         bits = self.o1.convert(one_bit(kernel > 0, shape, "big"), "f32")
         ones = self.o1.subtract(self.o1.multiply(bits, self.constant(2.0)), self.constant(1.0))
         return ones, parts[1].high
-
-
-_RANK_4: Any = type("Rank4", (), {"get_partial_shape": staticmethod(lambda: (0,) * 4)})
-
-
-def _scaled(part: Part, scale: Any, offset: Any) -> Part:
-    x, before, after = part
-    if scale is not None:
-        before = scale if before is None else before * scale
-        after = None if after is None else after * scale
-    if offset is not None:
-        after = offset if after is None else after + offset
-    return Part(x, before, after)
 
 
 def one_bit(bits: np.ndarray, shape: Sequence[int] | None = None, order: str = "little") -> Any:
@@ -547,8 +520,8 @@ def _(operation: ops.GatherChannels, emitter: _Emitter, node: Node, x: Any) -> A
         groups = next((groups for groups, each in shuffles.items() if np.array_equal(index, each)), 0)
         if groups:
             return emitter.o3.shuffle_channels(x, 1, groups)
-    if not len(index) % channels and np.array_equal(index, np.arange(len(index)) % channels):
-        return emitter.o1.concat([x] * (len(index) // channels), 1)
+    if times := operation.repeats(channels):
+        return emitter.o1.concat([x] * times, 1)
     if np.array_equal(index, np.arange(index[0], index[0] + len(index))):
         ends = (constant(np.array([int(end)])) for end in (index[0], index[-1] + 1, 1, 1))
         return emitter.o8.slice(x, *ends)

@@ -179,12 +179,10 @@ def start(model: Any, graph: Graph, engine: Engine, threads: int | None) -> tupl
         onnx.require_onnxruntime()
         return onnx.Runner(onnx.emit(graph).SerializeToString(), threads), threads
     if engine == "keras":
-        if threads is not None:
-            threads = None  # TensorFlow has one setting for the process
         shape = tf.TensorSpec((None, *graph.input.shape), graph.dtype)
         function = tf.function(functools.partial(model, training=False), input_signature=[shape], autograph=False)
         function.get_concrete_function()
-        return lambda images: function(images).numpy(), threads
+        return lambda images: function(images).numpy(), None  # TensorFlow has one setting for the process
     if engine == "lce":
         require_engine()
         check_engine(graph)

@@ -6,6 +6,7 @@ The module is also a program, which knows nothing of this package, so that it st
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -51,20 +52,14 @@ Opened = tuple[list[Any], Any, Predict]
 """The shape of an image and the type of its values, and a function of images."""
 
 
-def _tflite(content: bytes) -> Opened:
-    import tensorflow as tf
-
-    interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-    details = interpreter.get_input_details()[0]
-    return details["shape"].tolist()[1:], details["dtype"], tensorflow_lite(interpreter)
-
-
-def _lce(content: bytes) -> Opened:
+def _tflite(content: bytes, binary: bool = False) -> Opened:
     import tensorflow as tf
 
     # TensorFlow Lite checks a file's structure, as the Larq Compute Engine does not.
-    details = tf.lite.Interpreter(model_content=content, num_threads=1).get_input_details()[0]
-    return details["shape"].tolist()[1:], details["dtype"], engine(content)
+    interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
+    details = interpreter.get_input_details()[0]
+    predict = engine(content) if binary else tensorflow_lite(interpreter)
+    return details["shape"].tolist()[1:], details["dtype"], predict
 
 
 def _onnx(content: bytes) -> Opened:
@@ -83,8 +78,7 @@ def _openvino(content: bytes, weights: bytes) -> Opened:
 
     core = openvino.Core()
     requests: dict[int, Any] = {}
-    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
-    settings["INFERENCE_PRECISION_HINT"] = "f32"
+    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     model = core.read_model(model=content, weights=weights)
     shape = list(model.input().get_partial_shape().to_shape())[1:]
     model.output()  # there is one
@@ -100,7 +94,12 @@ def _openvino(content: bytes, weights: bytes) -> Opened:
     return shape, model.input().get_element_type().to_dtype(), predict
 
 
-_OPEN: dict[str, Callable[..., Opened]] = {"tflite": _tflite, "lce": _lce, "onnx": _onnx, "openvino": _openvino}
+_OPEN: dict[str, Callable[..., Opened]] = {
+    "tflite": _tflite,
+    "lce": functools.partial(_tflite, binary=True),
+    "onnx": _onnx,
+    "openvino": _openvino,
+}
 _MODULES = {
     "tflite": ["tensorflow"],
     "lce": ["tensorflow", "larq_compute_engine"],

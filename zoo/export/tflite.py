@@ -302,8 +302,7 @@ def _(operation: ops.Concatenate, *inputs: tf.Tensor) -> tf.Tensor:
 
 @_emit.register
 def _(operation: ops.GatherChannels, x: tf.Tensor) -> tf.Tensor:
-    times, rest = divmod(len(operation.index), x.shape[-1])
-    if not rest and np.array_equal(operation.index, np.tile(np.arange(x.shape[-1]), times)):
+    if times := operation.repeats(x.shape[-1]):
         return tf.concat([x] * times, -1)
     return tf.gather(x, operation.index.astype(np.int32), axis=-1)
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...util.graph import Affine, BinaryConv, Clip, Graph, MaxPool, Node, TwoSlopes
+from ...util.graph import Affine, BinaryConv, Clip, Graph, MaxPool, Node, Numbers, TwoSlopes
 
 BELOW_ZERO = np.float32(-np.finfo(np.float32).tiny)
 PER_CHANNEL = (Affine, TwoSlopes, Clip)
 
 
-def below(threshold: np.ndarray) -> np.ndarray:
+def below(threshold: Numbers) -> np.ndarray:
     """Return the largest float32 t for which x > t where x >= threshold, for an engine to which denormals are 0."""
     threshold = np.asarray(threshold, np.float32)
     t = np.nextafter(threshold, np.float32(-np.inf))
