@@ -138,6 +138,10 @@ class Entry:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
         return f"zoo.{self.build.__name__}({arguments})"
 
+    def paper_top1(self, num_classes: int) -> float | None:
+        """Return the accuracy in percent that its paper reports, if that is for as many classes."""
+        return self.paper.top1.get(self.name) if num_classes == self.build.spec.num_classes else None
+
     def load(self, **options: Any) -> tf.keras.Model:
         """Build the model; see `load`."""
         weights: Any = options.get("weights")

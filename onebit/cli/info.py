@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from ..util import hub
-from ..util.formatting import describe_input, format_bytes, format_count
+from ..util.formatting import describe_counts, describe_input, format_bytes, format_count
 from .arguments import json_option, model_argument
 from .catalogue import COUNTS, models
 from .loading import import_tensorflow, no_weights_message
@@ -41,12 +41,11 @@ def command(model: str, as_json: bool) -> None:
     result.add_row("call", row["call"])
     result.add_row("paper", f"{paper['authors']}, {paper['title']}, {paper['venue']}, arXiv {paper['arxiv']}")
     result.add_row("input", " x ".join(map(str, row["input_shape"])))
-    total, binary = format_count(counts["parameters"]), format_count(counts["binary_parameters"])
-    result.add_row("parameters", f"{total}, {binary} of them 1-bit")
-    memory, float32 = format_bytes(counts["memory"]), format_bytes(counts["float32_memory"])
-    result.add_row("memory", f"{memory}; all in float32: {float32}")
-    macs = f"{format_count(counts['binary_macs'])} 1-bit, {format_count(counts['float_macs'])} others"
-    result.add_row("MACs", f"{macs}; by the papers' rule (others and 1/64 of the 1-bit) {format_count(ops)} OPs")
+    sizes = describe_counts(counts)
+    result.add_row("parameters", sizes["parameters"])
+    result.add_row("memory", sizes["memory"])
+    by_papers = f"by the papers' rule (others and 1/64 of the 1-bit) {format_count(ops)} OPs"
+    result.add_row("MACs", f"{sizes['multiply-accumulates']}; {by_papers}")
     if row["note"]:
         result.add_row("note", row["note"])
     out.print(result)

@@ -28,6 +28,18 @@ def format_accuracies(metrics: Mapping[str, Any]) -> str:
     return " | ".join(f"{metrics[name]:.2f} %" if metrics.get(name) is not None else "" for name in ("top1", "top5"))
 
 
+def describe_counts(counts: Mapping[str, Any]) -> dict[str, str]:
+    """Return how large a network is, by name; see `Counts` for the fields."""
+    parameters, binary = (format_count(counts[name]) for name in ("parameters", "binary_parameters"))
+    memory, real = (format_bytes(counts[name]) for name in ("memory", "float32_memory"))
+    binary_macs, others = (format_count(counts[name]) for name in ("binary_macs", "float_macs"))
+    return {
+        "parameters": f"{parameters}, {binary} of them 1-bit",
+        "memory": f"{memory}; all in float32: {real}",
+        "multiply-accumulates": f"{binary_macs} 1-bit, {others} others",
+    }
+
+
 def describe_input(fields: Mapping[str, Any]) -> str:
     """Return what a network expects at its input, in numbers; see `Preprocessing.to_dict` for ``fields``."""
     size = "of the network's size" if fields["size"] is None else f"of {' x '.join(map(str, fields['size']))} pixels"

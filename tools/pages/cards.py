@@ -1,15 +1,17 @@
-"""A page for each set of registered weights: what it is, how to load it, what was measured, and what it is not for."""
+"""A page for each set of registered weights: what `zoo.model_card` says, how they were trained, and their limits."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from exports import recorded_exports
 
 from onebit import zoo
-from onebit.util.formatting import format_accuracies, format_bytes, format_count
+from onebit.util.formatting import describe_counts, format_bytes
+from onebit.zoo.sharing.card import accuracies, code, facts_table, introduction, prediction, whose
 
-from .facts import best_epoch, default_recipe, device, epochs_of, length, paper_top1, record_of
+from .facts import best_epoch, default_recipe, device, epochs_of, length, record_of
 
 _CLASSES = {
     "cifar10": f"the ten classes of CIFAR-10 ({', '.join(zoo.class_names('cifar10') or ())})",
@@ -37,7 +39,7 @@ def card(row: zoo.Weights) -> str:
         "Accuracy": _accuracy(row),
         "Size": _size(row),
         "Training": _training(row),
-        "Licence": _licence(row),
+        "Licence": f"{whose(row)}. Please cite the paper.",
         "Intended use and limits": _USE.format(_CLASSES.get(row.dataset, f"{row.num_classes} classes")),
     }
     text = "".join(f"\n## {title}\n\n{body}\n" for title, body in sections.items() if body)
@@ -46,17 +48,8 @@ def card(row: zoo.Weights) -> str:
 
 def _what(row: zoo.Weights) -> str:
     entry = zoo.entry(row.model)
-    paper = entry.paper
-    sentences = [
-        f"`{entry.call}`, from {paper.authors}, *{paper.title}*, {paper.venue}, "
-        f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}).",
-        f"Trained on {row.dataset}, {row.num_classes} classes.",
-        entry.note,
-        f"Input: {' x '.join(map(str, entry.native_shape))}, preprocessing `{row.preprocessing}`.",
-        "Output: a probability for each class.",
-        row.note,
-    ]
-    return " ".join(filter(None, sentences))
+    image = f"{' x '.join(map(str, entry.native_shape))}, preprocessing `{row.preprocessing}`"
+    return f"{introduction(entry, row)} Input: {image}. Output: a probability for each of {row.num_classes} classes."
 
 
 def _load(row: zoo.Weights) -> str:
@@ -69,46 +62,28 @@ def _load(row: zoo.Weights) -> str:
     )
     if ".pth" in row.file:
         where += ' Reading it needs PyTorch: `pip install ".[convert]"`.'
-    weights = row.file if row.page and not row.url else row.tag
-    return (
-        f"{where}\n\n```python\nfrom onebit import zoo\n\n"
-        f'model = zoo.load("{row.model}", weights="{weights}")\n'
-        "# images: (n, height, width, 3), pixels from 0 to 255\n"
-        f'images = zoo.get_preprocessing("{row.preprocessing}")(images)\n'
-        "model.predict(images)\n```"
-    )
+    weights = row.file if row.page else row.tag
+    call = f'zoo.load("{row.model}", weights="{weights}")'
+    lines = prediction(call, zoo.entry(row.model).native_shape)
+    return f"{where}\n\n{code(['from onebit import zoo', '', *lines])}"
 
 
 def _accuracy(row: zoo.Weights) -> str:
-    lines = ["| | top-1 | top-5 | how |\n|---|--:|--:|---|"]
-    paper, ours = paper_top1(row.model, row), row.metrics
-    if "top1" in ours:
-        how = f"{ours['images']:,} images of the {ours['split']} split: `{ours['command']}`"
-        lines.append(f"| measured here | {format_accuracies(ours)} | {how} |")
+    notes = []
+    if "top1" in row.metrics:
+        notes.append(f"Measured by `{row.metrics['command']}`.")
     if row.recipe is not None and (best := best_epoch(row)) is not None:
-        lines.append(f"| best epoch, chosen by test images | {best:.2f} % | | not these weights |")
-    if "top1" in row.published:
-        lines.append(
-            f"| reported by the source | {format_accuracies(row.published)} | {row.published.get('where', '')} |"
-        )
-    if paper is not None:
-        lines.append(
-            f"| reported by the paper or its repository | {paper:g} % | | {zoo.entry(row.model).paper.venue} |"
-        )
-    return "\n".join(lines)
+        notes.append(f"The best epoch, chosen by test images, had {best:.2f} %: not these weights.")
+    return "\n\n".join(filter(None, [accuracies(zoo.entry(row.model), row), " ".join(notes)]))
 
 
 def _size(row: zoo.Weights) -> str:
-    count, exported = zoo.recorded_counts()[row.model], recorded_exports().get(row.model)
-    sentences = [
-        f"{format_count(count.parameters)} parameters, {format_count(count.binary_parameters)} of them 1-bit:",
-        f"{format_bytes(count.memory)} of memory instead of {format_bytes(count.float32_memory)} in float32.",
-        f"{format_count(count.binary_macs)} 1-bit and {format_count(count.float_macs)} other multiply-accumulates per",
-        "image.",
-        f"Weights file: {format_bytes(row.size)}." if row.size else "",
-        f"Exported for the Larq Compute Engine: {format_bytes(exported.file_bytes)}." if exported else "",
-    ]
-    return " ".join(filter(None, sentences))
+    rows, exported = describe_counts(asdict(zoo.recorded_counts()[row.model])), recorded_exports().get(row.model)
+    if row.size:
+        rows["weights file"] = format_bytes(row.size)
+    if exported:
+        rows["exported for the Larq Compute Engine"] = format_bytes(exported.file_bytes)
+    return facts_table(rows)
 
 
 def _training(row: zoo.Weights) -> str:
@@ -125,8 +100,3 @@ def _training(row: zoo.Weights) -> str:
         f"Files: [record]({data}.json), [history]({data}.csv).",
     ]
     return f"```bash\n{row.recipe}\n```\n\n{' '.join(filter(None, sentences))}"
-
-
-def _licence(row: zoo.Weights) -> str:
-    source = "Trained by this project." if row.source == "onebit" else f"Source: {row.source}."
-    return f"Weights: {row.licence}. {source} Please cite the paper."

@@ -33,13 +33,6 @@ def bits(model: str) -> str:
     return f"{1 if count.binary_parameters else 32} / {1 if count.binary_macs else 32}"
 
 
-def paper_top1(model: str, weights: zoo.Weights | None = None) -> float | None:
-    """Return the accuracy that the paper reports for a model, if it does so for the data of these weights."""
-    # It reports ImageNet's or CIFAR-10's, never CIFAR-100's.
-    comparable = weights is None or weights.num_classes in (10, 1000)
-    return zoo.entry(model).paper.top1.get(model) if comparable else None
-
-
 def record_of(row: zoo.Weights) -> dict[str, Any]:
     """Return the record of the run that trained weights of ours."""
     return json.loads((DATA / row.file).with_suffix(".json").read_text(encoding="utf-8"))

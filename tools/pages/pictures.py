@@ -15,7 +15,7 @@ import numpy as np
 
 from onebit import quantizers, zoo
 
-from .facts import ROOT, bits, paper_top1, results
+from .facts import ROOT, bits, results
 from .papers import modules, quantizers_of
 from .tables import quantizer_classes, role
 
@@ -109,7 +109,7 @@ def accuracies() -> list[dict[str, Any]]:
         {
             "model": row.model,
             "top1": row.metrics["top1"],
-            "paper": paper_top1(row.model, row),
+            "paper": zoo.entry(row.model).paper_top1(row.num_classes),
             "memory": count.memory,
             "binary_macs": count.binary_macs,
             "float_macs": count.float_macs,

@@ -14,6 +14,7 @@ from exports import recorded_exports
 from onebit import quantizers, recipes, zoo
 from onebit.recipes.recipe import registered
 from onebit.util.formatting import format_bytes, format_count, natural_key
+from onebit.zoo.sharing.card import dataset_name
 
 from . import cards
 from .facts import (
@@ -25,7 +26,6 @@ from .facts import (
     epochs_of,
     length,
     measured_of_others,
-    paper_top1,
     record_of,
     results,
     seeds,
@@ -63,12 +63,12 @@ def weights(folder: str) -> str:
             (
                 f"[`{row.model}`]({folder}{cards.name(row)})",
                 f"`{row.tag}`",
-                _DATASETS.get(row.dataset, row.dataset),
+                dataset_name(row.dataset),
                 bits(row.model),
                 ", ".join(filter(None, [row.size and format_bytes(row.size), _where(row)])),
                 percent(row.metrics),
                 percent(row.published),
-                reported(paper_top1(row.model, row)),
+                reported(zoo.entry(row.model).paper_top1(row.num_classes)),
             )
             for row in order
         ),
@@ -78,9 +78,6 @@ def weights(folder: str) -> str:
 def _where(row: zoo.Weights) -> str:
     """Return how some weights come to the user, where they are not in the package."""
     return "" if row.shipped else "download by hand" if row.page else "download"
-
-
-_DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet"}
 
 
 def _top1(row: zoo.Weights) -> float:
@@ -109,7 +106,7 @@ def _model(name: str, folder: str) -> Sequence[str]:
         f"{format_count(count.binary_macs)} / {format_count(count.float_macs)}",
         format_bytes(exported.file_bytes) if exported else "",
         str(exported.binary_operations) if exported else "",
-        reported(paper_top1(name)),
+        reported(paper.top1.get(name)),
         ", ".join(f"[`{row.tag}`]({folder}{cards.name(row)})" for row in zoo.list_weights(name)),
     )
 
@@ -146,7 +143,7 @@ def leaderboard(rows: Sequence[zoo.Weights] | None = None, folder: str = "models
         "top-1, last epoch:": lambda row, record: percent(row.metrics),
         "over seeds:": lambda row, record: _over(seeds(row)),
         "best epoch, by test images:": lambda row, record: reported(best_epoch(row), ".2f"),
-        "the paper's:": lambda row, record: reported(paper_top1(row.model, row)),
+        "the paper's:": lambda row, record: reported(zoo.entry(row.model).paper_top1(row.num_classes)),
         "epochs:": lambda row, record: epochs_of(record),
         "the recipe's:": lambda row, record: length(default_recipe(record)),
         "trained on": lambda row, record: device(record),
@@ -177,7 +174,7 @@ def of_others(folder: str = "models/") -> str:
                 bits(row.model),
                 percent(row.metrics),
                 percent(row.published),
-                reported(paper_top1(row.model, row)),
+                reported(zoo.entry(row.model).paper_top1(row.num_classes)),
                 format_bytes(row.size or 0),
                 row.source,
             )

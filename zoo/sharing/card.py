@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import re
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from safetensors.numpy import load as read_tensors
 
-from ...util.formatting import describe_input, format_accuracies, format_bytes, format_count, printable
+from ...util.formatting import describe_counts, describe_input, format_accuracies, format_bytes, printable
 from ..checkpoints.packed import save_packed
 from ..checkpoints.packed_file import PackedFile
 from ..checkpoints.weights import Weights
@@ -22,13 +22,15 @@ from ..counts import count
 from ..model_info import ModelInfo, is_changed, model_info
 from ..registry import Entry, entry_of, function, list_weights
 
-# What the datasets are called, for a reader and on the Hub.
-_DATASETS = {
+DATASETS = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
     "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
     "imagenet2012": ("ImageNet", "ILSVRC/imagenet-1k"),
 }
+"""What the datasets are called, for a reader and on the Hub."""
+
 _UNSTATED = "none stated"
+_OTHER_WEIGHTS = "Its weights are others than those of the paper and of the zoo."
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,7 +115,7 @@ def pack(
         dataset, metrics, source = row.dataset, row.metrics, row.source
     if source or metrics:
         save_packed(model, file, source=source, metrics=metrics)
-    name, hub_name = _DATASETS.get(dataset or "", (dataset, dataset))
+    name, hub_name = DATASETS.get(dataset or "", (dataset, dataset))
     title = f"{entry.name if entry else model.name}{f', weights {row.tag}' if row else ''}"
     sections = {
         "Load": _load(model, info, row, address),
@@ -133,7 +135,7 @@ def pack(
         "model_name": entry.name if entry else model.name,
         "eval_results": _results(name, hub_name, metrics or {}),
     }
-    return ModelCard(title, entry, row, f"# {_plain(title)}\n\n{_what(info, entry, row, name)}\n{text}", metadata)
+    return ModelCard(title, entry, row, f"# {_plain(title)}\n\n{_what(info, entry, row)}\n{text}", metadata)
 
 
 def _entry(info: ModelInfo) -> Entry | None:
@@ -169,7 +171,7 @@ def _computes_the_same(one: Path, other: Path) -> bool:
     )
 
 
-def _what(info: ModelInfo | None, entry: Entry | None, row: Weights | None, dataset: str | None) -> str:
+def _what(info: ModelInfo | None, entry: Entry | None, row: Weights | None) -> str:
     if info is None:
         return (
             "A Keras model with layers of Larq or onebit. It is not one of the zoo's networks, or has layers that the "
@@ -177,36 +179,54 @@ def _what(info: ModelInfo | None, entry: Entry | None, row: Weights | None, data
         )
     if entry is None:
         return f"A network of the architecture `zoo.{info.function}`, with arguments that no registered model has."
+    return introduction(entry, row)
+
+
+def introduction(entry: Entry, row: Weights | None) -> str:
+    """Return whose network a registered model is, and what its weights are; ``None`` for any but registered ones."""
     paper = entry.paper
     sentences = [
         f"The network `{entry.call}` of {paper.authors}, *{paper.title}*, {paper.venue}, "
         f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}).",
         entry.note,
-        f"Trained on {dataset}." if row else "Its weights are others than those of the paper and of the zoo.",
+        f"Trained on {dataset_name(row.dataset)}." if row else _OTHER_WEIGHTS,
         row.note if row else None,
     ]
     return " ".join(filter(None, sentences))
 
 
+def dataset_name(dataset: str) -> str:
+    """Return what a dataset is called for a reader."""
+    return DATASETS.get(dataset, (dataset,))[0]
+
+
 def _load(model: tf.keras.Model, info: ModelInfo | None, row: Weights | None, address: str | None) -> str:
     if address is None and row is None:
         return ""
-    lines = ["from onebit import zoo", ""]
-    if address is not None:
-        lines.insert(0, '# pip install "onebit-zoo[hub]"')
     if info is None:
-        lines.append(f'zoo.load_weights(model, "{address}")  # into a model of the same layers, by their names')
+        lines = [f'zoo.load_weights(model, "{address}")  # into a model of the same layers, by their names']
     else:
         call = f'"{address}"' if row is None or address else f'"{row.model}", weights="{row.tag}"'
-        height, width = (size or 224 for size in model.input_shape[1:3])
-        grey = ", channels=1" if model.input_shape[3] == 1 else ""
-        lines += [
-            f"model = zoo.load({call})",
-            "prepare = zoo.preprocessing_of(model)",
-            f'images = zoo.read_images(["image.png"], size=({height}, {width}), crop=prepare.crop{grey})',
-            "predictor = zoo.compile(model)  # the fastest engine that is installed",
-            "predictor(prepare(images))",
-        ]
+        lines = prediction(f"zoo.load({call})", model.input_shape[1:])
+    install = ['# pip install "onebit-zoo[hub]"'] if address is not None else []
+    return code([*install, "from onebit import zoo", "", *lines])
+
+
+def prediction(call: str, shape: Sequence[int | None]) -> list[str]:
+    """Return the lines of Python that load a network by a call and predict with it, for images of a shape."""
+    height, width = (size or 224 for size in shape[:2])
+    grey = ", channels=1" if shape[2] == 1 else ""
+    return [
+        f"model = {call}",
+        "prepare = zoo.preprocessing_of(model)",
+        f'images = zoo.read_images(["image.png"], size=({height}, {width}), crop=prepare.crop{grey})',
+        "predictor = zoo.compile(model)  # the fastest engine that is installed",
+        "predictor(prepare(images))",
+    ]
+
+
+def code(lines: Iterable[str]) -> str:
+    """Return lines of Python as Markdown shows them."""
     return "\n".join(["```python", *lines, "```"])
 
 
@@ -219,34 +239,40 @@ def _facts(model: tf.keras.Model, info: ModelInfo | None, file: Path) -> str:
         names = f": {', '.join(map(_plain, info.class_names))}" if info.class_names else ""
         rows["output"] = f"{model.output_shape[-1]} classes{names if len(names) < 1000 else ''}"
     if None not in model.input_shape[1:]:
-        counts = count(model)
-        rows["parameters"] = (
-            f"{format_count(counts.parameters)}, {format_count(counts.binary_parameters)} of them 1-bit"
-        )
-        rows["memory"] = f"{format_bytes(counts.memory)}; all in float32: {format_bytes(counts.float32_memory)}"
-        macs = f"{format_count(counts.binary_macs)} 1-bit, {format_count(counts.float_macs)} others"
-        rows["multiply-accumulates"] = f"{macs}, for an image"
+        rows |= describe_counts(asdict(count(model)))
+        rows["multiply-accumulates"] += ", for an image"
     rows["packed file"] = format_bytes(file.stat().st_size)
+    return facts_table(rows)
+
+
+def facts_table(rows: Mapping[str, str]) -> str:
+    """Return a table of names and what there is to say of each."""
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
 def _accuracy(entry: Entry | None, row: Weights | None, dataset: str | None, metrics: Mapping[str, Any]) -> str:
-    lines = []
+    if entry and row:
+        return accuracies(entry, row)
+    figures = f"| measured by whoever shares it | {format_accuracies(metrics)} | {_plain(dataset or '')} |"
+    return _accuracy_table([figures] if "top1" in metrics else [])
+
+
+def accuracies(entry: Entry, row: Weights) -> str:
+    """Return the table of what is known of the accuracy of registered weights."""
+    lines, metrics, published = [], row.metrics, row.published
     if "top1" in metrics:
-        how = f"{metrics['images']:,} images of {dataset}, {metrics['split']} split" if row else _plain(dataset or "")
-        lines.append(
-            f"| measured {'by the zoo' if row else 'by whoever shares it'} | {format_accuracies(metrics)} | {how} |"
-        )
-    if row and "top1" in row.published:
-        lines.append(
-            f"| by the source of the weights | {format_accuracies(row.published)} | {row.published.get('where', '')} |"
-        )
-    # A paper's figure is for the data that its network of this size is for.
-    if entry and row and row.num_classes == entry.build.spec.num_classes and entry.name in entry.paper.top1:
-        lines.append(f"| in the paper or its repository | {entry.paper.top1[entry.name]:g} % | | {entry.paper.venue} |")
-    if not lines:
-        return "Not stated."
-    return "\n".join(["| | top-1 | top-5 | |", "|---|--:|--:|---|", *lines])
+        how = f"{metrics['images']:,} images of {dataset_name(row.dataset)}, {metrics['split']} split"
+        lines.append(f"| measured by the zoo | {format_accuracies(metrics)} | {how} |")
+    if "top1" in published:
+        figures = format_accuracies(published)
+        lines.append(f"| by the source of the weights | {figures} | {published.get('where', '')} |")
+    if (figure := entry.paper_top1(row.num_classes)) is not None:
+        lines.append(f"| in the paper or its repository | {figure:g} % | | {entry.paper.venue} |")
+    return _accuracy_table(lines)
+
+
+def _accuracy_table(lines: Sequence[str]) -> str:
+    return "\n".join(["| | top-1 | top-5 | |", "|---|--:|--:|---|", *lines]) if lines else "Not stated."
 
 
 def _origin(info: ModelInfo | None, row: Weights | None, license: str | None, source: str | None) -> str:
@@ -255,14 +281,15 @@ def _origin(info: ModelInfo | None, row: Weights | None, license: str | None, so
         sentences = [
             f"Licence: {_plain(license)}." if license else f"Licence: {_UNSTATED}.",
             f"Source: {_plain(source)}." if source else "",
-            f"Training began with the weights `{begun.tag}` of `{begun.model}` ({_whose(begun)})." if begun else "",
+            f"Training began with the weights `{begun.tag}` of `{begun.model}` ({whose(begun)})." if begun else "",
         ]
         return "\n\n".join(filter(None, [" ".join(filter(None, sentences)), _notice(begun) if begun else ""]))
     trained = f"\n\n```bash\n{row.recipe}\n```" if row.recipe else ""
-    return "\n\n".join(filter(None, [f"{_whose(row)}. Please cite the paper.{trained}", _notice(row)]))
+    return "\n\n".join(filter(None, [f"{whose(row)}. Please cite the paper.{trained}", _notice(row)]))
 
 
-def _whose(row: Weights) -> str:
+def whose(row: Weights) -> str:
+    """Return the licence and the source of registered weights."""
     source = "trained by the project onebit" if row.source == "onebit" else row.source
     return f"Licence of the weights: {row.licence}; source: {source}"
 
