@@ -23,20 +23,10 @@ from ..zoo.images.images import for_dataset, get_preprocessing
 from .data.images import Images, batches, normalised
 from .recipe import Recipe, Stage
 from .run_folder import write_json
-from .training.callbacks import (
-    CSVHistory,
-    EpochCheckpoint,
-    EvaluateAt,
-    FlipRatio,
-    KeepSchedule,
-    StopWhenDiverged,
-    TensorBoardLog,
-    learning_rate,
-    read_history,
-    writing,
-)
+from .training.callbacks import EvaluateAt, FlipRatio, KeepSchedule, StopWhenDiverged, learning_rate
 from .training.distiller import Distiller, check_classes
 from .training.logits import teacher_logits
+from .training.records import CSVHistory, EpochCheckpoint, TensorBoardLog, read_history, writing
 from .training.strategies import split_batches, use_sync_batch_norm
 
 if TYPE_CHECKING:
@@ -93,31 +83,33 @@ def computing_in(precision: str) -> Iterator[None]:
         tf.keras.backend.set_floatx(before[1])
 
 
+@dataclasses.dataclass(eq=False)
 class Run:
-    """One run of a recipe in its folder."""
+    """One run of a recipe in its folder; see `train` for what it is given.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        output: Path,
-        images: Sequence[Images],
-        seed: int,
-        change: Change | None,
-        class_weights: Mapping[int, float],
-        callbacks: Sequence[tf.keras.callbacks.Callback],
-        verbose: int | str,
-        backend: str,
-        devices: int | None,
-        job: Job | None,
-    ) -> None:
-        self.backend, self.devices, self.job = backend, devices, job
-        self.recipe, self.output, self.seed, self.change = recipe, output, seed, change
-        self.callbacks, self.verbose = callbacks, verbose
+    Attributes:
+        images: Training, perhaps validation, and test images.
+    """
+
+    recipe: Recipe
+    output: Path
+    images: Sequence[Images]
+    seed: int
+    change: Change | None
+    weights_of_classes: Mapping[int, float]
+    callbacks: Sequence[tf.keras.callbacks.Callback]
+    verbose: int | str
+    backend: str
+    devices: int | None
+    job: Job | None
+
+    def __post_init__(self) -> None:
+        images, class_weights = self.images, self.weights_of_classes
         self.training, self.test_images = images[0], images[-1].count
         self.classes, self.shape = images[0].num_classes, images[0].shape
         table = [class_weights.get(label, 1.0) for label in range(self.classes)]
         self.class_weights = tf.constant(table) if class_weights else None
-        self.preprocessing = get_preprocessing(recipe.preprocessing)
+        self.preprocessing = get_preprocessing(self.recipe.preprocessing)
         self.normalise = lambda dataset: normalised(dataset, self.preprocessing)
         self.measured_images = images[1]
         options = tf.data.Options()
@@ -377,7 +369,6 @@ class Run:
         with self._as_saved(model, pack) as network:
             test = {**self._measured(network, self.test), "images": self.test_images}
             validation = {} if self.validation is None else {"val": self._measured(network, self.validation)}
-        top5 = {"top5": test["top5"]} if "top5" in test else {}
         record = {
             **plan,
             **validation,
@@ -400,7 +391,8 @@ class Run:
             # Not compiled: the optimizer's rate has fallen to next to nothing.
             tf.keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
         with writing(self.output / "model.onebit"):
-            pack(self.output / "model.onebit", {"top1": test["top1"], **top5, "dataset": plan["data"]})
+            accuracies = {name: test[name] for name in test if name in ("top1", "top5")}
+            pack(self.output / "model.onebit", {**accuracies, "dataset": plan["data"]})
         write_json(self.output / "record.json", record)
         return record
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 from ..util.files import check_source, check_target, reading, replacing
 from ..util.formatting import brief
 from ..util.lock import lock
-from .training.callbacks import writing
+from .training.records import writing
 
 log = logging.getLogger(__name__)
 

@@ -146,7 +146,7 @@ def train(
     scope = get_strategy(strategy).scope()  # before any tensor is made
     given = _open(data, limit) if data is not None else None
     if given:
-        classes, shape = _extent(given)
+        classes, shape = given[0].num_classes, given[0].shape
     else:
         classes, shape = get_dataset(recipe.dataset).num_classes, get_dataset(recipe.dataset).image_shape
     weights = _class_weights(class_weight, classes)
@@ -250,10 +250,6 @@ def _open(data: Sequence[Any], limit: int | None) -> tuple[Images, ...]:
             f"{training.num_classes - 1}."
         )
     return images
-
-
-def _extent(images: Sequence[Images]) -> tuple[int, tuple[int, ...]]:
-    return images[0].num_classes, images[0].shape
 
 
 def _class_weights(given: Mapping[int, float] | None, classes: int) -> dict[int, float]:

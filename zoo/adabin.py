@@ -43,9 +43,9 @@ from .building import (
     map_stem_and_top,
     normalise,
     official_blocks,
+    official_start,
     real_shortcut,
     stem,
-    torch_uniform,
 )
 from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
@@ -197,7 +197,7 @@ def _resnet(
     **options: Unpack[ModelOptions],
 ) -> tf.keras.Model:
     builder = ModelBuilder(**options)
-    x = stem(builder.inputs, spec, activate=_fprelu, initializer=_start(spec))
+    x = stem(builder.inputs, spec, activate=_fprelu, initializer=official_start(spec))
     for block in spec.blocks(convs_per_block=2):
         residual = x
         if block.channels != x.shape[-1]:
@@ -212,7 +212,7 @@ def _resnet(
                 padding=padding,
                 input_quantizer=AdaBinActivation() if quantized else None,
                 kernel_quantizer=AdaBinKernel() if quantized else None,
-                kernel_initializer=_start(spec),
+                kernel_initializer=official_start(spec),
             )
             x = normalise(x, f"{block.name}_bn{i}")
             x = tf.keras.layers.Add(name=f"{block.name}_add{i}")([x, residual])
@@ -227,15 +227,8 @@ def _fprelu(x: tf.Tensor, name: str) -> tf.Tensor:
 
 def _shortcut(x: tf.Tensor, block: Block, spec: ResNetSpec, averages: bool) -> tf.Tensor:
     if spec is not CIFAR_20:
-        return real_shortcut(x, block, pool=averages, initializer=_start(spec))
+        return real_shortcut(x, block, pool=averages, initializer=official_start(spec))
     name, added = f"{block.name}_shortcut", block.channels - x.shape[-1]
     # Without the average, of single pixels: twenty times as fast as a slice with a stride.
     x = tf.keras.layers.AveragePooling2D(2 if averages else 1, 2, "same", name=f"{name}_pool")(x)
     return PadChannels(added // 2, added - added // 2, name=f"{name}_pad")(x)
-
-
-def _start(spec: ResNetSpec) -> tf.keras.initializers.Initializer:
-    """Return how the official code starts the convolutions of a network, real-valued and binary."""
-    if spec is CIFAR_18:
-        return torch_uniform()
-    return he_normal("fan_in" if spec is CIFAR_20 else "fan_out")

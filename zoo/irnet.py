@@ -43,9 +43,9 @@ from .building import (
     map_norm,
     map_stem_and_top,
     normalise,
+    official_start,
     real_shortcut,
     stem,
-    torch_uniform,
 )
 from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
@@ -261,18 +261,18 @@ def _resnet(
         return activate(x, layer) if spec is CIFAR_20 and not binary else x
 
     active_stem = spec.stem == "imagenet" or (spec is CIFAR_20 and binary)
-    x = stem(builder.inputs, spec, activate=activate if active_stem else None, initializer=_start(spec))
+    x = stem(builder.inputs, spec, activate=activate if active_stem else None, initializer=official_start(spec))
+    conv = functools.partial(_convolve, activation_bits=activation_bits, quantized=quantized, padding=padding)
     for block in spec.blocks(convs_per_block=2):
         shortcut = _shortcut(x, block, spec)
-        first, second = f"{block.name}_conv1", f"{block.name}_conv2"
-        x = _convolve(x, block.channels, first, activation_bits, quantized, padding, _start(spec), block.strides)
+        x = conv(x, block.channels, f"{block.name}_conv1", initializer=official_start(spec), strides=block.strides)
         x = normalise(x, f"{block.name}_bn1")
         if structure == "bireal":
             x = tf.keras.layers.Add(name=f"{block.name}_add1")([x, shortcut])
         x = activate(x, f"{block.name}_1")
         if structure == "bireal":
             shortcut = x
-        x = _convolve(x, block.channels, second, activation_bits, quantized, padding, _start(spec))
+        x = conv(x, block.channels, f"{block.name}_conv2", initializer=official_start(spec))
         x = normalise(x, f"{block.name}_bn2")
         x = tf.keras.layers.Add(name=f"{block.name}_add2")([x, shortcut])
         x = activate(x, f"{block.name}_2")
@@ -284,7 +284,7 @@ def _shortcut(x: tf.Tensor, block: Block, spec: ResNetSpec) -> tf.Tensor:
     if block.channels == channels:
         return x
     if spec is not CIFAR_20:
-        return real_shortcut(x, block, pool=False, initializer=_start(spec))
+        return real_shortcut(x, block, pool=False, initializer=official_start(spec))
     # The average of single pixels, in TensorFlow's pooling: twenty times as fast as a slice with a stride.
     x = tf.keras.layers.AveragePooling2D(1, block.strides, name=f"{block.name}_shortcut_subsample")(x)
     added = block.channels - channels
@@ -312,13 +312,6 @@ def _convolve(
         kernel_quantizer=LibraPB() if quantized else None,
         kernel_initializer=initializer,
     )
-
-
-def _start(spec: ResNetSpec) -> tf.keras.initializers.Initializer:
-    """Return how the official code of a residual network starts its convolutions."""
-    if spec is CIFAR_18:
-        return torch_uniform()
-    return he_normal("fan_in" if spec is CIFAR_20 else "fan_out")
 
 
 def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:

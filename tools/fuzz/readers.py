@@ -98,7 +98,7 @@ def classes(path: Path) -> object:
 
 def history(path: Path) -> object:
     """Read the history of a run."""
-    from onebit.recipes.training.callbacks import read_history
+    from onebit.recipes.training.records import read_history
 
     return read_history(path)
 
@@ -125,7 +125,7 @@ def epoch_checkpoint(folder: Path) -> tuple[Any, Any, Any]:
     """Return a small network, what checkpoints it in a run's folder, and that run's history."""
     import tensorflow as tf
 
-    from onebit.recipes.training.callbacks import CSVHistory, EpochCheckpoint
+    from onebit.recipes.training.records import CSVHistory, EpochCheckpoint
 
     network = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(3)])
     optimizer = tf.keras.optimizers.SGD(0.1, momentum=0.9)

@@ -35,6 +35,7 @@ from .resnet import (
     convolve,
     he_normal,
     normalise,
+    official_start,
     real_shortcut,
     small_positive,
     stem,

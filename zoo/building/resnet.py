@@ -97,6 +97,13 @@ def he_normal(mode: Literal["fan_in", "fan_out"]) -> tf.keras.initializers.Initi
     return tf.keras.initializers.VarianceScaling(2.0, mode, "untruncated_normal")
 
 
+def official_start(spec: ResNetSpec) -> tf.keras.initializers.Initializer:
+    """Return how official code of ResNets starts the convolutions of a network, real-valued and binary."""
+    if spec is CIFAR_18:
+        return torch_uniform()
+    return he_normal("fan_in" if spec is CIFAR_20 else "fan_out")
+
+
 def small_positive() -> tf.keras.initializers.Initializer:
     """Return how the official Bi-Real Net and ReActNet code starts binary kernels: every weight is +1."""
     return tf.keras.initializers.RandomUniform(0.0, 0.001)

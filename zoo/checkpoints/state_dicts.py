@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .variables import TOP, assign, named_variables
+from .variables import TOP, assign, check_fit, named_variables
 
 Transform = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 """Returns an official tensor in Keras' layout, given the shape that it has there.
@@ -165,14 +165,12 @@ def load_state_dict(
                 problems["misshaped"].append(f"{name} {tensor.shape} for {place.variable} {shape}")
         elif not place.variable.startswith(TOP):
             problems["unexpected"].append(f"{name} (for {place.variable}, which the model does not have)")
-    problems["missing"] = sorted(
+    problems["missing"] = [
         name
         for name, place in maps.items()
         if name not in tensors and place.variable in variables and (has_top or not place.variable.startswith(TOP))
-    )
-    if any(problems.values()):
-        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
-        raise ValueError(f"{source} does not fit the model {model.name!r}: {listed}.")
+    ]
+    check_fit(model, source, problems)
     values = {
         name: np.concatenate([of[i] for i in sorted(of)], axis=-1) if len(of) > 1 else of[0]
         for name, of in parts.items()
@@ -185,7 +183,3 @@ def load_state_dict(
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _some(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

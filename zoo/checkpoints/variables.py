@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,11 @@ from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 from ...quantizers.base import DEPTHWISE, INPUT, KERNEL, POINTWISE, BinaryQuantizer
 from ...quantizers.binary_set import upper_values
 from ...quantizers.kernel import KernelQuantizer
+from ...util.formatting import natural_key
 
 # Larq's quantizer arguments, and the kernel that each one quantizes.
-_QUANTIZERS = {
-    INPUT: None,
-    KERNEL: "kernel",
-    DEPTHWISE: "depthwise_kernel",
-    POINTWISE: "pointwise_kernel",
-}
-
+_QUANTIZERS = {INPUT: None, KERNEL: "kernel", DEPTHWISE: "depthwise_kernel", POINTWISE: "pointwise_kernel"}
+_LISTED = 8
 
 TOP = "logits"
 """How the names of a classifier's layers begin: those whose shape depends on the number of classes."""
@@ -163,7 +159,7 @@ def names_here(model: tf.keras.Model, names: Iterable[str]) -> dict[str, str]:
     ours, theirs = named_variables(model).keys(), set(names)
     left: dict[str, tuple[list[str], list[str]]] = {}
     for side, only in enumerate((theirs - ours, ours - theirs)):
-        for name in sorted(only, key=_natural):
+        for name in sorted(only, key=natural_key):
             owner, _, path = name.rpartition("/")
             if (slot := owner.rpartition("/")[2]) in _QUANTIZERS:
                 owner, path = owner.rpartition("/")[0], f"{slot}/{path}"
@@ -178,10 +174,6 @@ def _automatic_name(layer: tf.keras.layers.Layer) -> str:
     """Return what Keras calls the first layer of a class that gets no name."""
     words = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", type(layer).__name__)
     return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
-
-
-def _natural(name: str) -> list[tuple[str, int]]:
-    return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", name)]
 
 
 def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str, new_top: bool = False) -> None:
@@ -202,32 +194,36 @@ def assign(model: tf.keras.Model, values: Mapping[str, np.ndarray], source: str,
     if new_top or not any(name.startswith(TOP) for name in variables):
         variables = {name: v for name, v in variables.items() if not name.startswith(TOP)}
         values = {name: value for name, value in values.items() if not name.startswith(TOP)}
-    missing = variables.keys() - values.keys()
-    unexpected = values.keys() - variables.keys()
-    misshaped = {
+    misshaped = [
         f"{name} {tuple(values[name].shape)} for {tuple(v.shape)}"
         for name, v in variables.items()
         if name in values and tuple(values[name].shape) != tuple(v.shape)
-    }
-    mistyped = {
+    ]
+    mistyped = [
         f"{name} {values[name].dtype} for {v.dtype.name}"
         for name, v in variables.items()
         if name in values and _kind(values[name]) != ("integer" if v.dtype.is_integer or v.dtype.is_bool else "real")
-    }
-    problems = [
-        f"{kind}: {', '.join(sorted(names)[:8])}{', ...' if len(names) > 8 else ''}"
-        for kind, names in (
-            ("missing", missing),
-            ("unexpected", unexpected),
-            ("misshaped", misshaped),
-            ("of the wrong type", mistyped),
-        )
-        if names
     ]
-    if problems:
-        raise ValueError(f"{source} does not fit the model {model.name!r}: {'; '.join(problems)}.")
+    problems = {
+        "missing": variables.keys() - values.keys(),
+        "unexpected": values.keys() - variables.keys(),
+        "misshaped": misshaped,
+        "of the wrong type": mistyped,
+    }
+    check_fit(model, source, problems)
     for name, variable in variables.items():
         variable.assign(values[name])
+
+
+def check_fit(model: tf.keras.Model, source: str, problems: Mapping[str, Collection[str]]) -> None:
+    """Raise `ValueError` where there are problems with the values of a source: names, by what is wrong with them."""
+    listed = [
+        f"{kind}: {', '.join(sorted(names)[:_LISTED])}" + (", ..." if len(names) > _LISTED else "")
+        for kind, names in problems.items()
+        if names
+    ]
+    if listed:
+        raise ValueError(f"{source} does not fit the model {model.name!r}: {'; '.join(listed)}.")
 
 
 def _kind(value: np.ndarray) -> str:
