@@ -9,7 +9,8 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from ..util.graph import Add, Affine, Clip, GraphBuilder, Node, TwoSlopes
+from ..util.graph import GraphBuilder, Node
+from ..util.operations import Add, Affine, Clip, TwoSlopes
 from .base import ChannelParameters, NoAutoGraph, get_initializer, sum_to_channels
 from .elementwise import fused, fused_in_training
 

@@ -16,11 +16,13 @@ from fuzz.exported import onnx_lies
 
 from onebit import zoo
 from onebit.quantizers import FPReLU, HardTanh, RPReLU, RSign, ScaledSign
-from onebit.util.graph import BinaryConv, Graph
+from onebit.util.graph import Graph
+from onebit.util.operations import BinaryConv
 from onebit.zoo.building.layers import ShuffleChannels
-from onebit.zoo.export import latency, openvino
+from onebit.zoo.export import latency
 from onebit.zoo.export.artifact import make
 from onebit.zoo.export.lowering import lower
+from onebit.zoo.export.runners import OpenVINORunner
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
 from tests.zoo.models import representative_first
 from tests.zoo.test_lowering import LAYERS, Sets, convolution, randomise, sequence, tiny_shape
@@ -369,7 +371,7 @@ def test_the_fastest_engine_that_knows_the_network_is_taken(monkeypatch: pytest.
 def test_an_engine_that_computes_something_else_is_not_taken(monkeypatch: pytest.MonkeyPatch, model: tf.keras.Model):
     pytest.importorskip("openvino")
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(openvino.Runner, "_run", lambda self, images: -np.ones((len(images), 10), np.float32))
+    monkeypatch.setattr(OpenVINORunner, "_run", lambda self, images: -np.ones((len(images), 10), np.float32))
     assert zoo.compile(model).engine == "onnx"
     with pytest.raises(ValueError, match="openvino"):
         zoo.compile(model, "openvino")

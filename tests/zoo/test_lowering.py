@@ -22,7 +22,7 @@ from onebit.quantizers import (
     ScaledSign,
     ShiftedReLU,
 )
-from onebit.util import graph as ops
+from onebit.util import operations as ops
 from onebit.zoo.building.layers import DuplicateChannels, PadChannels, ShuffleChannels
 from onebit.zoo.building.torch_layers import SymmetricMaxPool2D
 from onebit.zoo.export.lowering import lower

@@ -11,7 +11,8 @@ from tensorflow.python.util import _pywrap_util_port
 
 from ...quantizers.base import BinaryQuantizer, NoAutoGraph
 from ...util.arguments import check_choice
-from ...util.graph import GatherChannels, GraphBuilder, Node, Pad
+from ...util.graph import GraphBuilder, Node
+from ...util.operations import GatherChannels, Pad
 
 Padding = Literal["symmetric", "same", "same_one"]
 """How a binary convolution treats the image's border.

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from ...quantizers.base import NoAutoGraph
 from ...quantizers.elementwise import at_least_float32
-from ...util.graph import GraphBuilder, MaxPool, Node
+from ...util.graph import GraphBuilder, Node
+from ...util.operations import MaxPool
 
 
 @lq.utils.register_keras_custom_object

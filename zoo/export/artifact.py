@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from ...util.graph import BinaryConv, Graph
+from ...util.graph import Graph
+from ...util.operations import BinaryConv
 from . import onnx, openvino
 from .convert import Precision, convert_graph
 from .interpreter import open_interpreter, require_engine
+from .runners import ONNXRunner, OpenVINORunner
 from .tflite import check_engine
 from .tflite_file import BINARY_CONVOLUTION, read_tflite
 from .verify import float_fallbacks, misaligned_convolutions
@@ -68,7 +70,7 @@ def make(graph: Graph, to: Format, precision: Precision, metadata: Mapping[str, 
     if to == "onnx":
         content = onnx.emit(graph, metadata).SerializeToString()
         kinds = Counter(each.op_type for each in onnx.require_onnx().load_from_string(content).graph.node)
-        return Artifact({".onnx": content}, onnx.Runner(content, threads=1), 0, kinds)
+        return Artifact({".onnx": content}, ONNXRunner(content, threads=1), 0, kinds)
     if to == "lce":
         require_engine()
         check_engine(graph)
@@ -93,7 +95,7 @@ def _openvino(graph: Graph, metadata: Mapping[str, str]) -> Artifact:
     model, fallbacks = openvino.emit(graph)
     kinds = Counter(each.get_type_name() for each in model.get_ops())
     xml, weights = openvino.to_bytes(model, metadata)
-    runner = openvino.Runner(xml, weights, threads=1)
+    runner = OpenVINORunner(xml, weights, threads=1)
     # What runs, and not only what is in the file: the plugin falls back without a word.
     running = {name: kernel for name, kind, kernel in runner.operations() if kind == "BinaryConvolution"}
     binary = {name for name, kernel in running.items() if kernel.startswith("jit")}

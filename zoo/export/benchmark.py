@@ -19,6 +19,7 @@ from . import onnx, openvino
 from .convert import convert_graph
 from .lowering import lower
 from .predictor import Engine, Run, one_by_one, start
+from .runners import ONNXRunner, OpenVINORunner
 
 Network = Literal["1-bit", "full precision"]
 TURNS = 5
@@ -133,10 +134,10 @@ def _start(model: Any, graph: Graph, engine: Engine, threads: int | None) -> lis
     real = full_precision(graph)
     if engine == "onnx":
         content = onnx.emit(real).SerializeToString()
-        return [*entries, (row("full precision"), onnx.Runner(content, threads))]
+        return [*entries, (row("full precision"), ONNXRunner(content, threads))]
     files = openvino.to_bytes(openvino.emit(real).model, {})
     for precision, name in (("f32", "float32"), ("bf16", "bfloat16")):
-        entries.append((row("full precision", name), openvino.Runner(*files, threads, precision)))
+        entries.append((row("full precision", name), OpenVINORunner(*files, threads, precision)))
     return entries
 
 

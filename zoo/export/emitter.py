@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...util.graph import Graph, Opaque
+from ...util.graph import Graph
+from ...util.operations import Opaque
 
 
 class Value(NamedTuple):

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from ...util.files import check_source
 from ...util.formatting import printable
-from . import onnx, openvino, sandbox
+from . import sandbox
 from .interpreter import require_engine
+from .runners import require_onnxruntime, require_openvino
 from .tflite_file import read_tflite
 
 _SECONDS = 10
@@ -110,10 +111,10 @@ def _task(path: Path) -> _Task:
         unfolded = 2 * parsed.tensor_bytes + path.stat().st_size
         return _Task("lce" if parsed.has_binary_operations else "tflite", [str(path)], unfolded)
     if ending == ".onnx":
-        onnx.require_onnxruntime()
+        require_onnxruntime()
         parts = [path]
     else:
-        openvino.require_openvino()
+        require_openvino()
         parts = [path, path.with_suffix(".bin")]
     size = sum(check_source(part, _LARGEST).stat().st_size for part in parts)
     return _Task("onnx" if ending == ".onnx" else "openvino", list(map(str, parts)), _UNFOLDED * size)

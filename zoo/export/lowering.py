@@ -19,7 +19,7 @@ from tf_keras.src.engine.functional import Functional
 from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from ...quantizers import BinaryActivation, BinarySet, binary_activation
-from ...util import graph as ops
+from ...util import operations as ops
 from ...util.graph import Graph, GraphBuilder, Node
 from ..building.layers import BinaryConv2D
 from ..building.torch_layers import ExactBatchNormalization

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...util import graph as ops
+from ...util import operations as ops
 from ...util.graph import Graph, Node
 from ...util.optional import require
 from .emitter import Value, check_known
@@ -32,11 +32,6 @@ SMALLEST = 512
 def require_onnx() -> Any:
     """Return the module, or raise `ModuleNotFoundError` with how to install it."""
     return require("onnx", 'ONNX is not installed: pip install ".[onnx]"')
-
-
-def require_onnxruntime() -> Any:
-    """Return the module, or raise `ModuleNotFoundError` with how to install it."""
-    return require("onnxruntime", 'ONNX Runtime is not installed: pip install ".[onnx]"')
 
 
 def emit(graph: Graph, metadata: Mapping[str, str] | None = None) -> Any:
@@ -70,45 +65,6 @@ def emit(graph: Graph, metadata: Mapping[str, str] | None = None) -> Any:
     helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
     return model
-
-
-class Runner:
-    """A model in ONNX Runtime on the processor, for any number of images; several threads may call it at once.
-
-    Args:
-        content: The file's.
-        threads: How many threads one call uses; ``None`` leaves it to ONNX Runtime, which takes the cores.
-
-    Raises:
-        ValueError: It is not an ONNX file, or of a network that cannot be run here.
-        ModuleNotFoundError: ONNX Runtime is not installed.
-    """
-
-    batch = 32
-
-    def __init__(self, content: bytes, threads: int | None = None) -> None:
-        runtime = require_onnxruntime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or 0
-        try:
-            self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-            (image,), (output,) = self._session.get_inputs(), self._session.get_outputs()
-        except Exception as error:  # ONNX Runtime has an exception for each cause
-            raise ValueError(f"ONNX Runtime cannot run the file: {str(error).strip().splitlines()[0]}") from error
-        self._name = image.name
-        self.input_shape, self.output_shape = tuple(image.shape[1:]), tuple(output.shape[1:])
-        self.dtype = np.dtype(np.float32 if image.type == "tensor(float)" else image.type[len("tensor(") : -1])
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """What `emit` put into the model."""
-        return dict(self._session.get_modelmeta().custom_metadata_map)
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        batches = (images[start : start + self.batch] for start in range(0, len(images), self.batch))
-        results = [self._session.run(None, {self._name: np.ascontiguousarray(each)})[0] for each in batches]
-        return np.concatenate(results) if len(results) != 1 else results[0]
 
 
 @dataclass

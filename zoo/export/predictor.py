@@ -26,6 +26,7 @@ from .export import default_images, metadata_of
 from .interpreter import open_interpreter, require_engine
 from .latency import try_file
 from .lowering import lower
+from .runners import ONNXRunner, OpenVINORunner, require_onnxruntime
 from .tflite import check_engine
 from .tflite_file import read_tflite
 from .verify import compare, nudged
@@ -174,10 +175,10 @@ def start(model: Any, graph: Graph, engine: Engine, threads: int | None) -> tupl
     """Return a function of images in an engine, and how many threads it uses."""
     if engine == "openvino":
         emitted, metadata = openvino.emit(graph), metadata_of(model)
-        return openvino.Runner(*openvino.to_bytes(emitted.model, metadata), threads), threads
+        return OpenVINORunner(*openvino.to_bytes(emitted.model, metadata), threads), threads
     if engine == "onnx":
-        onnx.require_onnxruntime()
-        return onnx.Runner(onnx.emit(graph).SerializeToString(), threads), threads
+        require_onnxruntime()
+        return ONNXRunner(onnx.emit(graph).SerializeToString(), threads), threads
     if engine == "keras":
         shape = tf.TensorSpec((None, *graph.input.shape), graph.dtype)
         function = tf.function(functools.partial(model, training=False), input_signature=[shape], autograph=False)
@@ -249,9 +250,9 @@ def _of_file(path: Path, engine: Engine, threads: int | None) -> Predictor:
     weights = check_source(path.with_suffix(".bin")).read_bytes() if engines == ("openvino",) else b""
     with reading(path):
         if engines == ("openvino",):
-            runner: Any = openvino.Runner(content, weights, threads)
+            runner: Any = OpenVINORunner(content, weights, threads)
         elif engines == ("onnx",):
-            runner = onnx.Runner(content, threads)
+            runner = ONNXRunner(content, threads)
         else:
             file = read_tflite(content)
             binary = file.has_binary_operations

@@ -24,7 +24,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from ...util import graph as ops
+from ...util import operations as ops
 from ...util.graph import Graph
 
 Function = Callable[[tf.Tensor], tf.Tensor]

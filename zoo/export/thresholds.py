@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...util.graph import Affine, BinaryConv, Clip, Graph, MaxPool, Node, Numbers, TwoSlopes
+from ...util.graph import Graph, Node
+from ...util.operations import Affine, BinaryConv, Clip, MaxPool, Numbers, TwoSlopes
 
 BELOW_ZERO = np.float32(-np.finfo(np.float32).tiny)
 PER_CHANNEL = (Affine, TwoSlopes, Clip)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...util.graph import BinaryConv, Graph, Node
+from ...util.graph import Graph, Node
+from ...util.operations import BinaryConv
 from .tflite import strided_same
 from .tflite_file import TFLiteFile
 

@@ -8,7 +8,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from ..util import graph as ops
+from ..util import operations as ops
 from .base import BinaryQuantizer, ChannelParameters
 from .binary_set import BinaryActivation
 from .kernel import KernelQuantizer
