@@ -12,7 +12,8 @@ from .base import Checkpoint
 from .keras_file import KerasFile
 from .larq_zoo_file import LarqZooFile
 from .mcdonnell_mat import McDonnellMat
-from .packed_file import PackedFile, is_packed
+from .packed_file import PackedFile
+from .packed_header import is_packed
 from .pytorch import StateDictFile
 from .state_dicts import StateDictLayout
 

@@ -36,7 +36,8 @@ from ...util.files import check_target
 from ..images.images import Preprocessing, resolve_preprocessing
 from ..model_info import is_changed, model_info
 from . import latents
-from .packed_file import HIGH, LOW, SCALE, check_fields, write_packed
+from .packed_file import write_packed
+from .packed_header import HIGH, LOW, SCALE, check_fields
 from .variables import BinaryKernel, binary_kernels, named_variables
 
 log = logging.getLogger(__name__)
