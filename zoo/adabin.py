@@ -20,33 +20,7 @@ from typing_extensions import Unpack
 
 from ..quantizers import FPReLU
 from ..quantizers.adabin import AdaBinActivation, AdaBinKernel
-from .building import (
-    CIFAR_18,
-    CIFAR_20,
-    IMAGENET_18,
-    IMAGENET_34,
-    Block,
-    ModelBuilder,
-    ModelOptions,
-    PadChannels,
-    Padding,
-    ResNetSpec,
-    StateDictLayout,
-    TensorMap,
-    architecture,
-    binary_conv,
-    classify,
-    he_normal,
-    map_conv,
-    map_norm,
-    map_shortcut,
-    map_stem_and_top,
-    normalise,
-    official_blocks,
-    official_start,
-    real_shortcut,
-    stem,
-)
+from . import building as nn
 from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["AdaBinResNet18", "AdaBinResNet18CIFAR", "AdaBinResNet20", "AdaBinResNet34"]
@@ -67,37 +41,37 @@ PAPER = Paper(
 Shortcut = Literal["stride", "average_pool"]
 
 
-def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
+def _state_dict(spec: nn.ResNetSpec) -> dict[str, nn.TensorMap]:
     imagenet = spec.stem == "imagenet"
-    tensors = map_stem_and_top("fc" if imagenet else "linear") | map_norm("bn2", "logits_bn")
+    tensors = nn.map_stem_and_top("fc" if imagenet else "linear") | nn.map_norm("bn2", "logits_bn")
     tensors |= _map_fprelu("nonlinear1", "stem_fprelu")
-    for official, block in official_blocks(spec, convs_per_block=2):
+    for official, block in nn.official_blocks(spec, convs_per_block=2):
         for i in (1, 2):
             layer = f"{block.name}_conv{i}"
-            tensors |= map_conv(f"{official}.conv{i}.weight", layer) | map_norm(
+            tensors |= nn.map_conv(f"{official}.conv{i}.weight", layer) | nn.map_norm(
                 f"{official}.bn{i}", f"{block.name}_bn{i}"
             )
             for name in ("alpha", "beta"):
                 variable = f"{layer}/input_quantizer/{name}_bias"
-                tensors[f"{official}.conv{i}.binary_a.{name}_a"] = TensorMap(variable)
+                tensors[f"{official}.conv{i}.binary_a.{name}_a"] = nn.TensorMap(variable)
             tensors |= _map_fprelu(f"{official}.nonlinear{i}", f"{block.name}_{i}_fprelu")
-        if block.strides == 2 and spec is not CIFAR_20:
+        if block.strides == 2 and spec is not nn.CIFAR_20:
             # In the official module of the ImageNet networks the pooling comes first.
             downsample, index = ("downsample", 1) if imagenet else ("shortcut", 0)
-            tensors |= map_shortcut(f"{official}.{downsample}", block, index)
+            tensors |= nn.map_shortcut(f"{official}.{downsample}", block, index)
     return tensors
 
 
-def _map_fprelu(official: str, layer: str) -> dict[str, TensorMap]:
+def _map_fprelu(official: str, layer: str) -> dict[str, nn.TensorMap]:
     return {
-        f"{official}.pos_scale": TensorMap(f"{layer}/positive_slope"),
-        f"{official}.neg_scale": TensorMap(f"{layer}/negative_slope"),
+        f"{official}.pos_scale": nn.TensorMap(f"{layer}/positive_slope"),
+        f"{official}.neg_scale": nn.TensorMap(f"{layer}/negative_slope"),
     }
 
 
-def _layout(spec: ResNetSpec) -> StateDictLayout:
+def _layout(spec: nn.ResNetSpec) -> nn.StateDictLayout:
     shortcut: Shortcut = "average_pool" if spec.stem == "imagenet" else "stride"
-    return StateDictLayout(
+    return nn.StateDictLayout(
         functools.partial(_state_dict, spec),
         implies={"quantized": True, "padding": "symmetric", "shortcut": shortcut},
         # The ImageNet networks have a two-slope unit before and a batch normalisation after the classifier, which they
@@ -109,13 +83,13 @@ def _layout(spec: ResNetSpec) -> StateDictLayout:
 
 
 @register("adabin_resnet20", PAPER)
-@architecture(CIFAR, state_dict=_layout(CIFAR_20))
+@nn.architecture(CIFAR, state_dict=_layout(nn.CIFAR_20))
 def AdaBinResNet20(
     *,
     shortcut: Shortcut = "stride",
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """ResNet-20 for CIFAR-10: three stages of six binary convolutions, 16 to 64 channels.
 
@@ -129,17 +103,17 @@ def AdaBinResNet20(
         padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``. The 1
             of this last is none of the values that AdaBin's activations have.
     """
-    return _resnet(CIFAR_20, "adabin_resnet20", shortcut, quantized, padding, **options)
+    return _resnet(nn.CIFAR_20, "adabin_resnet20", shortcut, quantized, padding, **options)
 
 
 @register("adabin_resnet18_cifar", PAPER)
-@architecture(CIFAR, state_dict=_layout(CIFAR_18))
+@nn.architecture(CIFAR, state_dict=_layout(nn.CIFAR_18))
 def AdaBinResNet18CIFAR(
     *,
     shortcut: Shortcut = "stride",
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """ResNet-18 for CIFAR-10: four stages of four binary convolutions, 64 to 512 channels, after a 3x3 stem.
 
@@ -150,17 +124,17 @@ def AdaBinResNet18CIFAR(
             2x2 pixels.
         quantized, padding: See `AdaBinResNet20`.
     """
-    return _resnet(CIFAR_18, "adabin_resnet18_cifar", shortcut, quantized, padding, **options)
+    return _resnet(nn.CIFAR_18, "adabin_resnet18_cifar", shortcut, quantized, padding, **options)
 
 
 @register("adabin_resnet18", PAPER)
-@architecture(IMAGENET, state_dict=_layout(IMAGENET_18))
+@nn.architecture(IMAGENET, state_dict=_layout(nn.IMAGENET_18))
 def AdaBinResNet18(
     *,
     shortcut: Shortcut = "average_pool",
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """ResNet-18 for ImageNet: `AdaBinResNet18CIFAR` with a 7x7 stem, and shortcuts that average.
 
@@ -168,42 +142,42 @@ def AdaBinResNet18(
         shortcut: See `AdaBinResNet18CIFAR`; the default is ``"average_pool"`` here.
         quantized, padding: See `AdaBinResNet20`.
     """
-    return _resnet(IMAGENET_18, "adabin_resnet18", shortcut, quantized, padding, **options)
+    return _resnet(nn.IMAGENET_18, "adabin_resnet18", shortcut, quantized, padding, **options)
 
 
 @register("adabin_resnet34", PAPER)
-@architecture(IMAGENET, state_dict=_layout(IMAGENET_34))
+@nn.architecture(IMAGENET, state_dict=_layout(nn.IMAGENET_34))
 def AdaBinResNet34(
     *,
     shortcut: Shortcut = "average_pool",
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """`AdaBinResNet18` with 34 layers: stages of 6, 8, 12 and 6 binary convolutions.
 
     Args:
         shortcut, quantized, padding: See `AdaBinResNet18`.
     """
-    return _resnet(IMAGENET_34, "adabin_resnet34", shortcut, quantized, padding, **options)
+    return _resnet(nn.IMAGENET_34, "adabin_resnet34", shortcut, quantized, padding, **options)
 
 
 def _resnet(
-    spec: ResNetSpec,
+    spec: nn.ResNetSpec,
     name: str,
     shortcut: Shortcut,
     quantized: bool,
-    padding: Padding,
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding,
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
-    builder = ModelBuilder(**options)
-    x = stem(builder.inputs, spec, activate=_fprelu, initializer=official_start(spec))
+    builder = nn.ModelBuilder(**options)
+    x = nn.stem(builder.inputs, spec, activate=_fprelu, initializer=nn.official_start(spec))
     for block in spec.blocks(convs_per_block=2):
         residual = x
         if block.channels != x.shape[-1]:
             residual = _shortcut(x, block, spec, averages=shortcut == "average_pool")
         for i, strides in ((1, block.strides), (2, 1)):
-            x = binary_conv(
+            x = nn.binary_conv(
                 x,
                 block.channels,
                 3,
@@ -212,23 +186,23 @@ def _resnet(
                 padding=padding,
                 input_quantizer=AdaBinActivation() if quantized else None,
                 kernel_quantizer=AdaBinKernel() if quantized else None,
-                kernel_initializer=official_start(spec),
+                kernel_initializer=nn.official_start(spec),
             )
-            x = normalise(x, f"{block.name}_bn{i}")
+            x = nn.normalise(x, f"{block.name}_bn{i}")
             x = tf.keras.layers.Add(name=f"{block.name}_add{i}")([x, residual])
             residual = x = _fprelu(x, f"{block.name}_{i}")
-    head = he_normal("fan_in") if spec is CIFAR_20 else None
-    return classify(x, builder, name, lambda x, layer: normalise(x, f"{layer}_bn"), head)
+    head = nn.he_normal("fan_in") if spec is nn.CIFAR_20 else None
+    return nn.classify(x, builder, name, lambda x, layer: nn.normalise(x, f"{layer}_bn"), head)
 
 
 def _fprelu(x: tf.Tensor, name: str) -> tf.Tensor:
     return FPReLU(name=f"{name}_fprelu")(x)
 
 
-def _shortcut(x: tf.Tensor, block: Block, spec: ResNetSpec, averages: bool) -> tf.Tensor:
-    if spec is not CIFAR_20:
-        return real_shortcut(x, block, pool=averages, initializer=official_start(spec))
+def _shortcut(x: tf.Tensor, block: nn.Block, spec: nn.ResNetSpec, averages: bool) -> tf.Tensor:
+    if spec is not nn.CIFAR_20:
+        return nn.real_shortcut(x, block, pool=averages, initializer=nn.official_start(spec))
     name, added = f"{block.name}_shortcut", block.channels - x.shape[-1]
     # Without the average, of single pixels: twenty times as fast as a slice with a stride.
     x = tf.keras.layers.AveragePooling2D(2 if averages else 1, 2, "same", name=f"{name}_pool")(x)
-    return PadChannels(added // 2, added - added // 2, name=f"{name}_pad")(x)
+    return nn.PadChannels(added // 2, added - added // 2, name=f"{name}_pad")(x)

@@ -20,34 +20,7 @@ from larq.quantizers import MagnitudeAwareSign
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, LeakyClip, ScaledSign
-from .building import (
-    ADAPTED,
-    CIFAR_18,
-    CIFAR_20,
-    IMAGENET_18,
-    IMAGENET_34,
-    Block,
-    ModelBuilder,
-    ModelOptions,
-    Padding,
-    ResNetSpec,
-    StateDictLayout,
-    TensorMap,
-    architecture,
-    average_pool,
-    binary_conv,
-    classify,
-    convolve,
-    map_conv,
-    map_norm,
-    map_shortcut,
-    map_stem_and_top,
-    normalise,
-    official_blocks,
-    real_shortcut,
-    small_positive,
-    stem,
-)
+from . import building as nn
 from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["BiRealNet18", "BiRealNet18CIFAR", "BiRealNet20", "BiRealNet34", "BiRealNet50"]
@@ -82,25 +55,25 @@ JOURNAL_PAPER = Paper(
 Activation = Literal["relu", "leaky_clip", "clip"]
 Variant = Literal["official", "larq_zoo"]
 
-_BOTTLENECKS = ResNetSpec("imagenet", (256, 512, 1024, 2048), (3, 4, 6, 3))
+_BOTTLENECKS = nn.ResNetSpec("imagenet", (256, 512, 1024, 2048), (3, 4, 6, 3))
 
 
 # The official code has 18, 34 and 50 layers. The CIFAR networks' names continue those of 18.
-_layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, untold=("quantized",))
+_layout = functools.partial(nn.StateDictLayout, implies={"padding": "symmetric"}, untold=("quantized",))
 
 
 @register("birealnet18", PAPER)
-@architecture(
+@nn.architecture(
     IMAGENET,
-    state_dict=_layout(lambda: _state_dict(IMAGENET_18), implies={"padding": "symmetric", "variant": "official"}),
+    state_dict=_layout(lambda: _state_dict(nn.IMAGENET_18), implies={"padding": "symmetric", "variant": "official"}),
 )
 def BiRealNet18(
     *,
     quantized: bool = True,
     activation: Activation = "relu",
     variant: Variant = "official",
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """Bi-Real Net with 18 layers for ImageNet: four stages of four one-convolution blocks, 64 to 512 channels.
 
@@ -115,51 +88,51 @@ def BiRealNet18(
             well. Without weights it starts as the official code does.
         padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``.
     """
-    return _birealnet(IMAGENET_18, "birealnet18", quantized, activation, padding, variant, **options)
+    return _birealnet(nn.IMAGENET_18, "birealnet18", quantized, activation, padding, variant, **options)
 
 
 @register("birealnet34", PAPER)
-@architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_34)))
+@nn.architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(nn.IMAGENET_34)))
 def BiRealNet34(
     *,
     quantized: bool = True,
     activation: Activation = "relu",
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """Bi-Real Net with 34 layers for ImageNet: stages of 6, 8, 12 and 6 one-convolution blocks.
 
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    return _birealnet(IMAGENET_34, "birealnet34", quantized, activation, padding, **options)
+    return _birealnet(nn.IMAGENET_34, "birealnet34", quantized, activation, padding, **options)
 
 
-@register("birealnet18_cifar", PAPER, note=ADAPTED)
-@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18)))
+@register("birealnet18_cifar", PAPER, note=nn.ADAPTED)
+@nn.architecture(CIFAR, state_dict=_layout(lambda: _state_dict(nn.CIFAR_18)))
 def BiRealNet18CIFAR(
     *,
     quantized: bool = True,
     activation: Activation = "relu",
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """`BiRealNet18` for small images: the stem is a 3x3 convolution of stride 1 and has no pooling. *Our adaptation.*
 
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    return _birealnet(CIFAR_18, "birealnet18_cifar", quantized, activation, padding, **options)
+    return _birealnet(nn.CIFAR_18, "birealnet18_cifar", quantized, activation, padding, **options)
 
 
-@register("birealnet20", PAPER, note=ADAPTED)
-@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_20)))
+@register("birealnet20", PAPER, note=nn.ADAPTED)
+@nn.architecture(CIFAR, state_dict=_layout(lambda: _state_dict(nn.CIFAR_20)))
 def BiRealNet20(
     *,
     quantized: bool = True,
     activation: Activation = "relu",
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """He et al.'s ResNet-20 for CIFAR-10 of Bi-Real blocks: three stages of six, 16 to 64 channels. *Our adaptation.*
 
@@ -168,35 +141,35 @@ def BiRealNet20(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    return _birealnet(CIFAR_20, "birealnet20", quantized, activation, padding, **options)
+    return _birealnet(nn.CIFAR_20, "birealnet20", quantized, activation, padding, **options)
 
 
 def _birealnet(
-    spec: ResNetSpec,
+    spec: nn.ResNetSpec,
     name: str,
     quantized: bool,
     activation: Activation,
-    padding: Padding,
+    padding: nn.Padding,
     variant: Variant = "official",
-    **options: Unpack[ModelOptions],
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
-    builder = ModelBuilder(**options)
+    builder = nn.ModelBuilder(**options)
     larq_zoo = variant == "larq_zoo"
-    norm = functools.partial(normalise, epsilon=1e-3, momentum=0.8) if larq_zoo else normalise
-    x = stem(builder.inputs, spec, normalise=norm, padding="same" if larq_zoo else None)
+    norm = functools.partial(nn.normalise, epsilon=1e-3, momentum=0.8) if larq_zoo else nn.normalise
+    x = nn.stem(builder.inputs, spec, normalise=norm, padding="same" if larq_zoo else None)
     for block in spec.blocks():
         shortcut = x
         if block.channels != x.shape[-1]:
-            shortcut = real_shortcut(x, block, normalise=norm)
+            shortcut = nn.real_shortcut(x, block, normalise=norm)
         layer = f"{block.name}_conv"
         x = _convolve(x, block.channels, 3, layer, quantized, activation, padding, block.strides, larq_zoo)
         x = norm(x, f"{block.name}_bn")
         x = tf.keras.layers.Add(name=f"{block.name}_add")([x, shortcut])
-    return classify(x, builder, name)
+    return nn.classify(x, builder, name)
 
 
 @register("birealnet50", JOURNAL_PAPER)
-@architecture(
+@nn.architecture(
     IMAGENET,
     state_dict=_layout(lambda: _state_dict_50(), ignored=("*.num_batches_tracked", "layers.0.down_conv1x1.weight")),
 )
@@ -204,8 +177,8 @@ def BiRealNet50(
     *,
     quantized: bool = True,
     activation: Activation = "relu",
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """Bi-Real Net with 50 layers for ImageNet: bottlenecks, 3, 4, 6 and 3 of them, 256 to 2048 channels.
 
@@ -216,32 +189,32 @@ def BiRealNet50(
     Args:
         quantized, activation, padding: See `BiRealNet18`.
     """
-    builder = ModelBuilder(**options)
-    narrow = wide = stem(builder.inputs, IMAGENET_18)
+    builder = nn.ModelBuilder(**options)
+    narrow = wide = nn.stem(builder.inputs, nn.IMAGENET_18)
     for block in _BOTTLENECKS.blocks():
         narrow, wide = _bottleneck(narrow, wide, block, quantized, activation, padding)
-    return classify(wide, builder, "birealnet50")
+    return nn.classify(wide, builder, "birealnet50")
 
 
 def _bottleneck(
-    narrow: tf.Tensor, wide: tf.Tensor, block: Block, quantized: bool, activation: Activation, padding: Padding
+    narrow: tf.Tensor, wide: tf.Tensor, block: nn.Block, quantized: bool, activation: Activation, padding: nn.Padding
 ) -> tuple[tf.Tensor, tf.Tensor]:
     name, channels = block.name, block.channels // 4
     changes = block.channels != wide.shape[-1]
     add = tf.keras.layers.Add
     binary = functools.partial(_convolve, quantized=quantized, activation=activation, padding=padding)
     if block.name == "stage1_block1":
-        x = convolve(LeakyClip(name=f"{name}_leaky_clip")(wide), channels, 1, f"{name}_conv1")
-        x = normalise(x, f"{name}_bn1")
+        x = nn.convolve(LeakyClip(name=f"{name}_leaky_clip")(wide), channels, 1, f"{name}_conv1")
+        x = nn.normalise(x, f"{name}_bn1")
     else:
-        x = normalise(binary(wide, channels, 1, f"{name}_conv1"), f"{name}_bn1")
-        shortcut = convolve(narrow, channels, 1, f"{name}_narrow_conv") if changes else narrow
+        x = nn.normalise(binary(wide, channels, 1, f"{name}_conv1"), f"{name}_bn1")
+        shortcut = nn.convolve(narrow, channels, 1, f"{name}_narrow_conv") if changes else narrow
         x = add(name=f"{name}_add1")([x, shortcut])
-    narrow = normalise(binary(x, channels, 3, f"{name}_conv2", strides=block.strides), f"{name}_bn2")
-    shortcut = average_pool(x, f"{name}_narrow_pool") if block.strides == 2 else x
+    narrow = nn.normalise(binary(x, channels, 3, f"{name}_conv2", strides=block.strides), f"{name}_bn2")
+    shortcut = nn.average_pool(x, f"{name}_narrow_pool") if block.strides == 2 else x
     narrow = add(name=f"{name}_add2")([narrow, shortcut])
-    x = normalise(binary(narrow, block.channels, 1, f"{name}_conv3"), f"{name}_bn3")
-    shortcut = real_shortcut(wide, block) if changes else wide
+    x = nn.normalise(binary(narrow, block.channels, 1, f"{name}_conv3"), f"{name}_bn3")
+    shortcut = nn.real_shortcut(wide, block) if changes else wide
     return narrow, add(name=f"{name}_add3")([x, shortcut])
 
 
@@ -252,7 +225,7 @@ def _convolve(
     name: str,
     quantized: bool,
     activation: Activation,
-    padding: Padding,
+    padding: nn.Padding,
     strides: int = 1,
     larq_zoo: bool = False,
 ) -> tf.Tensor:
@@ -263,8 +236,8 @@ def _convolve(
             x = tf.keras.layers.ReLU(name=layer)(x)
         else:
             x = LeakyClip(slope=0.1 if activation == "leaky_clip" else 0.0, name=layer)(x)
-        return binary_conv(x, filters, size, name=name, strides=strides, padding=padding)
-    return binary_conv(
+        return nn.binary_conv(x, filters, size, name=name, strides=strides, padding=padding)
+    return nn.binary_conv(
         x,
         filters,
         size,
@@ -273,29 +246,29 @@ def _convolve(
         padding=padding,
         input_quantizer=ApproxSign(),
         kernel_quantizer=MagnitudeAwareSign() if larq_zoo else ScaledSign(),
-        kernel_initializer=small_positive(),
+        kernel_initializer=nn.small_positive(),
     )
 
 
-def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
-    tensors = map_stem_and_top("fc")
-    for official, block in official_blocks(spec):
-        tensors |= map_conv(f"{official}.binary_conv.weights", f"{block.name}_conv")
-        tensors |= map_norm(f"{official}.bn1", f"{block.name}_bn")
+def _state_dict(spec: nn.ResNetSpec) -> dict[str, nn.TensorMap]:
+    tensors = nn.map_stem_and_top("fc")
+    for official, block in nn.official_blocks(spec):
+        tensors |= nn.map_conv(f"{official}.binary_conv.weights", f"{block.name}_conv")
+        tensors |= nn.map_norm(f"{official}.bn1", f"{block.name}_bn")
         if block.strides == 2:
-            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+            tensors |= nn.map_shortcut(f"{official}.downsample", block, 1)
     return tensors
 
 
-def _state_dict_50() -> dict[str, TensorMap]:
-    tensors = map_stem_and_top("fc")
+def _state_dict_50() -> dict[str, nn.TensorMap]:
+    tensors = nn.map_stem_and_top("fc")
     for index, block in enumerate(_BOTTLENECKS.blocks()):
         official, name = f"layers.{index}", block.name
         for i in (1, 2, 3):
-            tensors |= map_conv(f"{official}.conv{i}.weight", f"{name}_conv{i}")
-            tensors |= map_norm(f"{official}.bn{i}", f"{name}_bn{i}")
+            tensors |= nn.map_conv(f"{official}.conv{i}.weight", f"{name}_conv{i}")
+            tensors |= nn.map_norm(f"{official}.bn{i}", f"{name}_bn{i}")
         if name.endswith("block1"):
-            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+            tensors |= nn.map_shortcut(f"{official}.downsample", block, 1)
             if index:
-                tensors |= map_conv(f"{official}.down_conv1x1.weight", f"{name}_narrow_conv")
+                tensors |= nn.map_conv(f"{official}.down_conv1x1.weight", f"{name}_narrow_conv")
     return tensors

@@ -19,27 +19,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import ApproxSign, FPReLU, ScaledSign
-from .building import (
-    CIFAR_20,
-    IMAGENET_18,
-    Block,
-    DuplicateChannels,
-    ModelBuilder,
-    ModelOptions,
-    PadChannels,
-    Padding,
-    ResNetSpec,
-    ShuffleChannels,
-    architecture,
-    average_pool,
-    binary_conv,
-    classify,
-    normalise,
-    real_shortcut,
-    small_positive,
-    stem,
-    torch_uniform,
-)
+from . import building as nn
 from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["FTBNN18", "FTBNN20"]
@@ -69,7 +49,7 @@ _SHORTCUT_GROUPS = 4
 
 @register("ftbnn18", PAPER, note=_NOTE, width=1, groups=1)
 @register("ftbnn18_grouped", PAPER, note=_NOTE, width=2, groups=4)
-@architecture(IMAGENET)
+@nn.architecture(IMAGENET)
 def FTBNN18(
     *,
     nonlinearity: Nonlinearity = "fprelu",
@@ -79,8 +59,8 @@ def FTBNN18(
     groups: int = 1,
     shuffle: bool = True,
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """An FTBNN with 18 layers for ImageNet, on Bi-Real Net's layout: four stages of four blocks, 64 to 512 channels.
 
@@ -104,13 +84,13 @@ def FTBNN18(
         padding: Padding of the binary convolutions: ``"symmetric"`` (default), ``"same"`` or ``"same_one"``.
     """
     return _ftbnn(
-        IMAGENET_18, "ftbnn18", nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding, **options
+        nn.IMAGENET_18, "ftbnn18", nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding, **options
     )
 
 
 @register("ftbnn20", PAPER, note=_NOTE, width=1, groups=1)
 @register("ftbnn20_grouped", PAPER, note=_NOTE, width=2, groups=2)
-@architecture(CIFAR)
+@nn.architecture(CIFAR)
 def FTBNN20(
     *,
     nonlinearity: Nonlinearity = "fprelu",
@@ -120,8 +100,8 @@ def FTBNN20(
     groups: int = 1,
     shuffle: bool = True,
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """An FTBNN with 20 layers for CIFAR-10: three stages of six blocks, 16 to 64 channels, after a 3x3 stem.
 
@@ -131,12 +111,12 @@ def FTBNN20(
             ``ftbnn20``: with 4, they would have 8 channels in the first stage, where devices multiply 32 at a time.
     """
     return _ftbnn(
-        CIFAR_20, "ftbnn20", nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding, **options
+        nn.CIFAR_20, "ftbnn20", nonlinearity, order, shortcut, width, groups, shuffle, quantized, padding, **options
     )
 
 
 def _ftbnn(
-    spec: ResNetSpec,
+    spec: nn.ResNetSpec,
     name: str,
     nonlinearity: Nonlinearity,
     order: Order,
@@ -145,29 +125,29 @@ def _ftbnn(
     groups: int,
     shuffle: bool,
     quantized: bool,
-    padding: Padding,
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding,
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     _check(width, groups, shortcut, base=spec.channels[0])
-    builder = ModelBuilder(**options)
-    x = stem(builder.inputs, spec)
+    builder = nn.ModelBuilder(**options)
+    x = nn.stem(builder.inputs, spec)
     if width != 1:
-        x = DuplicateChannels(int(spec.channels[0] * width), name="stem_duplicate")(x)
+        x = nn.DuplicateChannels(int(spec.channels[0] * width), name="stem_duplicate")(x)
     for block in spec.blocks():
         block = block._replace(channels=int(block.channels * width))
         skip = _shortcut(x, block, shortcut, quantized, padding) if block.channels != x.shape[-1] else x
         y = _convolve(x, block.channels, 3, f"{block.name}_conv", quantized, padding, block.strides, groups)
         for step in order.split("_"):
             if step == "bn":
-                y = normalise(y, f"{block.name}_bn")
+                y = nn.normalise(y, f"{block.name}_bn")
             elif step == "act":
                 y = _activate(y, f"{block.name}_{nonlinearity}", nonlinearity)
             else:
                 if groups > 1 and shuffle:
-                    y = ShuffleChannels(groups, name=f"{block.name}_shuffle")(y)
+                    y = nn.ShuffleChannels(groups, name=f"{block.name}_shuffle")(y)
                 y = tf.keras.layers.Add(name=f"{block.name}_add")([y, skip])
         x = y
-    return classify(x, builder, name)
+    return nn.classify(x, builder, name)
 
 
 def _activate(x: tf.Tensor, name: str, nonlinearity: Nonlinearity) -> tf.Tensor:
@@ -179,28 +159,28 @@ def _activate(x: tf.Tensor, name: str, nonlinearity: Nonlinearity) -> tf.Tensor:
     return tf.keras.layers.ReLU(name=name)(x) if nonlinearity == "relu" else x
 
 
-def _shortcut(x: tf.Tensor, block: Block, kind: Shortcut, quantized: bool, padding: Padding) -> tf.Tensor:
+def _shortcut(x: tf.Tensor, block: nn.Block, kind: Shortcut, quantized: bool, padding: nn.Padding) -> tf.Tensor:
     name = f"{block.name}_shortcut"
     if kind == "real_conv":
-        return real_shortcut(x, block)
-    x = average_pool(x, f"{name}_pool")
+        return nn.real_shortcut(x, block)
+    x = nn.average_pool(x, f"{name}_pool")
     if kind == "average_duplicate":
-        return DuplicateChannels(block.channels, name=f"{name}_duplicate")(x)
+        return nn.DuplicateChannels(block.channels, name=f"{name}_duplicate")(x)
     if kind == "average_pad":
-        return PadChannels(after=block.channels - x.shape[-1], name=f"{name}_pad")(x)
+        return nn.PadChannels(after=block.channels - x.shape[-1], name=f"{name}_pad")(x)
     if kind == "binary_conv":
         x = _convolve(x, block.channels, 1, f"{name}_conv", quantized, padding)
     else:
-        x = binary_conv(
+        x = nn.binary_conv(
             x,
             block.channels,
             1,
             name=f"{name}_conv",
             padding="symmetric",
             groups=_SHORTCUT_GROUPS,
-            kernel_initializer=torch_uniform(),
+            kernel_initializer=nn.torch_uniform(),
         )
-    return normalise(x, f"{name}_bn")
+    return nn.normalise(x, f"{name}_bn")
 
 
 def _convolve(
@@ -209,11 +189,11 @@ def _convolve(
     size: int,
     name: str,
     quantized: bool,
-    padding: Padding,
+    padding: nn.Padding,
     strides: int = 1,
     groups: int = 1,
 ) -> tf.Tensor:
-    return binary_conv(
+    return nn.binary_conv(
         x,
         filters,
         size,
@@ -223,7 +203,7 @@ def _convolve(
         padding=padding,
         input_quantizer=ApproxSign() if quantized else None,
         kernel_quantizer=ScaledSign() if quantized else None,
-        kernel_initializer=small_positive() if quantized else torch_uniform(),
+        kernel_initializer=nn.small_positive() if quantized else nn.torch_uniform(),
     )
 
 

@@ -18,35 +18,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import EDE, HardTanh, LibraPB
-from .building import (
-    CIFAR_18,
-    CIFAR_20,
-    IMAGENET_18,
-    IMAGENET_34,
-    Block,
-    ModelBuilder,
-    ModelOptions,
-    PadChannels,
-    Padding,
-    ResNetSpec,
-    StateDictLayout,
-    TensorMap,
-    architecture,
-    binary_conv,
-    classify,
-    convolve,
-    dense_kernel_of_map,
-    he_normal,
-    map_blocks_of_two,
-    map_conv,
-    map_dense,
-    map_norm,
-    map_stem_and_top,
-    normalise,
-    official_start,
-    real_shortcut,
-    stem,
-)
+from . import building as nn
 from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["IRNetResNet18", "IRNetResNet18CIFAR", "IRNetResNet20", "IRNetResNet34", "IRNetVGGSmall"]
@@ -99,7 +71,7 @@ def _structure(activation_bits: ActivationBits) -> Structure:
 
 
 _layout = functools.partial(
-    StateDictLayout,
+    nn.StateDictLayout,
     implies={"padding": "symmetric"},
     # The ImageNet networks have a batch normalisation after the classifier, which they do not use.
     ignored=("*.num_batches_tracked", "bn3.*"),
@@ -113,9 +85,9 @@ _UNTOLD = ("activation_bits", "structure", "quantized")
 @register("irnet_resnet20_normal", PAPER, note=_NORMAL, activation_bits=1, structure="normal")
 @register("irnet_resnet20_1w32a", PAPER, activation_bits=32, structure="normal")
 @register("irnet_resnet20_real", PAPER, activation_bits=32, structure="normal", quantized=False)
-@architecture(
+@nn.architecture(
     CIFAR,
-    state_dict=_layout(lambda: _state_dict(CIFAR_20), untold=_UNTOLD),
+    state_dict=_layout(lambda: _state_dict(nn.CIFAR_20), untold=_UNTOLD),
     defaults={"structure": _structure},
 )
 def IRNetResNet20(
@@ -123,8 +95,8 @@ def IRNetResNet20(
     activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """ResNet-20 for CIFAR-10: three stages of six binary convolutions, 16 to 64 channels.
 
@@ -140,14 +112,14 @@ def IRNetResNet20(
         quantized: ``False`` builds the full-precision network, without quantizers.
         padding: Padding of the binary convolutions: ``"symmetric"``, as officially, ``"same"`` or ``"same_one"``.
     """
-    return _resnet(CIFAR_20, "irnet_resnet20", activation_bits, structure, quantized, padding, **options)
+    return _resnet(nn.CIFAR_20, "irnet_resnet20", activation_bits, structure, quantized, padding, **options)
 
 
 @register("irnet_resnet18", PAPER, activation_bits=1, structure="bireal")
 @register("irnet_resnet18_1w32a", PAPER, activation_bits=32, structure="normal")
-@architecture(
+@nn.architecture(
     IMAGENET,
-    state_dict=_layout(lambda: _state_dict(IMAGENET_18), untold=_UNTOLD),
+    state_dict=_layout(lambda: _state_dict(nn.IMAGENET_18), untold=_UNTOLD),
     defaults={"structure": _structure},
 )
 def IRNetResNet18(
@@ -155,8 +127,8 @@ def IRNetResNet18(
     activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """ResNet-18 for ImageNet: four stages of four binary convolutions, 64 to 512 channels.
 
@@ -167,14 +139,14 @@ def IRNetResNet18(
             convolutions. 32: ReLU instead, and no signs.
         structure, quantized, padding: See `IRNetResNet20`.
     """
-    return _resnet(IMAGENET_18, "irnet_resnet18", activation_bits, structure, quantized, padding, **options)
+    return _resnet(nn.IMAGENET_18, "irnet_resnet18", activation_bits, structure, quantized, padding, **options)
 
 
 @register("irnet_resnet34", PAPER, activation_bits=1, structure="bireal")
 @register("irnet_resnet34_1w32a", PAPER, activation_bits=32, structure="normal")
-@architecture(
+@nn.architecture(
     IMAGENET,
-    state_dict=_layout(lambda: _state_dict(IMAGENET_34), untold=_UNTOLD),
+    state_dict=_layout(lambda: _state_dict(nn.IMAGENET_34), untold=_UNTOLD),
     defaults={"structure": _structure},
 )
 def IRNetResNet34(
@@ -182,34 +154,34 @@ def IRNetResNet34(
     activation_bits: ActivationBits = 1,
     structure: Structure | None = None,
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """`IRNetResNet18` with 34 layers: stages of 6, 8, 12 and 6 binary convolutions.
 
     Args:
         activation_bits, structure, quantized, padding: See `IRNetResNet18`.
     """
-    return _resnet(IMAGENET_34, "irnet_resnet34", activation_bits, structure, quantized, padding, **options)
+    return _resnet(nn.IMAGENET_34, "irnet_resnet34", activation_bits, structure, quantized, padding, **options)
 
 
 @register("irnet_resnet18_cifar", PAPER)
-@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18), untold=("quantized",)))
+@nn.architecture(CIFAR, state_dict=_layout(lambda: _state_dict(nn.CIFAR_18), untold=("quantized",)))
 def IRNetResNet18CIFAR(
-    *, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
+    *, quantized: bool = True, padding: nn.Padding = "symmetric", **options: Unpack[nn.ModelOptions]
 ) -> tf.keras.Model:
     """ResNet-18 for CIFAR-10, of the normal structure: `IRNetResNet18` with a 3x3 stem, which no hardtanh follows.
 
     Args:
         quantized, padding: See `IRNetResNet20`.
     """
-    return _resnet(CIFAR_18, "irnet_resnet18_cifar", 1, "normal", quantized, padding, **options)
+    return _resnet(nn.CIFAR_18, "irnet_resnet18_cifar", 1, "normal", quantized, padding, **options)
 
 
 @register("irnet_vgg_small", PAPER)
-@architecture(CIFAR, state_dict=_layout(lambda: _state_dict_vgg_small(), untold=("quantized",)))
+@nn.architecture(CIFAR, state_dict=_layout(lambda: _state_dict_vgg_small(), untold=("quantized",)))
 def IRNetVGGSmall(
-    *, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
+    *, quantized: bool = True, padding: nn.Padding = "symmetric", **options: Unpack[nn.ModelOptions]
 ) -> tf.keras.Model:
     """VGG-Small for CIFAR-10: a real-valued and five binary 3x3 convolutions, of 128, 256 and 512 channels.
 
@@ -220,18 +192,18 @@ def IRNetVGGSmall(
     Args:
         quantized, padding: See `IRNetResNet20`.
     """
-    builder = ModelBuilder(**options)
+    builder = nn.ModelBuilder(**options)
     if builder.include_top and None in builder.inputs.shape[1:]:
         shape = tuple(builder.inputs.shape[1:])
         raise ValueError(f"input_shape of IRNetVGGSmall with its top must have a known height and width, not {shape}.")
-    x = convolve(builder.inputs, 128, 3, "stem_conv", initializer=he_normal("fan_out"))
-    x = HardTanh(name="stem_hardtanh")(normalise(x, "stem_bn"))
+    x = nn.convolve(builder.inputs, 128, 3, "stem_conv", initializer=nn.he_normal("fan_out"))
+    x = HardTanh(name="stem_hardtanh")(nn.normalise(x, "stem_bn"))
     for name, channels, pools in _VGG_SMALL:
-        x = _convolve(x, channels, f"{name}_conv", 1, quantized, padding, he_normal("fan_out"))
+        x = _convolve(x, channels, f"{name}_conv", 1, quantized, padding, nn.he_normal("fan_out"))
         if pools:
             # An odd last row or column falls away, as officially.
             x = tf.keras.layers.MaxPooling2D(2, 2, name=f"{name}_pool")(x)
-        x = HardTanh(name=f"{name}_hardtanh")(normalise(x, f"{name}_bn"))
+        x = HardTanh(name=f"{name}_hardtanh")(nn.normalise(x, f"{name}_bn"))
     if builder.include_top:
         x = tf.keras.layers.Flatten(name="flatten")(x)
         start = tf.keras.initializers.RandomNormal(stddev=0.01)
@@ -240,15 +212,15 @@ def IRNetVGGSmall(
 
 
 def _resnet(
-    spec: ResNetSpec,
+    spec: nn.ResNetSpec,
     name: str,
     activation_bits: ActivationBits,
     structure: Structure | None,
     quantized: bool,
-    padding: Padding,
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding,
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
-    builder = ModelBuilder(**options)
+    builder = nn.ModelBuilder(**options)
     binary = activation_bits == 1
 
     def activate(x: tf.Tensor, layer: str) -> tf.Tensor:
@@ -257,38 +229,38 @@ def _resnet(
         return tf.keras.layers.ReLU(name=f"{layer}_relu")(x)
 
     def head(x: tf.Tensor, layer: str) -> tf.Tensor:
-        x = normalise(x, f"{layer}_bn")
-        return activate(x, layer) if spec is CIFAR_20 and not binary else x
+        x = nn.normalise(x, f"{layer}_bn")
+        return activate(x, layer) if spec is nn.CIFAR_20 and not binary else x
 
-    active_stem = spec.stem == "imagenet" or (spec is CIFAR_20 and binary)
-    x = stem(builder.inputs, spec, activate=activate if active_stem else None, initializer=official_start(spec))
+    active_stem = spec.stem == "imagenet" or (spec is nn.CIFAR_20 and binary)
+    x = nn.stem(builder.inputs, spec, activate=activate if active_stem else None, initializer=nn.official_start(spec))
     conv = functools.partial(_convolve, activation_bits=activation_bits, quantized=quantized, padding=padding)
     for block in spec.blocks(convs_per_block=2):
         shortcut = _shortcut(x, block, spec)
-        x = conv(x, block.channels, f"{block.name}_conv1", initializer=official_start(spec), strides=block.strides)
-        x = normalise(x, f"{block.name}_bn1")
+        x = conv(x, block.channels, f"{block.name}_conv1", initializer=nn.official_start(spec), strides=block.strides)
+        x = nn.normalise(x, f"{block.name}_bn1")
         if structure == "bireal":
             x = tf.keras.layers.Add(name=f"{block.name}_add1")([x, shortcut])
         x = activate(x, f"{block.name}_1")
         if structure == "bireal":
             shortcut = x
-        x = conv(x, block.channels, f"{block.name}_conv2", initializer=official_start(spec))
-        x = normalise(x, f"{block.name}_bn2")
+        x = conv(x, block.channels, f"{block.name}_conv2", initializer=nn.official_start(spec))
+        x = nn.normalise(x, f"{block.name}_bn2")
         x = tf.keras.layers.Add(name=f"{block.name}_add2")([x, shortcut])
         x = activate(x, f"{block.name}_2")
-    return classify(x, builder, name, head, he_normal("fan_in") if spec is CIFAR_20 else None)
+    return nn.classify(x, builder, name, head, nn.he_normal("fan_in") if spec is nn.CIFAR_20 else None)
 
 
-def _shortcut(x: tf.Tensor, block: Block, spec: ResNetSpec) -> tf.Tensor:
+def _shortcut(x: tf.Tensor, block: nn.Block, spec: nn.ResNetSpec) -> tf.Tensor:
     channels = x.shape[-1]
     if block.channels == channels:
         return x
-    if spec is not CIFAR_20:
-        return real_shortcut(x, block, pool=False, initializer=official_start(spec))
+    if spec is not nn.CIFAR_20:
+        return nn.real_shortcut(x, block, pool=False, initializer=nn.official_start(spec))
     # The average of single pixels, in TensorFlow's pooling: twenty times as fast as a slice with a stride.
     x = tf.keras.layers.AveragePooling2D(1, block.strides, name=f"{block.name}_shortcut_subsample")(x)
     added = block.channels - channels
-    return PadChannels(added // 2, added - added // 2, name=f"{block.name}_shortcut_pad")(x)
+    return nn.PadChannels(added // 2, added - added // 2, name=f"{block.name}_shortcut_pad")(x)
 
 
 def _convolve(
@@ -297,11 +269,11 @@ def _convolve(
     name: str,
     activation_bits: ActivationBits,
     quantized: bool,
-    padding: Padding,
+    padding: nn.Padding,
     initializer: tf.keras.initializers.Initializer,
     strides: int = 1,
 ) -> tf.Tensor:
-    return binary_conv(
+    return nn.binary_conv(
         x,
         filters,
         3,
@@ -314,15 +286,15 @@ def _convolve(
     )
 
 
-def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
+def _state_dict(spec: nn.ResNetSpec) -> dict[str, nn.TensorMap]:
     top, shortcut = ("fc", "downsample") if spec.stem == "imagenet" else ("linear", "shortcut")
-    blocks = map_blocks_of_two(spec, None if spec is CIFAR_20 else shortcut)
-    return map_stem_and_top(top) | blocks | map_norm("bn2", "logits_bn")
+    blocks = nn.map_blocks_of_two(spec, None if spec is nn.CIFAR_20 else shortcut)
+    return nn.map_stem_and_top(top) | blocks | nn.map_norm("bn2", "logits_bn")
 
 
-def _state_dict_vgg_small() -> dict[str, TensorMap]:
-    tensors = map_conv("conv0.weight", "stem_conv") | map_norm("bn0", "stem_bn")
-    tensors |= map_dense("fc", "logits", dense_kernel_of_map(512, 4, 4))
+def _state_dict_vgg_small() -> dict[str, nn.TensorMap]:
+    tensors = nn.map_conv("conv0.weight", "stem_conv") | nn.map_norm("bn0", "stem_bn")
+    tensors |= nn.map_dense("fc", "logits", nn.dense_kernel_of_map(512, 4, 4))
     for index, (name, *_) in enumerate(_VGG_SMALL, 1):
-        tensors |= map_conv(f"conv{index}.weight", f"{name}_conv") | map_norm(f"bn{index}", f"{name}_bn")
+        tensors |= nn.map_conv(f"conv{index}.weight", f"{name}_conv") | nn.map_norm(f"bn{index}", f"{name}_bn")
     return tensors

@@ -18,37 +18,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import RPReLU, RSign, ScaledSign
-from .building import (
-    ADAPTED,
-    CIFAR_18,
-    CIFAR_20,
-    IMAGENET_18,
-    IMAGENET_34,
-    Block,
-    ModelBuilder,
-    ModelOptions,
-    Padding,
-    ResNetSpec,
-    StateDictLayout,
-    TensorMap,
-    architecture,
-    average_pool,
-    binary_conv,
-    classify,
-    convolve,
-    map_conv,
-    map_dense,
-    map_norm,
-    map_shortcut,
-    map_stem_and_top,
-    normalise,
-    official_blocks,
-    real_shortcut,
-    small_positive,
-    stem,
-    torch_uniform,
-    vector,
-)
+from . import building as nn
 from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
 __all__ = [
@@ -97,27 +67,27 @@ _STAGES = (
     ((1024, 2), (1024, 1)),
 )
 _BLOCKS = [
-    Block(f"stage{stage}_block{block}", channels, strides)
+    nn.Block(f"stage{stage}_block{block}", channels, strides)
     for stage, blocks in enumerate(_STAGES, 1)
     for block, (channels, strides) in enumerate(blocks, 1)
 ]
 
 
 # There is official code of ReActNet-A and the ImageNet ResNets. The CIFAR networks' names continue those of the latter.
-_layout = functools.partial(StateDictLayout, implies={"padding": "symmetric"}, untold=("step",))
+_layout = functools.partial(nn.StateDictLayout, implies={"padding": "symmetric"}, untold=("step",))
 
 
 @register("reactnet_a", PAPER, step=2)
 @register("reactnet_a_step1", PAPER, step=1)
-@architecture(
+@nn.architecture(
     IMAGENET,
     state_dict=[
-        StateDictLayout(lambda: _state_dict_a(1), implies={"padding": "symmetric", "step": 1}),
-        StateDictLayout(lambda: _state_dict_a(2), implies={"padding": "symmetric", "step": 2}),
+        nn.StateDictLayout(lambda: _state_dict_a(1), implies={"padding": "symmetric", "step": 1}),
+        nn.StateDictLayout(lambda: _state_dict_a(2), implies={"padding": "symmetric", "step": 2}),
     ],
 )
 def ReActNetA(
-    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
+    *, step: Step = 2, quantized: bool = True, padding: nn.Padding = "symmetric", **options: Unpack[nn.ModelOptions]
 ) -> tf.keras.Model:
     """ReActNet-A, MobileNet's layout for ImageNet: 13 blocks of a 3x3 and a 1x1 convolution, 64 to 1024 channels.
 
@@ -134,14 +104,14 @@ def ReActNetA(
 
 
 @register("reactnet_b", PAPER, note=_DESCRIBED)
-@architecture(IMAGENET)
+@nn.architecture(IMAGENET)
 def ReActNetB(
     *,
     step: Step = 2,
     downsample_input: DownsampleInput = "real",
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """`ReActNetA` with real-valued 1x1 convolutions, of 4 groups, where the channels double.
 
@@ -159,14 +129,14 @@ def ReActNetB(
 
 
 @register("reactnet_c", PAPER, note=_DESCRIBED)
-@architecture(IMAGENET)
+@nn.architecture(IMAGENET)
 def ReActNetC(
     *,
     step: Step = 2,
     downsample_input: DownsampleInput = "real",
     quantized: bool = True,
-    padding: Padding = "symmetric",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "symmetric",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """`ReActNetB` without groups.
 
@@ -178,80 +148,80 @@ def ReActNetC(
 
 @register("react_resnet18", PAPER, step=2)
 @register("react_resnet18_step1", PAPER, step=1)
-@architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_18)))
+@nn.architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(nn.IMAGENET_18)))
 def ReActResNet18(
-    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
+    *, step: Step = 2, quantized: bool = True, padding: nn.Padding = "symmetric", **options: Unpack[nn.ModelOptions]
 ) -> tf.keras.Model:
     """ReActNet on Bi-Real Net's 18 layers for ImageNet: RSign for the sign, and an RPReLU after each addition.
 
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    return _resnet(IMAGENET_18, "react_resnet18", step, quantized, padding, **options)
+    return _resnet(nn.IMAGENET_18, "react_resnet18", step, quantized, padding, **options)
 
 
 @register("react_resnet34", PAPER)
-@architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(IMAGENET_34)))
+@nn.architecture(IMAGENET, state_dict=_layout(lambda: _state_dict(nn.IMAGENET_34)))
 def ReActResNet34(
-    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
+    *, step: Step = 2, quantized: bool = True, padding: nn.Padding = "symmetric", **options: Unpack[nn.ModelOptions]
 ) -> tf.keras.Model:
     """`ReActResNet18` with 34 layers: in the official code, but never trained by the authors.
 
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    return _resnet(IMAGENET_34, "react_resnet34", step, quantized, padding, **options)
+    return _resnet(nn.IMAGENET_34, "react_resnet34", step, quantized, padding, **options)
 
 
-@register("reactnet18_cifar", PAPER, note=ADAPTED)
-@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_18)))
+@register("reactnet18_cifar", PAPER, note=nn.ADAPTED)
+@nn.architecture(CIFAR, state_dict=_layout(lambda: _state_dict(nn.CIFAR_18)))
 def ReActNet18CIFAR(
-    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
+    *, step: Step = 2, quantized: bool = True, padding: nn.Padding = "symmetric", **options: Unpack[nn.ModelOptions]
 ) -> tf.keras.Model:
     """`ReActResNet18` for small images: a 3x3 stem of stride 1 without pooling. *Our adaptation.*
 
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    return _resnet(CIFAR_18, "reactnet18_cifar", step, quantized, padding, **options)
+    return _resnet(nn.CIFAR_18, "reactnet18_cifar", step, quantized, padding, **options)
 
 
-@register("reactnet20", PAPER, note=ADAPTED, step=2)
-@register("reactnet20_step1", PAPER, note=ADAPTED, step=1)
-@architecture(CIFAR, state_dict=_layout(lambda: _state_dict(CIFAR_20)))
+@register("reactnet20", PAPER, note=nn.ADAPTED, step=2)
+@register("reactnet20_step1", PAPER, note=nn.ADAPTED, step=1)
+@nn.architecture(CIFAR, state_dict=_layout(lambda: _state_dict(nn.CIFAR_20)))
 def ReActNet20(
-    *, step: Step = 2, quantized: bool = True, padding: Padding = "symmetric", **options: Unpack[ModelOptions]
+    *, step: Step = 2, quantized: bool = True, padding: nn.Padding = "symmetric", **options: Unpack[nn.ModelOptions]
 ) -> tf.keras.Model:
     """`BiRealNet20`, for CIFAR-10, with RSign and RPReLU. *Our adaptation.*
 
     Args:
         step, quantized, padding: See `ReActNetA`.
     """
-    return _resnet(CIFAR_20, "reactnet20", step, quantized, padding, **options)
+    return _resnet(nn.CIFAR_20, "reactnet20", step, quantized, padding, **options)
 
 
 def _mobilenet(
     name: str,
     step: Step,
     quantized: bool,
-    padding: Padding,
+    padding: nn.Padding,
     real_groups: int | None = None,
     downsample_input: DownsampleInput = "real",
-    **options: Unpack[ModelOptions],
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
-    builder = ModelBuilder(**options)
+    builder = nn.ModelBuilder(**options)
     binary = functools.partial(_convolve, step=step, quantized=quantized, padding=padding)
-    x = normalise(convolve(builder.inputs, 32, 3, "stem_conv", strides=2), "stem_bn")
+    x = nn.normalise(nn.convolve(builder.inputs, 32, 3, "stem_conv", strides=2), "stem_bn")
     for block in _BLOCKS:
-        shortcut = average_pool(x, f"{block.name}_pool") if block.strides == 2 else x
+        shortcut = nn.average_pool(x, f"{block.name}_pool") if block.strides == 2 else x
         x = binary(x, x.shape[-1], 3, f"{block.name}_conv1", strides=block.strides)
-        x = _finish_block(normalise(x, f"{block.name}_bn1"), shortcut, f"{block.name}_", "1")
+        x = _finish_block(nn.normalise(x, f"{block.name}_bn1"), shortcut, f"{block.name}_", "1")
         shortcut = x
         doubles = block.channels != x.shape[-1]
         if doubles:
             shortcut = tf.keras.layers.Concatenate(name=f"{block.name}_duplicate")([x, x])
         if doubles and real_groups:
-            x = binary_conv(
+            x = nn.binary_conv(
                 x,
                 block.channels,
                 1,
@@ -259,24 +229,24 @@ def _mobilenet(
                 padding="symmetric",
                 groups=real_groups,
                 input_quantizer=RSign() if quantized and downsample_input == "sign" else None,
-                kernel_initializer=torch_uniform(),
+                kernel_initializer=nn.torch_uniform(),
             )
         else:
             x = binary(x, block.channels, 1, f"{block.name}_conv2")
-        x = _finish_block(normalise(x, f"{block.name}_bn2"), shortcut, f"{block.name}_", "2")
-    return classify(x, builder, name)
+        x = _finish_block(nn.normalise(x, f"{block.name}_bn2"), shortcut, f"{block.name}_", "2")
+    return nn.classify(x, builder, name)
 
 
 def _resnet(
-    spec: ResNetSpec, name: str, step: Step, quantized: bool, padding: Padding, **options: Unpack[ModelOptions]
+    spec: nn.ResNetSpec, name: str, step: Step, quantized: bool, padding: nn.Padding, **options: Unpack[nn.ModelOptions]
 ) -> tf.keras.Model:
-    builder = ModelBuilder(**options)
-    x = stem(builder.inputs, spec)
+    builder = nn.ModelBuilder(**options)
+    x = nn.stem(builder.inputs, spec)
     for block in spec.blocks():
-        shortcut = real_shortcut(x, block) if block.channels != x.shape[-1] else x
+        shortcut = nn.real_shortcut(x, block) if block.channels != x.shape[-1] else x
         x = _convolve(x, block.channels, 3, f"{block.name}_conv", step, quantized, padding, block.strides)
-        x = _finish_block(normalise(x, f"{block.name}_bn"), shortcut, f"{block.name}_")
-    return classify(x, builder, name)
+        x = _finish_block(nn.normalise(x, f"{block.name}_bn"), shortcut, f"{block.name}_")
+    return nn.classify(x, builder, name)
 
 
 def _finish_block(x: tf.Tensor, shortcut: tf.Tensor, name: str, index: str = "") -> tf.Tensor:
@@ -285,11 +255,11 @@ def _finish_block(x: tf.Tensor, shortcut: tf.Tensor, name: str, index: str = "")
 
 
 def _convolve(
-    x: tf.Tensor, filters: int, size: int, name: str, step: Step, quantized: bool, padding: Padding, strides: int = 1
+    x: tf.Tensor, filters: int, size: int, name: str, step: Step, quantized: bool, padding: nn.Padding, strides: int = 1
 ) -> tf.Tensor:
     """Apply RSign and a binary convolution, as far as the arguments make them binary."""
     binary = quantized and step == 2
-    return binary_conv(
+    return nn.binary_conv(
         x,
         filters,
         size,
@@ -298,42 +268,42 @@ def _convolve(
         padding=padding,
         input_quantizer=RSign() if quantized else None,
         kernel_quantizer=ScaledSign() if binary else None,
-        kernel_initializer=small_positive() if binary else torch_uniform(),
+        kernel_initializer=nn.small_positive() if binary else nn.torch_uniform(),
     )
 
 
 def negated(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return values with the opposite sign: what the official code adds before the sign is minus our threshold."""
-    return -vector(value, shape)
+    return -nn.vector(value, shape)
 
 
-def _map_rsign(official: str, layer: str) -> dict[str, TensorMap]:
-    return {f"{official}.bias": TensorMap(f"{layer}/input_quantizer/alpha_bias", negated)}
+def _map_rsign(official: str, layer: str) -> dict[str, nn.TensorMap]:
+    return {f"{official}.bias": nn.TensorMap(f"{layer}/input_quantizer/alpha_bias", negated)}
 
 
-def _map_rprelu(shift_in: str, slope: str, shift_out: str, layer: str) -> dict[str, TensorMap]:
+def _map_rprelu(shift_in: str, slope: str, shift_out: str, layer: str) -> dict[str, nn.TensorMap]:
     return {
-        f"{shift_in}.bias": TensorMap(f"{layer}/shift_in"),
-        f"{slope}.weight": TensorMap(f"{layer}/slope"),
-        f"{shift_out}.bias": TensorMap(f"{layer}/shift_out"),
+        f"{shift_in}.bias": nn.TensorMap(f"{layer}/shift_in"),
+        f"{slope}.weight": nn.TensorMap(f"{layer}/slope"),
+        f"{shift_out}.bias": nn.TensorMap(f"{layer}/shift_out"),
     }
 
 
-def _state_dict(spec: ResNetSpec) -> dict[str, TensorMap]:
-    tensors = map_stem_and_top("fc")
-    for official, block in official_blocks(spec):
+def _state_dict(spec: nn.ResNetSpec) -> dict[str, nn.TensorMap]:
+    tensors = nn.map_stem_and_top("fc")
+    for official, block in nn.official_blocks(spec):
         tensors |= _map_rsign(f"{official}.move0", f"{block.name}_conv")
-        tensors |= map_conv(f"{official}.binary_conv.weight", f"{block.name}_conv")
-        tensors |= map_norm(f"{official}.bn1", f"{block.name}_bn")
+        tensors |= nn.map_conv(f"{official}.binary_conv.weight", f"{block.name}_conv")
+        tensors |= nn.map_norm(f"{official}.bn1", f"{block.name}_bn")
         tensors |= _map_rprelu(f"{official}.move1", f"{official}.prelu", f"{official}.move2", f"{block.name}_rprelu")
         if block.strides == 2:
-            tensors |= map_shortcut(f"{official}.downsample", block, 1)
+            tensors |= nn.map_shortcut(f"{official}.downsample", block, 1)
     return tensors
 
 
-def _state_dict_a(step: Step) -> dict[str, TensorMap]:
-    tensors = map_conv("feature.0.conv1.weight", "stem_conv") | map_norm("feature.0.bn1", "stem_bn")
-    tensors |= map_dense("fc", "logits")
+def _state_dict_a(step: Step) -> dict[str, nn.TensorMap]:
+    tensors = nn.map_conv("feature.0.conv1.weight", "stem_conv") | nn.map_norm("feature.0.bn1", "stem_bn")
+    tensors |= nn.map_dense("fc", "logits")
     weight = "weights" if step == 2 else "weight"
     channels = 32
     for index, block in enumerate(_BLOCKS, 1):
@@ -343,11 +313,11 @@ def _state_dict_a(step: Step) -> dict[str, TensorMap]:
             tensors |= _map_rsign(f"{official}.move{half}1", conv)
             if half == "2" and block.channels != channels:
                 for part in (0, 1):
-                    tensors |= map_conv(f"{official}.binary_pw_down{part + 1}.{weight}", conv, part, 2)
-                    tensors |= map_norm(f"{official}.bn2_{part + 1}", bn, part, 2)
+                    tensors |= nn.map_conv(f"{official}.binary_pw_down{part + 1}.{weight}", conv, part, 2)
+                    tensors |= nn.map_norm(f"{official}.bn2_{part + 1}", bn, part, 2)
             else:
-                tensors |= map_conv(f"{official}.binary_{kernel}.{weight}", conv)
-                tensors |= map_norm(f"{official}.bn{half}", bn)
+                tensors |= nn.map_conv(f"{official}.binary_{kernel}.{weight}", conv)
+                tensors |= nn.map_norm(f"{official}.bn{half}", bn)
             shift_in, slope, shift_out = (
                 f"{official}.{each}" for each in (f"move{half}2", f"prelu{half}", f"move{half}3")
             )

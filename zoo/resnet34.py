@@ -9,22 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 from typing_extensions import Unpack
 
-from .building import (
-    IMAGENET_34,
-    ModelBuilder,
-    ModelOptions,
-    StateDictLayout,
-    TensorMap,
-    architecture,
-    classify,
-    convolve,
-    he_normal,
-    map_blocks_of_two,
-    map_stem_and_top,
-    normalise,
-    real_shortcut,
-    stem,
-)
+from . import building as nn
 from .registry import IMAGENET, Paper, PaperCounts, register
 
 __all__ = ["ResNet34"]
@@ -41,29 +26,29 @@ PAPER = Paper(
 
 
 @register("resnet34", PAPER, note="Full precision: ReActNet's teacher.")
-@architecture(IMAGENET, state_dict=StateDictLayout(lambda: _state_dict()))
-def ResNet34(**options: Unpack[ModelOptions]) -> tf.keras.Model:
+@nn.architecture(IMAGENET, state_dict=nn.StateDictLayout(lambda: _state_dict()))
+def ResNet34(**options: Unpack[nn.ModelOptions]) -> tf.keras.Model:
     """ResNet-34 for ImageNet: four stages of 3, 4, 6 and 3 blocks of two 3x3 convolutions, 64 to 512 channels.
 
     Downsampling is a 1x1 convolution of stride 2 and a batch normalisation.
     """
-    builder = ModelBuilder(**options)
-    x = stem(builder.inputs, IMAGENET_34, activate=_relu, initializer=he_normal("fan_out"))
-    for block in IMAGENET_34.blocks(convs_per_block=2):
+    builder = nn.ModelBuilder(**options)
+    x = nn.stem(builder.inputs, nn.IMAGENET_34, activate=_relu, initializer=nn.he_normal("fan_out"))
+    for block in nn.IMAGENET_34.blocks(convs_per_block=2):
         shortcut = x
         if block.channels != x.shape[-1]:
-            shortcut = real_shortcut(x, block, pool=False, initializer=he_normal("fan_out"))
-        x = convolve(x, block.channels, 3, f"{block.name}_conv1", block.strides, he_normal("fan_out"))
-        x = _relu(normalise(x, f"{block.name}_bn1"), f"{block.name}_1")
-        x = convolve(x, block.channels, 3, f"{block.name}_conv2", initializer=he_normal("fan_out"))
-        x = normalise(x, f"{block.name}_bn2")
+            shortcut = nn.real_shortcut(x, block, pool=False, initializer=nn.he_normal("fan_out"))
+        x = nn.convolve(x, block.channels, 3, f"{block.name}_conv1", block.strides, nn.he_normal("fan_out"))
+        x = _relu(nn.normalise(x, f"{block.name}_bn1"), f"{block.name}_1")
+        x = nn.convolve(x, block.channels, 3, f"{block.name}_conv2", initializer=nn.he_normal("fan_out"))
+        x = nn.normalise(x, f"{block.name}_bn2")
         x = _relu(tf.keras.layers.Add(name=f"{block.name}_add")([x, shortcut]), f"{block.name}_2")
-    return classify(x, builder, "resnet34")
+    return nn.classify(x, builder, "resnet34")
 
 
 def _relu(x: tf.Tensor, layer: str) -> tf.Tensor:
     return tf.keras.layers.ReLU(name=f"{layer}_relu")(x)
 
 
-def _state_dict() -> dict[str, TensorMap]:
-    return map_stem_and_top("fc") | map_blocks_of_two(IMAGENET_34, "downsample")
+def _state_dict() -> dict[str, nn.TensorMap]:
+    return nn.map_stem_and_top("fc") | nn.map_blocks_of_two(nn.IMAGENET_34, "downsample")

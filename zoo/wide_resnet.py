@@ -30,16 +30,7 @@ import tensorflow as tf
 from typing_extensions import Unpack
 
 from ..quantizers import McDonnellSign, ShiftedReLU
-from .building import (
-    ExactBatchNormalization,
-    ModelBuilder,
-    ModelOptions,
-    PadChannels,
-    Padding,
-    SymmetricMaxPool2D,
-    architecture,
-    binary_conv,
-)
+from . import building as nn
 from .images.images import for_dataset
 from .registry import CIFAR, IMAGENET, Paper, register
 
@@ -74,7 +65,7 @@ _IMAGENET = IMAGENET._replace(preprocessing=for_dataset("0_255", "imagenet2012")
 @register("wide_resnet_26_10", PAPER, depth=26, width=10)
 @register("wide_resnet_20_15", PAPER, note=_OF_IMAGENET32, depth=20, width=15, learned_norm=True)
 @register("wide_resnet_20_20", PAPER, note=_OF_CIFAR100, depth=20, width=20)
-@architecture(_CIFAR)
+@nn.architecture(_CIFAR)
 def WideResNet(
     *,
     depth: int = 20,
@@ -84,8 +75,8 @@ def WideResNet(
     input_relu: bool = False,
     temperature: float = 40.0,
     quantized: bool = True,
-    padding: Padding = "same",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "same",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """The CIFAR network: three scales of 16, 32 and 64 times ``width`` channels, 10 classes.
 
@@ -109,7 +100,7 @@ def WideResNet(
 
 
 @register("wide_resnet_imagenet_18_2.5", PAPER, note=_NO_CODE, depth=18, width=2.5)
-@architecture(_IMAGENET)
+@nn.architecture(_IMAGENET)
 def WideResNetImageNet(
     *,
     depth: int = 18,
@@ -119,8 +110,8 @@ def WideResNetImageNet(
     input_relu: bool = False,
     temperature: float = 40.0,
     quantized: bool = True,
-    padding: Padding = "same",
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding = "same",
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     """The ImageNet network: four scales of 64, 128, 256 and 512 times ``width`` channels, 1000 classes.
 
@@ -158,8 +149,8 @@ def _wide_resnet(
     input_relu: bool,
     temperature: float,
     quantized: bool,
-    padding: Padding,
-    **options: Unpack[ModelOptions],
+    padding: nn.Padding,
+    **options: Unpack[nn.ModelOptions],
 ) -> tf.keras.Model:
     blocks = _blocks(depth, scales)
     base = 16 if scales == 3 else 64
@@ -169,14 +160,16 @@ def _wide_resnet(
         )
     if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
         raise ValueError(f"temperature must be a positive number, not {temperature!r}.")
-    builder = ModelBuilder(**options)
+    builder = nn.ModelBuilder(**options)
 
     def convolve(x: tf.Tensor, filters: int, size: int, layer: str, strides: int = 1) -> tf.Tensor:
         quantizer = McDonnellSign() if quantized else None
-        return binary_conv(x, filters, size, strides=strides, padding=padding, kernel_quantizer=quantizer, name=layer)
+        return nn.binary_conv(
+            x, filters, size, strides=strides, padding=padding, kernel_quantizer=quantizer, name=layer
+        )
 
     def normalise(x: tf.Tensor, layer: str, learned: bool = learned_norm) -> tf.Tensor:
-        return ExactBatchNormalization(epsilon=1e-5, momentum=0.99, center=learned, scale=learned, name=layer)(x)
+        return nn.ExactBatchNormalization(epsilon=1e-5, momentum=0.99, center=learned, scale=learned, name=layer)(x)
 
     def activate(x: tf.Tensor, layer: str) -> tf.Tensor:
         if activation == "shifted_relu":
@@ -191,7 +184,7 @@ def _wide_resnet(
         x = convolve(x, channels, 3, "stem_conv")
     else:
         x = convolve(x, channels, 7, "stem_conv", strides=2)
-        pool = SymmetricMaxPool2D if padding == "symmetric" else tf.keras.layers.MaxPooling2D
+        pool = nn.SymmetricMaxPool2D if padding == "symmetric" else tf.keras.layers.MaxPooling2D
         x = pool(3, strides=2, padding="same", name="stem_pool")(x)
     for stage in range(scales):
         for block in range(blocks):
@@ -223,7 +216,7 @@ def _blocks(depth: int, scales: int) -> int:
     return blocks
 
 
-def _halve(x: tf.Tensor, padding: Padding, layer: str) -> tf.Tensor:
+def _halve(x: tf.Tensor, padding: nn.Padding, layer: str) -> tf.Tensor:
     """Halve the image and double the channels without weights: an average, and zeros appended.
 
     The averages leave the padding out of their divisor.
@@ -236,4 +229,4 @@ def _halve(x: tf.Tensor, padding: Padding, layer: str) -> tf.Tensor:
         x = pool(1, 2, name=f"{layer}_shortcut_subsample")(x)
     else:
         x = pool(3, 2, "same", name=f"{layer}_shortcut_pool")(x)
-    return PadChannels(after=channels, name=f"{layer}_shortcut_pad")(x)
+    return nn.PadChannels(after=channels, name=f"{layer}_shortcut_pad")(x)

@@ -1,4 +1,4 @@
-"""What a paper's module builds its networks from."""
+"""What a paper's module builds its networks from, as ``nn``: ``from . import building as nn``."""
 
 from ..checkpoints.state_dicts import (
     StateDictLayout,
