@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ if __package__:
     from ...util.lock import lock
     from ..data.order import epoch_order
     from .image_folder import ImageFolder
-    from .runner import Program, Runner, batch_seeds, describe, evaluate, gather, slices
+    from .runner import Program, Runner, batch_seeds, describe, evaluate, gather, jit, slices
 else:  # in a job's folder, which has copies of them beside this file
     try:
         from image_folder import ImageFolder  # type: ignore[no-redef]
         from lock import lock  # type: ignore[no-redef]
         from order import epoch_order  # type: ignore[no-redef]
-        from runner import Program, Runner, batch_seeds, describe, evaluate, gather, slices  # type: ignore[no-redef]
+        from runner import Program, Runner, batch_seeds, describe, evaluate, gather, jit, slices  # type: ignore[no-redef]
     except ImportError as error:
         sys.exit(f"Error: {error}")
 
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
             jax.distributed.initialize(options.coordinator, options.processes, options.process)
         job = Job(Path(__file__).resolve().parent, options.images)
         train(job, options.until, options.seconds, options.devices, began)
-    except (ImportError, OSError, ValueError, MemoryError, KeyError, zipfile.BadZipFile) as error:
+    except (ImportError, OSError, ValueError, ArithmeticError, MemoryError, KeyError, zipfile.BadZipFile) as error:
         sys.exit(f"Error: {error}")
 
 
@@ -144,7 +144,8 @@ def train(job: Job, until: int | None, seconds: float | None, devices: int | Non
     """Run epochs until the job's end, the epoch ``until``, or the time is up.
 
     Raises:
-        ValueError: The loss is no longer a finite number, or another process trains in the folder.
+        FloatingPointError: The loss or a weight is no longer a finite number.
+        ValueError: Another process trains in the folder.
     """
     about, chief = job.about, jax.process_index() == 0
     runner = Runner(job.step, devices)
@@ -152,9 +153,9 @@ def train(job: Job, until: int | None, seconds: float | None, devices: int | Non
     last = min(epochs, until or epochs)
     batches = _training(job, runner)
     measured = {part: job.images_of(part) for part in about["measured"]}
-    measure = jax.jit(job.evaluation.function())
+    measure = jit(job.evaluation.function())
     kernels = job.programs.get("signs")
-    find_signs = jax.jit(kernels.function()) if kernels else None
+    find_signs = jit(kernels.function()) if kernels else None
     names = {name: i for i, name in enumerate(job.step.state)}
 
     def on_host(values: list[Any], wanted: Sequence[str]) -> list[np.ndarray]:
@@ -183,11 +184,8 @@ def train(job: Job, until: int | None, seconds: float | None, devices: int | Non
                     values[place] = runner.put([np.zeros_like(state[place])])[0]
             shown = 0 if about["repeats"] else epoch
             seeds = batch_seeds(about["seed"], shown, steps)
-            values, figures = runner.epoch(values, batches(shown), seeds, job.schedule["learning_rate"][epoch])
-            if not all(map(math.isfinite, figures.values())):
-                raise ValueError(
-                    f"The loss is {figures.get('loss')} in epoch {epoch + 1}; the last checkpoint is kept."
-                )
+            rates = job.schedule["learning_rate"][epoch]
+            values, figures = runner.epoch(values, batches(shown), seeds, rates, _watch(epoch))
             if kernels:
                 now = signs(values)
                 flipped = sum(int((a != b).sum()) for a, b in zip(now, before, strict=True))
@@ -201,8 +199,10 @@ def train(job: Job, until: int | None, seconds: float | None, devices: int | Non
                     )
                     found = evaluate(measure, network, parts, size)
                     figures |= {f"{prefix}_{name}": value for name, value in found.items()}
-            rate = float(job.schedule["learning_rate"][epoch, -1])
-            took = time.monotonic() - started
+            weights = on_host(values, [name for name in names if name.startswith("network/")])
+            total = sum(float(np.sum(each, dtype=np.float64)) for each in weights)
+            _check_finite(epoch, figures | {"the sum of the weights": total})
+            rate, took = float(rates[-1]), time.monotonic() - started
             history.append({"epoch": epoch + 1, **figures, "learning_rate": rate, "seconds": round(took, 2)})
             if chief:
                 job.save(runner.get(values), history)
@@ -227,6 +227,27 @@ def _training(job: Job, runner: Runner) -> Callable[[int], Iterable[tuple[Any, .
         return runner.chunks(parts, order)
 
     return batches
+
+
+def _watch(epoch: int) -> Callable[[int, Mapping[str, Any]], None]:
+    """Return what checks an epoch's figures after each call, one call late: then they are there, and nothing waits."""
+    earlier: Mapping[str, Any] = {}
+
+    def progress(done: int, results: Mapping[str, Any]) -> None:
+        nonlocal earlier
+        _check_finite(epoch, earlier)
+        earlier = results
+
+    return progress
+
+
+def _check_finite(epoch: int, figures: Mapping[str, Any]) -> None:
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} is {float(value)} in epoch {epoch + 1}. The last completed epoch is kept; prepare another "
+                "job, with a lower learning rate or in float32."
+            )
 
 
 def _row(row: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ because XLA's CPU backend runs convolutions inside a loop ten times slower.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -113,6 +114,25 @@ class Program:
         return call
 
 
+def jit(function: Callable[..., Any], **arguments: Any) -> Any:
+    """Return ``jax.jit`` of a function, compiled without what XLA is known to compile wrongly."""
+    return jax.jit(function, compiler_options=_compiler_options(jax.default_backend()), **arguments)
+
+
+@functools.cache
+def _compiler_options(platform: str) -> dict[str, str]:
+    if platform != "cpu":
+        return {}
+    # YNNPACK's fusions. In bfloat16, that of jax 0.11.2 which begins a stage of a ResNet (convolution, ReLU,
+    # convolution, the shortcut's pooling of one pixel, ReLU) reads memory that nothing has written: NaN, or just wrong.
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    try:
+        jax.jit(lambda: 0, compiler_options=options)()
+    except jax.errors.JaxRuntimeError:  # an XLA that has neither the option nor these fusions
+        return {}
+    return options
+
+
 class Runner:
     """Steps on the devices of this process, or of all processes of a ``jax.distributed`` cluster.
 
@@ -134,7 +154,7 @@ class Runner:
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._sharded = NamedSharding(mesh, PartitionSpec(None, "batch"))
         self._loops = self.devices[0].platform == "cpu"
-        self._run = jax.jit(self._steps(step.function()), donate_argnums=0)
+        self._run = jit(self._steps(step.function()), donate_argnums=0)
 
     def _steps(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def steps(state: list[Any], batches: tuple[Any, ...]) -> tuple[list[Any], Any]:
@@ -264,7 +284,8 @@ def evaluate(
     """Return the mean results of an evaluation step over images.
 
     Args:
-        function: A jitted evaluation `Program.function`; its batch is (images, labels, weights), its results are sums.
+        function: An evaluation `Program.function` through `jit`; its batch is (images, labels, weights), its results
+            are sums.
         state: The network's.
         batches: Images and labels; those of fewer than ``batch`` images are filled up with some that do not count.
         batch: How many images the step takes.

@@ -18,7 +18,7 @@ from ..data.order import epoch_order
 from ..recipe import Stage
 from . import job
 from .keras import fit, lower_crop, lower_evaluation, lower_signs, lower_training
-from .runner import Runner, evaluate, gather
+from .runner import Runner, evaluate, gather, jit
 
 EVALUATION_BATCH = 250
 FOLDERS = {"training": "train", "test": "val"}
@@ -135,7 +135,7 @@ class LoweredStage:
 
     @functools.cached_property
     def _measure(self) -> Any:
-        return jax.jit(self._evaluation[0].function())
+        return jit(self._evaluation[0].function())
 
     def evaluate(self, trained: tf.keras.Model, images: Images) -> dict[str, float]:
         """Return what ``trained.evaluate`` does, loss and accuracies over the images, of the network as it is now."""

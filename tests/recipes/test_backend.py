@@ -23,7 +23,7 @@ from tests.recipes.models import DATA, plain_recipe, recipe, striped_images
 
 pytest.importorskip("jax", reason="JAX is not installed (the extra 'jax')")
 from onebit.recipes.backend.lowering import lower
-from onebit.recipes.backend.runner import Runner, batch_seeds, gather
+from onebit.recipes.backend.runner import Runner, batch_seeds, gather, jit
 
 SMALL = striped_images(16, 0), striped_images(8, 1)
 RUNS = {"data": DATA, "verbose": 0, "precision": "float32"}
@@ -157,6 +157,37 @@ def test_a_step_that_jax_cannot_read(runner):
     damaged = dataclasses.replace(runner.step, module=runner.step.module[:100])
     with pytest.raises(ValueError, match=r"jax [\d.]+ cannot read"):
         Runner(damaged)
+
+
+@pytest.mark.slow
+def test_a_residual_stage_in_bfloat16_is_compiled_rightly():
+    """jax 0.11.2 fuses the beginning of a ResNet's stage on CPUs so that it reads memory that nothing has written."""
+    import jax
+    import jax.numpy as jnp
+
+    draw = np.random.default_rng(0)
+    images, *kernels = (
+        jnp.asarray(draw.normal(size=shape), jnp.bfloat16)
+        for shape in ((1, 32, 32, 16), (3, 3, 16, 32), (3, 3, 32, 32))
+    )
+
+    def convolution(x, kernel, stride):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def stage(x):
+        pooled = jax.lax.reduce_window(
+            x.astype(jnp.float32), 0.0, jax.lax.add, (1, 1, 1, 1), (1, 2, 2, 1), "VALID"
+        ).astype(x.dtype)
+        shortcut = jnp.pad(pooled, ((0, 0), (0, 0), (0, 0), (8, 8)))
+        inner = jnp.maximum(convolution(x, kernels[0], 2), 0)
+        return jnp.maximum(convolution(inner, kernels[1], 1) + shortcut, 0)
+
+    found = np.asarray(jit(stage)(images), np.float32)
+    with jax.disable_jit():  # operation by operation: nothing is fused
+        expected = np.asarray(stage(images), np.float32)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * expected.max())
 
 
 def test_a_device_without_memory(runner, monkeypatch):

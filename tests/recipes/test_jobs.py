@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 from onebit import recipes
+from onebit.recipes import L2SGD
 from onebit.recipes.data.augmentation import center_crop, random_resized_crop
 from onebit.recipes.data.datasets import DATASETS
 from onebit.recipes.data.tfds import decode_and_crop
@@ -114,6 +116,22 @@ def test_a_killed_job_goes_on_bit_for_bit(tmp_path):
     with np.load(once / "checkpoint.npz") as one, np.load(killed / "checkpoint.npz") as other:
         for name in set(one.files) - {"history"}:
             np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("finite", [6, 11])
+def test_a_job_that_diverges_keeps_its_last_finite_epoch(tmp_path, finite):
+    """At the first batch of the second epoch, or at its last one: then its loss is finite."""
+
+    def optimizer(steps):
+        return L2SGD(tf.keras.optimizers.schedules.PiecewiseConstantDecay([finite - 1], [0.001, 1e38]))
+
+    job, hidden = tmp_path / "job", tmp_path / "hidden"
+    diverging = plain_recipe(optimizer=optimizer)
+    recipes.train(diverging, tmp_path / "run", prepare=job, **RUNS)
+    failed = run_job(job, hidden=hidden)
+    assert failed.returncode and re.search(r"Error: .* is (nan|inf) in epoch 2\. .* lower learning rate", failed.stderr)
+    assert recipes.train(diverging, tmp_path / "run", collect=job, **RUNS) == {"collected": 1}
 
 
 @pytest.mark.slow
