@@ -40,7 +40,8 @@ def stages():
 def test_every_stage_is_what_fit_makes_of_it(name, stage_name, tmp_path, shallow):
     """In float64, without augmentation: network, optimizer and figures agree to 1e-12 after four batches.
 
-    Adam divides each gradient by its own size, so where that is little more than rounding it shows in the update.
+    Adam has an epsilon of 0.1 here. Its own, 1e-8, magnifies what rounding leaves of a gradient: of FTBNN's first ones
+    two are 7e-9, backends differ by 2e-17 in them, and then by 4e-12 in weights of 0.006.
     """
     settings = quick_settings(name)
     if "teacher" in recipes.get_recipe(name).settings:
@@ -54,11 +55,20 @@ def test_every_stage_is_what_fit_makes_of_it(name, stage_name, tmp_path, shallow
         settings["teacher"] = str(tmp_path / "teacher.keras")
     whole = recipes.get_recipe(name, epochs=2, batch_size=4, **settings)
     found = next(stage for stage in whole.stages if stage.name == stage_name)
+
+    def optimizer(steps):
+        made = found.optimizer(steps)
+        if isinstance(made, tf.keras.optimizers.Adam):
+            made.epsilon = 0.1
+        return made
+
     # Pixels as they are: TensorFlow and JAX round a normalisation in float32 differently.
     alone = dataclasses.replace(
         whole,
         preprocessing="0_255",
-        stages=[dataclasses.replace(found, augment=None, init_from=None, finish=None, milestones=None)],
+        stages=[
+            dataclasses.replace(found, optimizer=optimizer, augment=None, init_from=None, finish=None, milestones=None)
+        ],
     )
     images, labels = striped_images(8, 0)
     data = (images[:, ::2, ::2], labels), (images[:4, ::2, ::2], labels[:4])
@@ -77,10 +87,11 @@ def test_every_stage_is_what_fit_makes_of_it(name, stage_name, tmp_path, shallow
         )
         kept[backend] |= {f"loss {row['epoch']}": np.array(row["loss"]) for row in record["history"]}
     assert kept["jax"].keys() == kept["tensorflow"].keys()
-    tolerance = 1e-9 if isinstance(found.optimizer(2), tf.keras.optimizers.Adam) else 1e-12
+    differences = {}
     for key, value in kept["tensorflow"].items():
         scale = max(np.abs(value).max(initial=0), 1e-2)  # a small scalar may be a sum of terms that nearly cancel
-        np.testing.assert_allclose(kept["jax"][key], value, rtol=0, atol=tolerance * scale, err_msg=key)
+        differences[key] = np.abs(kept["jax"][key] - value).max(initial=0) / scale
+    assert not {key: difference for key, difference in differences.items() if not difference < 1e-12}
 
 
 @pytest.mark.slow
