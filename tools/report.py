@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pages import cards, papers, pictures, tables
+from pages import cards, papers, pictures, speeds, tables
 from pages.facts import DATA, ROOT, write_rows
 
 from onebit import zoo
@@ -30,11 +30,11 @@ PARTS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {
         "families": lambda: papers.families("docs/papers/"),
         "weights": lambda: tables.weights("docs/models/"),
-        "engines": tables.engine_summary,
+        "engines": speeds.engine_summary,
     },
     DOCS / "models.md": {"models": tables.models, "papers": tables.papers},
     DOCS / "results.md": {"results": tables.leaderboard, "others": tables.of_others},
-    DOCS / "speed.md": {"speed": tables.speeds, "engines": tables.engines},
+    DOCS / "speed.md": {"speed": speeds.speeds, "engines": speeds.engines},
     DOCS / "quantizers.md": {"quantizers": tables.quantizer_table},
     DOCS / "training.md": {"recipes": tables.recipe_table},
     DOCS / "weights.md": {"licences": tables.licences},
