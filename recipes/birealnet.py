@@ -163,11 +163,7 @@ def birealnet_staged(
                 "name": name,
                 "epochs": length,
                 "build": lambda classes, shape: load(model, num_classes=classes, input_shape=shape, **arguments),
-                "optimizer": lambda steps: L2SGD(
-                    _steps(steps, length, initial),
-                    momentum=momentum,
-                    l2=decay,
-                ),
+                "optimizer": lambda steps: L2SGD(_steps(steps, length, initial), momentum=momentum, l2=decay),
                 "augment": default_augmentation(dataset, imagenet=flip),
                 "crop": resize_random_crop,
                 "init_from": transfer_weights,

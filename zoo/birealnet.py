@@ -31,10 +31,7 @@ PAPER = Paper(
     "Z. Liu, B. Wu, W. Luo, X. Yang, W. Liu, K.-T. Cheng",
     "ECCV 2018",
     "1808.00278",
-    top1={
-        "birealnet18": 56.4,
-        "birealnet34": 62.2,
-    },
+    top1={"birealnet18": 56.4, "birealnet34": 62.2},
     counts={
         "birealnet18": PaperCounts(11_689_512, 10_985_472, 33.5, 1676, 137.8),
         "birealnet34": PaperCounts(21_797_672, 21_086_208, 43.9, 3526, 137.8),
@@ -48,9 +45,7 @@ JOURNAL_PAPER = Paper(
     "IJCV 2020",
     "1811.01335",
     top1={"birealnet50": 62.6},
-    counts={
-        "birealnet50": PaperCounts(25_729_064, 20_672_512, 182.5, 3597, 569.6),
-    },
+    counts={"birealnet50": PaperCounts(25_729_064, 20_672_512, 182.5, 3597, 569.6)},
 )
 Activation = Literal["relu", "leaky_clip", "clip"]
 Variant = Literal["official", "larq_zoo"]

@@ -21,26 +21,14 @@ from ..quantizers import RPReLU, RSign, ScaledSign
 from . import building as nn
 from .registry import CIFAR, IMAGENET, Paper, PaperCounts, register
 
-__all__ = [
-    "ReActNet18CIFAR",
-    "ReActNet20",
-    "ReActNetA",
-    "ReActNetB",
-    "ReActNetC",
-    "ReActResNet18",
-    "ReActResNet34",
-]
+__all__ = ["ReActNet18CIFAR", "ReActNet20", "ReActNetA", "ReActNetB", "ReActNetC", "ReActResNet18", "ReActResNet34"]
 
 PAPER = Paper(
     "ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions",
     "Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng",
     "ECCV 2020",
     "2003.03488",
-    top1={
-        "reactnet_a": 69.4,
-        "reactnet_c": 71.4,
-        "react_resnet18": 65.9,
-    },
+    top1={"reactnet_a": 69.4, "reactnet_c": 71.4, "react_resnet18": 65.9},
     counts={
         "reactnet_a": PaperCounts(29_343_592, 28_253_184, 63.1, 4817, 11.9),
         "reactnet_a_step1": PaperCounts(29_343_592, 0, 939.0, 0, 4828.8),

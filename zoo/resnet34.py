@@ -19,9 +19,7 @@ PAPER = Paper(
     "K. He, X. Zhang, S. Ren, J. Sun",
     "CVPR 2016",
     "1512.03385",
-    counts={
-        "resnet34": PaperCounts(21_797_672, 0, 697.5, 0, 3663.8),
-    },
+    counts={"resnet34": PaperCounts(21_797_672, 0, 697.5, 0, 3663.8)},
 )
 
 

@@ -78,10 +78,7 @@ def command(
     caveat = _CAVEAT.format(machine=platform.machine())
     if as_json:
         models = {
-            name: {
-                "timings": [_figures(timing) for timing in timings],
-                "failed": failed,
-            }
+            name: {"timings": [_figures(timing) for timing in timings], "failed": failed}
             for name, (timings, failed) in results.items()
         }
         print_json({"processor": processor(), "note": caveat, "models": models, "files": rows})

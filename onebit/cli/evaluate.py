@@ -26,7 +26,7 @@ from .loading import import_tensorflow, load
 from .output import console, facts, print_json, progress, table
 
 if TYPE_CHECKING:
-    from ..zoo import Evaluation, Predictor, Weights
+    from ..zoo import Evaluation, Predictor
     from ..zoo.export.predictor import Engine
     from .loading import Loaded
     from .sources import LabelledImages
@@ -145,11 +145,7 @@ def _measure(
     if has not in (None, classes):
         raise ValueError(f"The images of {dataset.name} are of {has} classes, but the model has {classes}.")
     batches = dataset.batches(
-        loaded.size,
-        preprocessing=loaded.preprocessing,
-        batch_size=batch_size,
-        limit=limit,
-        channels=loaded.channels,
+        loaded.size, preprocessing=loaded.preprocessing, batch_size=batch_size, limit=limit, channels=loaded.channels
     )
     with progress(description, min(dataset.count, limit or dataset.count)) as advance:
         return zoo.evaluate(predictor or loaded.model, batches, advance)
@@ -157,11 +153,14 @@ def _measure(
 
 def _reproduce(data_dir: str | None, batch_size: int, limit: int | None, as_json: bool) -> None:
     """Measure all weights of the package for CIFAR-10, and fail where a figure is not the registered one."""
+    from .. import zoo
     from .sources import open_dataset
 
     dataset = open_dataset("cifar10", data_dir=data_dir)
     results = []
-    for row in _shipped():
+    for row in zoo.list_weights():
+        if row.dataset != "cifar10" or not row.shipped:
+            continue
         found = _measure(row.model, load(row.model, row.tag), dataset, batch_size, limit)
         registered = row.metrics["top1"]
         results.append(
@@ -186,10 +185,3 @@ def _reproduce(data_dir: str | None, batch_size: int, limit: int | None, as_json
         console().print(rows)
     if any(result["reproduced"] is False for result in results):
         raise SystemExit(1)
-
-
-def _shipped() -> list[Weights]:
-    """Return the registered weights for CIFAR-10 that need no download."""
-    from .. import zoo
-
-    return [row for row in zoo.list_weights() if row.dataset == "cifar10" and row.shipped]

@@ -82,8 +82,7 @@ def download(address: str) -> Path:
 def require_client() -> Any:
     """Return the module `huggingface_hub`."""
     return require(
-        "huggingface_hub",
-        'The Hugging Face Hub needs huggingface_hub, which is not installed: pip install ".[hub]"',
+        "huggingface_hub", 'The Hugging Face Hub needs huggingface_hub, which is not installed: pip install ".[hub]"'
     )
 
 

@@ -14,14 +14,7 @@ from ..checkpoints.state_dicts import (
 )
 from .architecture import architecture
 from .builder import ModelBuilder, ModelOptions
-from .layers import (
-    BinaryConv2D,
-    DuplicateChannels,
-    PadChannels,
-    Padding,
-    ShuffleChannels,
-    binary_conv,
-)
+from .layers import BinaryConv2D, DuplicateChannels, PadChannels, Padding, ShuffleChannels, binary_conv
 from .resnet import (
     ADAPTED,
     CIFAR_18,

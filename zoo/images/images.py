@@ -81,13 +81,7 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """Return everything that reproduces it elsewhere, as JSON can hold it; `from_dict` reads it back."""
         size = None if self.size is None else list(self.size)
-        return {
-            "size": size,
-            "crop": self.crop,
-            **_FIXED,
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
+        return {"size": size, "crop": self.crop, **_FIXED, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, fields: object) -> Preprocessing:
