@@ -21,9 +21,8 @@ import tensorflow as tf
 from tensorflow_datasets.core import community
 from tensorflow_datasets.core.utils import gcs_utils
 
-from onebit import zoo
 from onebit.util.memory import release_custom_gradients
-from onebit.zoo.building import ResNetSpec
+from onebit.zoo import building
 
 # A second logical device lets MirroredStrategy run on any machine. It has to exist before TensorFlow's first operation.
 tf.config.set_logical_device_configuration(
@@ -151,11 +150,10 @@ def start_python(script: str, *arguments: object, **environment: str) -> subproc
 @contextlib.contextmanager
 def shallow_networks() -> Iterator[tuple[int, ...]]:
     """Take two thirds of the blocks out of the networks with 20 layers; yield how many convolutions each stage has."""
-    spec = ResNetSpec("cifar", (16, 32, 64), (2, 2, 2))
+    spec = building.ResNetSpec("cifar", (16, 32, 64), (2, 2, 2))
     with pytest.MonkeyPatch.context() as patch:
-        for module in {zoo.entry(name).build.__module__ for name in zoo.list_models()}:
-            if hasattr(sys.modules[module], "CIFAR_20"):
-                patch.setattr(sys.modules[module], "CIFAR_20", spec)
+        for module in (building, building.resnet):
+            patch.setattr(module, "CIFAR_20", spec)
         yield spec.convs
 
 
