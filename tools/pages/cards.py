@@ -64,8 +64,7 @@ def _load(row: zoo.Weights) -> str:
         where += ' Reading it needs PyTorch: `pip install ".[convert]"`.'
     weights = row.file if row.page else row.tag
     call = f'zoo.load("{row.model}", weights="{weights}")'
-    lines = prediction(call, zoo.entry(row.model).native_shape)
-    return f"{where}\n\n{code(['from onebit import zoo', '', *lines])}"
+    return f"{where}\n\n{code(prediction(call, zoo.entry(row.model).native_shape))}"
 
 
 def _accuracy(row: zoo.Weights) -> str:

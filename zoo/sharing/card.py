@@ -183,7 +183,7 @@ def _what(info: ModelInfo | None, entry: Entry | None, row: Weights | None) -> s
 
 
 def introduction(entry: Entry, row: Weights | None) -> str:
-    """Return whose network a registered model is, and what its weights are; ``None`` for any but registered ones."""
+    """Return whose network a registered model is, and what its weights are: registered ones, or ``None`` for others."""
     paper = entry.paper
     sentences = [
         f"The network `{entry.call}` of {paper.authors}, *{paper.title}*, {paper.venue}, "
@@ -208,8 +208,7 @@ def _load(model: tf.keras.Model, info: ModelInfo | None, row: Weights | None, ad
     else:
         call = f'"{address}"' if row is None or address else f'"{row.model}", weights="{row.tag}"'
         lines = prediction(f"zoo.load({call})", model.input_shape[1:])
-    install = ['# pip install "onebit-zoo[hub]"'] if address is not None else []
-    return code([*install, "from onebit import zoo", "", *lines])
+    return code(lines, *(['# pip install "onebit-zoo[hub]"'] if address is not None else []))
 
 
 def prediction(call: str, shape: Sequence[int | None]) -> list[str]:
@@ -225,9 +224,9 @@ def prediction(call: str, shape: Sequence[int | None]) -> list[str]:
     ]
 
 
-def code(lines: Iterable[str]) -> str:
-    """Return lines of Python as Markdown shows them."""
-    return "\n".join(["```python", *lines, "```"])
+def code(lines: Iterable[str], *before: str) -> str:
+    """Return lines of Python that use the zoo, with the import and what comes before that, as Markdown shows them."""
+    return "\n".join(["```python", *before, "from onebit import zoo", "", *lines, "```"])
 
 
 def _facts(model: tf.keras.Model, info: ModelInfo | None, file: Path) -> str:
