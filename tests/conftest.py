@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import resource
@@ -28,6 +29,9 @@ from onebit.zoo import building
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+# What was imported stays: the garbage collector need not go through it after every test.
+gc.freeze()
 
 HERE = Path(__file__).resolve().parent
 GOLDENS = HERE / "goldens"

@@ -27,6 +27,7 @@ def test_there_are_no_other_pages(folder):
     assert set(folder.iterdir()) == {path for path in (*DOCUMENTS, *pictures.PICTURES) if path.parent == folder}, REMEDY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", pictures.PICTURES, ids=lambda path: path.name)
 def test_pictures_are_up_to_date(path):
     figures, _ = pictures.PICTURES[path]

@@ -36,6 +36,7 @@ def test_no_file_ends_hangs_or_swells_the_process(name: str, worker: Worker):
         assert not count["changed"], count
 
 
+@pytest.mark.slow
 def test_what_falls_short_is_seen():
     """The measure itself: a right refusal, and each way to fall short."""
     fine = {"outcome": "refused", "right": True, "message": "a.onebit is damaged", "seconds": 0.1, "bytes": 10**6}

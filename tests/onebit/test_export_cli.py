@@ -39,6 +39,7 @@ def test_export_then_benchmark(weights: str, tmp_path: Path):
     assert len(zoo.latency(path.read_bytes(), runs=4, progress=done.append)) == 4 == sum(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "module"), [(".xml", "openvino"), (".onnx", "onnxruntime")])
 def test_files_for_other_engines(ending: str, module: str, weights: str, tmp_path: Path):
     pytest.importorskip(module)

@@ -61,6 +61,7 @@ def _fit(model, quantizers, schedule, **kwargs):
     return seen
 
 
+@pytest.mark.slow
 def test_moves_every_quantizer():
     model, quantizers = _model()
     seen = _fit(model, quantizers, EDESchedule(4, t_min=1e-2, t_max=1e2), epochs=6)
@@ -68,6 +69,7 @@ def test_moves_every_quantizer():
     np.testing.assert_allclose(seen, [[e] * 3 for e in expected], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_resumes():
     model, quantizers = _model()
     whole = _fit(model, quantizers, EDESchedule(5), epochs=5)

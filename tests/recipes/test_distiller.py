@@ -144,6 +144,7 @@ def test_arguments_that_do_not_suit(options):
         Distiller(tiny_network(2, (32, 32, 3)), **{"teachers": teacher(), **options})
 
 
+@pytest.mark.slow
 def test_the_teacher_stays_as_it_is():
     student, master, distiller = pair(dropout=0.9)
     before = master.get_weights()
@@ -178,6 +179,7 @@ def test_evaluate_predict_and_save_are_the_student_s(tmp_path):
     np.testing.assert_array_equal(other.predict(IMAGES, verbose=0), expected)
 
 
+@pytest.mark.slow
 def test_the_bar_shows_the_loss_of_the_history(capsys):
     """Keras averages what it does not know to be a mean once more."""
     *_, distiller = pair()

@@ -17,7 +17,6 @@ from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
 from tests.recipes.models import striped_images
 
 SHAPE = (32, 32, 3)
-FAST = {"mcdonnell"}
 
 
 def small_images(count, seed):
@@ -25,9 +24,8 @@ def small_images(count, seed):
     return images[:, ::2, ::2], labels
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in recipes.list_recipes()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.list_recipes())
 def test_the_stages_learn_and_are_handed_over(name, tmp_path):
     settings = quick_settings(name)
     if "teacher" in recipes.get_recipe(name).settings:
@@ -71,6 +69,7 @@ def test_the_stages_learn_and_are_handed_over(name, tmp_path):
     assert len(saved.trainable_variables) == len(recipe.stages[0].build(2, (16, 16, 3)).trainable_variables)
 
 
+@pytest.mark.slow
 def test_the_last_stage_of_bi_real_net_trains_no_convolution():
     *_, before, last = recipes.get_recipe("birealnet_staged").stages
     assert any("conv" in variable.name for variable in before.build(10, SHAPE).trainable_variables)

@@ -19,6 +19,7 @@ SHAPE = (8, 8, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, *SHAPE)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_teacher_sees_images_as_its_weights_want_them(tmp_path):
     model = zoo.WideResNet(depth=8, width=1, classifier_activation=None)
     path = zoo.save_packed(model, tmp_path / "teacher.onebit")

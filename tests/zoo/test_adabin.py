@@ -91,6 +91,7 @@ def test_unused_tensors_of_the_imagenet_networks_are_ignored():
         load_state_dict(model, state | {"layer1.0.nonlinear3.pos_scale": np.ones(64)}, layout, "a state dict")
 
 
+@pytest.mark.slow
 def test_quantizers_follow_from_the_argument():
     kernels, none = (binary_kernels(zoo.AdaBinResNet20(quantized=quantized)) for quantized in (True, False))
     assert len(kernels) == 18 and not none

@@ -37,6 +37,7 @@ def test_the_larq_zoo_variant_computes_what_larq_zoo_does():
     assert np.max(np.abs(logits[2] - logits[0])) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_full_precision_network_hands_its_weights_on(shallow):
     real, binary = zoo.BiRealNet20(quantized=False), zoo.BiRealNet20()
     assert not binary_kernels(real) and len(binary_kernels(binary)) == sum(shallow)

@@ -119,6 +119,7 @@ def test_grey_images_on_weights_for_colours():
     np.testing.assert_allclose(model(grey), colour(np.repeat(grey, 3, axis=-1)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_classifier_on_a_body_of_any_size(tmp_path):
     body = build(include_top=False)
     assert body.input_shape == (None, None, None, 3)
@@ -215,6 +216,7 @@ def test_variables_that_only_a_keras_file_has_are_missed(tmp_path, ending):
         zoo.load_weights(build(), path)
 
 
+@pytest.mark.slow
 def test_keras_file_of_another_architecture_leaves_the_model_alone(tmp_path):
     build(num_classes=7).save_weights(tmp_path / "other.weights.h5")
     model = build()
@@ -240,6 +242,7 @@ def test_the_row_of_weights_itself(monkeypatch):
         zoo.FTBNN20(weights=row)
 
 
+@pytest.mark.slow
 def test_variables_are_watched_only_while_a_file_from_outside_is_loaded(tmp_path, monkeypatch):
     watched = []
     scope = tf.variable_creator_scope

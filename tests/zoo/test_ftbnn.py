@@ -38,6 +38,7 @@ def x():
     return np.random.default_rng(1).standard_normal((2, 8, 8, 3))
 
 
+@pytest.mark.slow
 def test_every_order_computes_another_function(x, float64):
     """All three have the same variables, so that equal values show the order's effect on the forward pass."""
     models = {order: drawn(small(order=order)) for order in ORDERS}

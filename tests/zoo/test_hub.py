@@ -125,6 +125,7 @@ def test_weights_from_there(hub: Hub, model: tf.keras.Model, packed: bytes):
         zoo.load("wide_resnet_20_1", weights=f"hf://{REPO}")
 
 
+@pytest.mark.slow
 def test_revisions(hub: Hub, model: tf.keras.Model):
     tf.keras.utils.set_random_seed(2)
     second = small()
@@ -279,6 +280,7 @@ def _replaced(model: tf.keras.Model) -> tf.keras.Model:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [_trained, _replaced])
 def test_what_was_changed_does_not_pass_for_the_original(change, hub: Hub, row: zoo.Weights):
     model = change(zoo.load(NAME, weights="cifar10"))
@@ -331,6 +333,7 @@ def test_what_ships_is_recognised(row: zoo.Weights):
     assert row.source == "onebit" or "Permission is hereby granted" in page.text
 
 
+@pytest.mark.slow
 def test_on_the_command_line(hub: Hub, packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "model.onebit"
     path.write_bytes(packed)

@@ -24,6 +24,7 @@ def test_option_a_shortcut_agrees_with_pytorch(goldens, float64):
     assert_golden(gradient, dx)
 
 
+@pytest.mark.slow
 def test_structure_and_quantizers_follow_from_the_arguments(shallow):
     count = sum(shallow)
     models = [zoo.IRNetResNet20(), zoo.IRNetResNet20(activation_bits=32), zoo.IRNetResNet20(quantized=False)]

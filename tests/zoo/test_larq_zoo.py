@@ -60,11 +60,13 @@ def test_their_file_does_not_fit_the_official_variant(their_file):
         zoo.BiRealNet34(weights=their_file)
 
 
+@pytest.mark.slow
 def test_their_file_is_not_for_the_full_precision_network(their_file):
     with pytest.raises(ValueError, match="quantized=False of BiRealNet18 does not suit the weights"):
         zoo.BiRealNet18(weights=their_file, quantized=False)
 
 
+@pytest.mark.slow
 def test_names_as_an_old_h5py_wrote_them(their_file, theirs, tmp_path):
     """As bytes. larq-zoo's own file is older than h5py 3.0."""
     path = shutil.copy(their_file, tmp_path / "old.h5")

@@ -214,6 +214,7 @@ def test_the_slopes_of_a_leaky_clip_are_exact_inside():
     np.testing.assert_array_equal(lower(model).run(x), x)
 
 
+@pytest.mark.slow
 def test_models_among_the_layers_are_taken_apart():
     """As Keras' guide to transfer learning builds them, with augmentation before and a classifier behind."""
     body = zoo.load("birealnet20", input_shape=(12, 12, 3), include_top=False, pooling="avg")

@@ -74,7 +74,7 @@ def graph(model):
     """
     with tf.Graph().as_default():
         yield
-    for each in {type(module) for module in model.submodules if isinstance(module, tf.keras.layers.Layer)}:
+    for each in {type(layer) for layer in (model, *model.submodules) if isinstance(layer, tf.keras.layers.Layer)}:
         each.__new__(each)
 
 
@@ -139,6 +139,7 @@ def test_saved_and_loaded(name, model, expected, form, tmp_path):
     np.testing.assert_array_equal(outputs(loaded), expected)
 
 
+@pytest.mark.slow
 def test_mixed_bfloat16(name):
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     model = zoo.load(name, input_shape=small_shape(name), num_classes=10)

@@ -129,7 +129,9 @@ def test_every_quantizer(quantizer, policy, tmp_path):
     np.testing.assert_array_equal(predict(loaded), predict(model))
 
 
-@pytest.mark.parametrize("policy", ["float32", pytest.param("float64", marks=pytest.mark.slow), "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["float32", *(pytest.param(policy, marks=pytest.mark.slow) for policy in ("float64", "mixed_bfloat16"))]
+)
 def test_zoo_model(policy, tmp_path):
     use(policy)
     model = set_random(zoo.WideResNet(depth=8, width=1, num_classes=7, input_shape=(None, 16, 3), padding="symmetric"))
@@ -165,6 +167,7 @@ def test_zoo_arguments_are_kept(arguments, tmp_path):
         np.testing.assert_array_equal(predict(loaded), predict(model))
 
 
+@pytest.mark.slow
 def test_another_head_on_a_packed_body(tmp_path, caplog):
     path = zoo.save_packed(set_random(zoo.WideResNet(depth=8, width=1)), tmp_path / "wrn.onebit")
     assert zoo.WideResNet(weights=path, num_classes=1000).output_shape == (None, 1000)
@@ -257,6 +260,7 @@ def test_variables_of_bfloat16(tmp_path):
     np.testing.assert_array_equal(predict(loaded), predict(model))
 
 
+@pytest.mark.slow
 def test_nested_models_and_saved_sessions(tmp_path):
     """The weights of a model that is not the zoo's pack, too, under the nested names."""
     body = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg", input_shape=(16, 16, 3)))

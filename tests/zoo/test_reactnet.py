@@ -47,6 +47,7 @@ def test_real_convolutions_where_channels_double(function, groups, source, monke
     assert_golden(z, x)
 
 
+@pytest.mark.slow
 def test_steps_and_full_precision_share_their_variables(shallow):
     one, two, real = zoo.ReActNet20(step=1), zoo.ReActNet20(), zoo.ReActNet20(quantized=False)
     assert named_variables(one).keys() == named_variables(two).keys()

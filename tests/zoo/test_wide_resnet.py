@@ -138,6 +138,7 @@ def test_imagenet_depth():
 # --- The authors' published weights -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", [pytest.param(tag, marks=() if tag == "cifar10" else pytest.mark.slow) for tag in MAT])
 def test_every_array_lands_where_it_should(tag):
     arrays = loadmat(official(tag))
