@@ -23,10 +23,12 @@ PACKAGES = {name.rpartition(".")[0] for name in MODULES}
 
 def running(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes inside one, but for what a type checker alone reads."""
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
-            yield child
-            yield from running(child)
+    left = [node]
+    while left:
+        for child in ast.iter_child_nodes(left.pop()):
+            if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+                yield child
+                left.append(child)
 
 
 def imports(name: str) -> set[str]:

@@ -98,6 +98,7 @@ def test_the_released_code_of_reactnet_forgets_the_kernels():
         assert set(fresh) <= set(after)
 
 
+@pytest.mark.slow
 def test_signs_are_handed_over_without_their_scales():
     before, after = (zoo.load("birealnet20", num_classes=2) for _ in range(2))
     for variable in before.variables:

@@ -32,6 +32,7 @@ def test_each_replica_has_its_part_of_each_batch(strategy):
     assert split_batches(batches, 7) is batches, "one replica takes whole batches"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [ExactBatchNormalization, UnbiasedBatchNormalization])
 def test_batch_norms_see_the_whole_batch(layer, strategy, float64):
     """Outputs, moving statistics and gradients of two replicas are those of one with all images."""

@@ -51,6 +51,7 @@ def test_thresholds_of_real_convolutions():
         assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == 28_819_816
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*REPRESENTATIVES, "irnet_vgg_small"])
 def test_odd_and_unknown_sizes(name, shallow):
     """The official code cannot add up the shortcuts of odd sizes, and needs to know the size."""

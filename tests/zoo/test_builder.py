@@ -128,6 +128,7 @@ def test_a_classifier_on_a_body_of_any_size(tmp_path):
     assert build(weights=path, num_classes=3).input_shape == (None, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_a_network_behind_other_layers_is_not_taken_for_itself(tmp_path):
     """Its arguments do not say how to build those, so no file is written from which they would be gone."""
     image = tf.keras.Input((32, 32, 3))

@@ -193,6 +193,7 @@ def test_other_layers(name: str, engine: str):
     assert_same(lower(sequence(*LAYERS[name](), shape=(6, 7, 8))), engine)
 
 
+@pytest.mark.slow
 def test_real_activations_have_weights_of_one_bit(engine: str):
     model = zoo.load("wide_resnet_20_1", input_shape=(8, 8, 3), weights="cifar10")
     artifact = make(lower(model), engine, "binary")
@@ -283,6 +284,7 @@ def test_a_target_that_cannot_be_written_keeps_both_files(model: tf.keras.Model,
     assert (tmp_path / "a.xml").read_text() == "old" and len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".xml", ".onnx"])
 def test_damaged_files_are_an_error(ending: str, model: tf.keras.Model, tmp_path: Path):
     pytest.importorskip("openvino" if ending == ".xml" else "onnxruntime")

@@ -48,6 +48,7 @@ def test_every_order_computes_another_function(x, float64):
     assert all(np.max(np.abs(outputs[a] - outputs[b])) > 1e-2 for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_default_order_is_not_lost_in_the_next_sign(order, x, float64):
     """Slopes that keep every sign would be without effect if no addition came before the next sign."""
@@ -136,6 +137,7 @@ def test_nonlinearities(nonlinearity, x, float64):
     assert_golden(add, stem + bn * np.where(bn > 0, p, q))
 
 
+@pytest.mark.slow
 def test_without_a_shuffle_groups_stay_apart(float64):
     """A change of one group's input reaches the other groups only where channels are shuffled."""
     for shuffle in (True, False):

@@ -159,6 +159,7 @@ def test_the_cache_serves_when_the_hub_does_not(hub: Hub, model, packed: bytes, 
         zoo.load("hf://ann/other")
 
 
+@pytest.mark.slow
 def test_the_environment_s_settings(hub: Hub, packed: bytes, tmp_path: Path):
     """HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, as its users set them."""
     hub.add(REPO, {"model.onebit": packed}, access="token")

@@ -42,6 +42,7 @@ def test_structure_and_quantizers_follow_from_the_arguments(shallow):
     assert len(state) == 2 * 2 * count and names[2] == names[0] - state
 
 
+@pytest.mark.slow
 def test_vgg_small_without_a_known_size():
     with pytest.raises(ValueError, match=r"IRNetVGGSmall with its top must have a known height and width, not \(None"):
         zoo.IRNetVGGSmall(input_shape=(None, None, 3))

@@ -81,6 +81,7 @@ def test_names_as_an_old_h5py_wrote_them(their_file, theirs, tmp_path):
     np.testing.assert_allclose(ours(IMAGES), theirs(IMAGES), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_new_classifier_keeps_their_body(their_file, theirs):
     ours = zoo.BiRealNet18(weights=their_file, input_shape=(64, 64, 3), num_classes=10)
     assert ours.output_shape == (None, 10)

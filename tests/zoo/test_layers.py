@@ -260,6 +260,7 @@ def test_layers_are_saved_with_what_they_are_made_of(tmp_path):
         np.testing.assert_array_equal(tf.keras.models.load_model(path)(images), model(images))
 
 
+@pytest.mark.slow
 def test_stage_outputs(tmp_path):
     model = zoo.WideResNet(depth=8, width=1, input_shape=(16, 16, 3))
     outputs = zoo.stage_outputs(model)

@@ -180,6 +180,7 @@ def test_another_head_on_a_packed_body(tmp_path, caplog):
         zoo.WideResNet(weights=headless)
 
 
+@pytest.mark.slow
 def test_pooled_features_get_a_classifier(tmp_path):
     pooled = set_random(zoo.WideResNet(depth=8, width=1, include_top=False, pooling="avg"))
     path = zoo.save_packed(pooled, tmp_path / "pooled.onebit")

@@ -101,8 +101,8 @@ def rewritten(valid, tmp_path, change):
     return join(*parts(save(tensors, parts(valid)[0]["__metadata__"])))
 
 
-def refused(path, model, names=(), readers=("load_packed", "function", "load_weights")):
-    """Assert that every way to read the file raises a `ValueError` of one line, with the file and these names in it."""
+def refused(path, model, names=(), readers=("load_packed", "load_weights")):
+    """Assert that each way to read the file raises a `ValueError` of one line, with the file and these names in it."""
     before = model.get_weights()
     calls = {
         "load_packed": lambda: zoo.load_packed(path),
