@@ -10,7 +10,7 @@ from fuzz.formats import FORMATS
 from fuzz.readers import exported
 from fuzz.watch import Worker, shortcoming, try_format
 
-SLOW = re.compile(r"JAX|Keras|teacher|PyTorch|MATLAB|image \.png|arrays|TFDS|TensorFlow|ONNX|OpenVINO")
+SLOW = re.compile(r"JAX|run|Keras|teacher|PyTorch|MATLAB|image \.png|arrays|TFDS|TensorFlow|ONNX|OpenVINO")
 """Of these the libraries that read them, or bombs to be made, take a second or more."""
 EACH = 26  # what takes a file's place, then the lies that are told on purpose, in turns with random damage
 

@@ -54,7 +54,14 @@ def binary_layer(filters: int = 16, size: int = 3, **options) -> K.Layer:
     return zoo.BinaryConv2D(filters, size, use_bias=False, **options)
 
 
-@pytest.mark.parametrize("name", representative_first(zoo.list_models()))
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        *(pytest.param("openvino", *each.values, marks=each.marks) for each in representative_first(zoo.list_models())),
+        *(pytest.param("onnx", name, marks=pytest.mark.slow) for name in zoo.list_models()),
+    ],
+    indirect=["engine"],
+)
 def test_every_architecture(name: str, engine: str, shallow):
     model = zoo.load(name, input_shape=tiny_shape(name), classifier_activation=None)
     assign_exact_weights(model)
