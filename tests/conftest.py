@@ -1,46 +1,43 @@
-"""Shared fixtures: the Keras 2 switch comes first, and what lies outside the repository may be absent."""
+"""Shared fixtures. What they need is imported by them: a process that only hands tests out does without TensorFlow."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
+import importlib
 import os
 import re
-import resource
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import onebit  # noqa: F401  (selects Keras 2 before TensorFlow is imported)
-import larq as lq
-import numpy as np
 import pytest
-import tensorflow as tf
-from tensorflow_datasets.core import community
-from tensorflow_datasets.core.utils import gcs_utils
 
-from onebit.util.memory import release_custom_gradients
-from onebit.zoo import building
-
-# A second logical device lets MirroredStrategy run on any machine. It has to exist before TensorFlow's first operation.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-
-# What was imported stays: the garbage collector need not go through it after every test.
-gc.freeze()
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 HERE = Path(__file__).resolve().parent
-GOLDENS = HERE / "goldens"
-SHARED = HERE.parents[1] / "shared"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Set TensorFlow up before a test is imported, but not where others run the tests."""
+    if not session.config.getoption("numprocesses", None):
+        importlib.import_module("tests.helpers")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not go through it after every test."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_network():
     """TensorFlow Datasets asks its bucket for prepared datasets, and an index of other people's for names."""
+    from tensorflow_datasets.core import community
+    from tensorflow_datasets.core.utils import gcs_utils
+
     register = community.community_register
     register = register() if callable(register) else register  # a function since TFDS 4.9
     with pytest.MonkeyPatch.context() as patch:
@@ -53,6 +50,12 @@ def _no_network():
 @pytest.fixture(autouse=True)
 def _fresh_keras_state(request):
     """Every test starts without Keras' global state, with the same random numbers, and with the default dtypes."""
+    import larq as lq
+    import tensorflow as tf
+
+    from onebit.util.memory import release_custom_gradients
+    from tests.helpers import is_large
+
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(1)
     # An error inside a layer's call leaves Larq's quantized scope open, where weights read as quantized.
@@ -65,15 +68,11 @@ def _fresh_keras_state(request):
         release_custom_gradients()
 
 
-def is_large() -> bool:
-    """Return whether this process has more than 2 GB of memory, as far as Linux tells."""
-    statistics = Path("/proc/self/statm")
-    return not statistics.exists() or int(statistics.read_text().split()[1]) * resource.getpagesize() > 2e9
-
-
 @pytest.fixture(scope="session")
 def strategy() -> tf.distribute.MirroredStrategy:
     """Two replicas, each on its own logical device of the CPU."""
+    import tensorflow as tf
+
     # The default all-reduce of CPUs, by collectives, cannot serve a second model in one process.
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
 
@@ -81,6 +80,8 @@ def strategy() -> tf.distribute.MirroredStrategy:
 @pytest.fixture
 def float64():
     """Run the test in float64, as the golden vectors were."""
+    import tensorflow as tf
+
     tf.keras.backend.set_floatx("float64")
     tf.keras.mixed_precision.set_global_policy("float64")
 
@@ -100,18 +101,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def shared(*parts: str) -> Path:
-    """Return a path under the shared folder, or skip the test where it is absent."""
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"needs {'/'.join(('shared', *parts))}, which is not part of the repository")
-    return path
-
-
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     """The folder of golden vectors."""
-    return GOLDENS
+    return HERE / "goldens"
 
 
 @pytest.fixture(scope="session")
@@ -122,47 +115,10 @@ def reference() -> ModuleType:
     return reference
 
 
-def assert_golden(actual: object, golden: np.ndarray, tolerance: float = 1e-9) -> None:
-    """Assert agreement by the golden vectors' own rule, max|a - b| <= tolerance * max|b|."""
-    actual = np.asarray(actual)
-    assert actual.shape == golden.shape
-    assert np.max(np.abs(actual - golden), initial=0) <= tolerance * np.max(np.abs(golden), initial=0)
-
-
-def value_and_gradients(function, x, g, variables=()) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Return the value of ``function`` at ``x``, and the gradients of sum(value * g) for ``x`` and ``variables``."""
-    x = tf.convert_to_tensor(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = function(x)
-        loss = tf.reduce_sum(y * g)
-    dx, gradients = tape.gradient(loss, (x, list(variables)))
-    return y.numpy(), dx.numpy(), [gradient.numpy() for gradient in gradients]
-
-
-def start_python(script: str, *arguments: object, **environment: str) -> subprocess.Popen:
-    """Run a script that imports from ``tests`` in a process of its own; its output is in ``stdout``."""
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(HERE.parent), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-@contextlib.contextmanager
-def shallow_networks() -> Iterator[tuple[int, ...]]:
-    """Take two thirds of the blocks out of the networks with 20 layers; yield how many convolutions each stage has."""
-    spec = building.ResNetSpec("cifar", (16, 32, 64), (2, 2, 2))
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (building, building.resnet):
-            patch.setattr(module, "CIFAR_20", spec)
-        yield spec.convs
-
-
 @pytest.fixture
 def shallow() -> Iterator[tuple[int, ...]]:
     """See `shallow_networks`."""
+    from tests.helpers import shallow_networks
+
     with shallow_networks() as convs:
         yield convs

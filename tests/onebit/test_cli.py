@@ -23,7 +23,7 @@ from onebit.recipes.training.strategies import STRATEGIES
 from onebit.zoo.export.artifact import Format
 from onebit.zoo.export.convert import Precision
 from onebit.zoo.export.predictor import Engine
-from tests.conftest import shared
+from tests.helpers import shared
 from tests.onebit.commands import run, run_json
 
 MODEL = "wide_resnet_20_1"

@@ -10,7 +10,7 @@ import tensorflow as tf
 from onebit.quantizers import FPReLU, ede_schedule
 from onebit.quantizers.adabin import AdaBinActivation, AdaBinKernel
 from onebit.zoo.building.layers import BinaryConv2D
-from tests.conftest import GOLDENS, assert_golden, value_and_gradients
+from tests.helpers import GOLDENS, assert_golden, value_and_gradients
 
 
 @pytest.fixture(scope="module")

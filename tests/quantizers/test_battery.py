@@ -18,7 +18,7 @@ from onebit.quantizers import (
     binary_activation,
     ede_schedule,
 )
-from tests.conftest import start_python, value_and_gradients
+from tests.helpers import start_python, value_and_gradients
 from tests.quantizers.models import ACTIVATIONS, FILTERWISE, INPUTS, KERNELS, every_quantizer, move_state
 
 ALL = list(dict.fromkeys([*INPUTS, *KERNELS, *ACTIVATIONS]))

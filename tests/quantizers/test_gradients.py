@@ -21,7 +21,7 @@ from onebit.quantizers import (
     ScaledSign,
     ShiftedReLU,
 )
-from tests.conftest import assert_golden, value_and_gradients
+from tests.helpers import assert_golden, value_and_gradients
 from tests.quantizers.models import ACTIVATIONS, FILTERWISE, INPUTS, KERNELS
 
 K, T = 3.0, 0.7

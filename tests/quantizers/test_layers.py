@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from onebit.quantizers import EDE, LibraPB, McDonnellSign, RSign, ScaledSign
-from tests.conftest import assert_golden
+from tests.helpers import assert_golden
 from tests.quantizers.models import FILTERWISE, INPUTS, KERNELS
 
 # Layer, arguments, input shape, and for each kernel the axes that lie inside one filter.

@@ -23,7 +23,7 @@ from onebit.quantizers import (
     ShiftedReLU,
     ede_schedule,
 )
-from tests.conftest import assert_golden, value_and_gradients
+from tests.helpers import assert_golden, value_and_gradients
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -12,7 +12,7 @@ from onebit.recipes.data.datasets import DATASETS, default_augmentation, get_dat
 from onebit.recipes.data.images import as_images, batches, normalised
 from onebit.recipes.data.tfds import decode_and_crop, load_arrays
 from onebit.zoo import Preprocessing
-from tests.conftest import shared
+from tests.helpers import shared
 from tests.recipes.prepared import prepare
 
 

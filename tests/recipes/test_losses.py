@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from onebit.recipes import SmoothedCrossentropy, distribution_loss
-from tests.conftest import assert_golden
+from tests.helpers import assert_golden
 
 
 @pytest.fixture(scope="module")

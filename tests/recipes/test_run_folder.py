@@ -17,7 +17,7 @@ import tensorflow as tf
 from onebit import recipes
 from onebit.recipes import DivergedError, run_folder
 from onebit.zoo.model_info import structure
-from tests.conftest import start_python
+from tests.helpers import start_python
 from tests.recipes.models import DATA, plain_network, plain_recipe, recipe, striped_images
 
 pytestmark = pytest.mark.slow

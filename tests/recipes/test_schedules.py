@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from onebit.recipes.training.schedules import CosineEpochs, LinearEpochs, WarmRestarts, cycle_ends
-from tests.conftest import assert_golden
+from tests.helpers import assert_golden
 
 
 def rates(schedule, steps):

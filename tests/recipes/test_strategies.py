@@ -13,7 +13,7 @@ import tensorflow as tf
 from onebit import recipes
 from onebit.recipes.training.strategies import is_chief, split_batches, use_sync_batch_norm
 from onebit.zoo.building.torch_layers import ExactBatchNormalization, UnbiasedBatchNormalization
-from tests.conftest import start_python
+from tests.helpers import start_python
 from tests.recipes.models import DATA, recipe
 
 

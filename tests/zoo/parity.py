@@ -11,8 +11,8 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.zoo.checkpoints.state_dicts import load_state_dict
 from onebit.zoo.checkpoints.variables import assign, named_variables
-from tests.conftest import GOLDENS
 from tests.goldens import reference
+from tests.helpers import GOLDENS
 
 TOLERANCE = 1e-9
 UNCOMPARED = ("tap_eval/", "sign_stats_", "ede_")

@@ -14,7 +14,7 @@ from onebit.zoo import adabin
 from onebit.zoo.building import CIFAR_20, Block, average_pool
 from onebit.zoo.checkpoints.pytorch import load_state_dict
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.conftest import GOLDENS, assert_golden, shared, value_and_gradients
+from tests.helpers import GOLDENS, assert_golden, shared, value_and_gradients
 from tests.zoo.parity import TOLERANCE, transcription_errors
 
 

@@ -23,7 +23,7 @@ from onebit.zoo.export import latency
 from onebit.zoo.export.artifact import make
 from onebit.zoo.export.lowering import lower
 from onebit.zoo.export.runners import OpenVINORunner
-from tests.conftest import shallow_networks
+from tests.helpers import shallow_networks
 from tests.zoo.exact_weights import assign_exact_weights, exact_images
 from tests.zoo.models import representative_first
 from tests.zoo.test_lowering import LAYERS, Sets, convolution, randomise, sequence, tiny_shape

@@ -9,7 +9,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.quantizers import FPReLU
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.conftest import assert_golden
+from tests.helpers import assert_golden
 
 ORDERS = {
     "bn_act_add": ["conv", "bn", "fprelu", "add"],

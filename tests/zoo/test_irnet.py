@@ -11,7 +11,7 @@ from onebit.quantizers import EDE, LibraPB
 from onebit.zoo import irnet
 from onebit.zoo.building import CIFAR_20, Block
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.conftest import assert_golden, value_and_gradients
+from tests.helpers import assert_golden, value_and_gradients
 
 
 def test_option_a_shortcut_agrees_with_pytorch(goldens, float64):

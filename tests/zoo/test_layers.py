@@ -15,7 +15,7 @@ from onebit.zoo.building.torch_layers import (
     SymmetricMaxPool2D,
     UnbiasedBatchNormalization,
 )
-from tests.conftest import assert_golden, start_python, value_and_gradients
+from tests.helpers import assert_golden, start_python, value_and_gradients
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.util.memory import release_custom_gradients
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.conftest import shallow_networks
+from tests.helpers import shallow_networks
 from tests.zoo.models import REPRESENTATIVES, is_binary
 
 

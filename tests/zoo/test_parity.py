@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from onebit import zoo
-from tests.conftest import GOLDENS
 from tests.goldens import reference
+from tests.helpers import GOLDENS
 from tests.zoo.parity import TOLERANCE, entrywise_error, golden_errors, transcription_errors
 
 try:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from onebit import zoo
 from onebit.zoo import reactnet
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.conftest import assert_golden
+from tests.helpers import assert_golden
 
 
 @pytest.mark.parametrize(

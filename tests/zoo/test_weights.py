@@ -18,7 +18,7 @@ from onebit import zoo
 from onebit.util import download as cache
 from onebit.util.download import fetch
 from onebit.zoo.checkpoints.weights import is_tag
-from tests.conftest import shared
+from tests.helpers import shared
 
 CONTENT = b"weights " * 1000
 SHIPPED = [row for row in zoo.list_weights() if row.source == "onebit"]

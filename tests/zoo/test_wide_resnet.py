@@ -13,7 +13,7 @@ from onebit import zoo
 from onebit.recipes.data.tfds import load_arrays
 from onebit.zoo.checkpoints.mcdonnell_mat import conv_names, norm_names
 from onebit.zoo.checkpoints.variables import binary_kernels, named_variables
-from tests.conftest import shared
+from tests.helpers import shared
 
 MAT = {
     "cifar10": "CIFAR10_allparams.mat",
