@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -10,8 +9,7 @@ from fuzz.formats import FORMATS
 from fuzz.readers import exported
 from fuzz.watch import Worker, shortcoming, try_format
 
-SLOW = re.compile(r"JAX|run|Keras|teacher|PyTorch|MATLAB|image \.png|arrays|TFDS|TensorFlow|ONNX|OpenVINO")
-"""Of these the libraries that read them, or bombs to be made, take a second or more."""
+pytestmark = pytest.mark.slow
 EACH = 26  # what takes a file's place, then the lies that are told on purpose, in turns with random damage
 
 
@@ -22,9 +20,7 @@ def worker() -> Iterator[Worker]:
     found.close()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if SLOW.match(name) else ()) for name in FORMATS]
-)
+@pytest.mark.parametrize("name", FORMATS)
 def test_no_file_ends_hangs_or_swells_the_process(name: str, worker: Worker):
     for module in FORMATS[name].needs:
         pytest.importorskip(module)
@@ -36,7 +32,6 @@ def test_no_file_ends_hangs_or_swells_the_process(name: str, worker: Worker):
         assert not count["changed"], count
 
 
-@pytest.mark.slow
 def test_what_falls_short_is_seen():
     """The measure itself: a right refusal, and each way to fall short."""
     fine = {"outcome": "refused", "right": True, "message": "a.onebit is damaged", "seconds": 0.1, "bytes": 10**6}

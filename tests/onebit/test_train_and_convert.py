@@ -43,6 +43,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(arguments, named, code, tmp
     assert not (tmp_path / "RUN").exists()
 
 
+@pytest.mark.slow
 def test_convert(tmp_path, goldens, reference):
     pytest.importorskip("torch", reason="PyTorch checkpoints need the extra 'convert'")
     source, output = tmp_path / "irnet.pth.tar", tmp_path / "irnet.onebit"

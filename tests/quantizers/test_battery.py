@@ -59,7 +59,9 @@ def test_names_of_larq_stay_those_of_larq():
     assert process.returncode == 0, output
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "policy", [pytest.param(name, marks=pytest.mark.slow if "16" in name else ()) for name in POLICIES]
+)
 @pytest.mark.parametrize("cls", ALL)
 def test_precision(cls, policy):
     """The values and gradients of float64, to the policy's precision, in its compute dtype."""
@@ -124,6 +126,7 @@ def test_a_threshold_keeps_its_bits_in_a_layer_of_more_than_the_policy(cls):
             assert (y[0] != y[1]) == (np.max(threshold) > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("cls", OURS)
 def test_tf_function(cls, xla):

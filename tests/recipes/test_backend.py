@@ -271,6 +271,7 @@ def test_an_order_is_a_permutation_that_seed_and_epoch_decide():
     assert (np.abs(firsts - 500) < 100).all()  # 5 deviations
 
 
+@pytest.mark.slow
 def test_augmentations_under_jax_are_as_likely_as_they_should_be():
     """Shifts, flips and patches, by the numbers that XLA draws."""
     import jax

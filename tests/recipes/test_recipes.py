@@ -127,6 +127,7 @@ def test_signs_of_filters_whose_values_are_both_positive():
     np.testing.assert_allclose(after.layers[-1].kernel, expected)
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_fit_hand_nothing_over():
     small, large = zoo.load("wide_resnet_20_1", num_classes=10), zoo.load("wide_resnet_20_1", num_classes=11)
     before = [weight.copy() for weight in large.get_weights()]

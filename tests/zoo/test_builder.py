@@ -64,7 +64,15 @@ def build(**options):
     return zoo.WideResNet(depth=8, width=1, **options)
 
 
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid", None, tf.nn.softmax])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "softmax",
+        pytest.param("sigmoid", marks=pytest.mark.slow),
+        None,
+        pytest.param(tf.nn.softmax, marks=pytest.mark.slow),
+    ],
+)
 def test_classifier_activation_follows_the_logits(activation):
     x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     model, logits = build(classifier_activation=activation), build(classifier_activation=None)

@@ -390,6 +390,7 @@ def test_an_engine_that_computes_something_else_is_not_taken(monkeypatch: pytest
         zoo.compile(model, "openvino")
 
 
+@pytest.mark.slow
 def test_a_network_that_was_never_trained_is_compiled(shallow):
     pytest.importorskip("openvino")
     assert zoo.compile(zoo.load("irnet_resnet20_normal", input_shape=(24, 24, 3)), "openvino").engine == "openvino"

@@ -74,6 +74,7 @@ def test_the_file_computes_what_keras_computes(name: str, options: dict, tmp_pat
     assert [each.name for each in tmp_path.iterdir()] == ["model.tflite"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 12, 3), (8, 12, 1)])
 def test_default_images_have_the_shape_and_preprocessing_of_the_model(shape, shallow):
     model = zoo.load("birealnet20", input_shape=shape)

@@ -44,7 +44,7 @@ def test_normalisation_of_tensors():
     ("model", "constants", "crop"),
     [
         ("wide_resnet_20_1", "0_255", 1.0),
-        ("irnet_resnet20", "imagenet", 1.0),
+        pytest.param("irnet_resnet20", "imagenet", 1.0, marks=pytest.mark.slow),
         pytest.param("larq/quicknet_small", "minus1_1", 0.875, marks=pytest.mark.slow),
     ],
 )

@@ -200,6 +200,7 @@ class TestDelegation:
             zoo.load("larq/quicknet", weights="cifar10")
 
 
+@pytest.mark.slow
 def test_a_file_cannot_claim_more_than_it_holds(their_file, tmp_path):
     path = shutil.copy(their_file, tmp_path / "large.h5")
     with h5py.File(path, "a") as file:

@@ -125,7 +125,7 @@ def test_channels():
     assert ShuffleChannels(3)(x).numpy().ravel().tolist() == [0, 2, 4, 1, 3, 5]
 
 
-@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("size", [7, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("strides", "padding"), [(1, "symmetric"), (2, "symmetric"), (2, "same"), (2, "same_one")])
 def test_groups_are_separate_convolutions(strides, padding, size, float64):
     """Values and gradients in eager and graph mode, against one convolution without groups for each group."""

@@ -224,6 +224,7 @@ def test_weights_bring_what_they_say_of_themselves(tmp_path):
     assert zoo.model_info(model).class_names == ("ham", "eggs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{"input_relu": True}, {"padding": "symmetric"}])
 def test_weights_of_another_computation_are_refused(arguments, tmp_path):
     """They have the same variables."""
