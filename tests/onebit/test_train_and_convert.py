@@ -27,7 +27,7 @@ def kept(monkeypatch):
         (("train", "irnet", "-o", "RUN", "--set", "epochs=x"), "epochs", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epochs=3", "--epochs", 3), "--epochs", 2),
         (("train", "irnet", "-o", "RUN", "--set", "epochs"), "KEY=VALUE", 2),
-        (("train", "irnet", "-o", "RUN", "--data-dir", "EMPTY"), "cifar10", 1),
+        pytest.param(("train", "irnet", "-o", "RUN", "--data-dir", "EMPTY"), "cifar10", 1, marks=pytest.mark.slow),
         (("convert", "FILE", "-m", "irnet_resnet200", "-o", "OUT"), "'irnet_resnet20'", 2),
         (("convert", "FILE", "-m", "irnet_resnet20", "-o", "OUT"), "FILE", 1),
     ],

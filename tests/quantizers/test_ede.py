@@ -79,6 +79,7 @@ def test_resumes():
     assert parts == whole and len(whole) == 5
 
 
+@pytest.mark.slow
 def test_state_stays_without_the_callback():
     model, quantizers = _model()
     for q in quantizers:

@@ -255,6 +255,7 @@ def test_nan_stays_nan(cls, others):
         assert np.isnan(y[0, 0]) and not np.isnan(y[:, 1]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [ApproxSign, EDE, RSign, RPReLU, FPReLU])
 def test_16_bits(make):
     """Inside a compiled formula nothing is rounded: values and gradients are those of float32, rounded once."""

@@ -230,6 +230,7 @@ def test_images_that_do_not_fit_stay_on_the_host(runner, monkeypatch):
     assert [len(part) for [part] in gather(((np.zeros(1),) for _ in range(9)), 4)] == [4, 4, 1]
 
 
+@pytest.mark.slow
 def test_bad_arguments(tmp_path):
     for arguments in (
         {"backend": "torch"},

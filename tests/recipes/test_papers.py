@@ -151,6 +151,7 @@ def test_ftbnns_network():
         assert zoo.model_info(stage.build(10, SHAPE)).arguments.items() >= wanted.items()
 
 
+@pytest.mark.slow
 def test_the_shifted_relus_temperature():
     for dataset, temperature in (("cifar10", 40), ("cifar100", 25), ("svhn", 40)):
         [stage] = recipes.get_recipe("mcdonnell", dataset=dataset, activation="shifted_relu", depth=8, width=1).stages

@@ -102,6 +102,7 @@ def test_pooling(pooling):
     np.testing.assert_allclose(pooled(x), reduce(body(x).numpy(), axis=(1, 2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_input_tensor():
     image = tf.keras.Input((16, 16, 1), name="mine")
     model = build(input_tensor=image)
@@ -159,6 +160,7 @@ def test_channels_first_is_refused(name, monkeypatch):
         zoo.load(name)
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy():
     numbers = {"depth": np.int32(8), "width": np.float32(2), "num_classes": np.int64(3), "learned_norm": np.bool_(True)}
     model = zoo.WideResNet(input_shape=tuple(np.array([16, 16, 3])), **numbers)

@@ -326,6 +326,7 @@ def test_an_onnx_file_that_never_ends_is_refused(model: tf.keras.Model, tmp_path
         zoo.compile(path)
 
 
+@pytest.mark.slow
 def test_class_names_of_a_file_are_checked(model: tf.keras.Model, tmp_path: Path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

@@ -159,6 +159,7 @@ def test_a_network_that_was_never_trained(name: str, tmp_path: Path, shallow):
     assert result.agreement.same_class == 100 or result.ties.max_difference < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initializer", ["ones", tf.keras.initializers.Constant(-0.5)])
 def test_constant_and_equal_kernels(initializer, tmp_path: Path):
     image = tf.keras.Input((8, 8, 32))

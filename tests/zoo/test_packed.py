@@ -254,6 +254,7 @@ def test_one_quantizer_for_kernels_of_two_kinds(order, tmp_path):
     np.testing.assert_array_equal(predict(loaded), expected)
 
 
+@pytest.mark.slow
 def test_variables_of_bfloat16(tmp_path):
     """NumPy has no such numbers; in float32 they are the same."""
     use("bfloat16")
@@ -407,6 +408,7 @@ def replaced(model):
     return zoo.replace_layers(model, lambda layer: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [mutated, replaced])
 def test_a_file_is_only_of_what_the_zoo_builds(change, tmp_path, caplog):
     """A packed file of a network whose layers were changed names no function, which is said in writing and reading."""

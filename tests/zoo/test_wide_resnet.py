@@ -230,6 +230,7 @@ def test_other_networks_in_the_matlab_layout(change, tmp_path):
         zoo.WideResNet(weights=tmp_path / "plain.mat")
 
 
+@pytest.mark.slow
 def test_mat_file_decides_what_the_call_leaves_open(small_mat):
     path, bits = small_mat
     model = zoo.WideResNet(weights=path)
