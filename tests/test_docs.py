@@ -87,6 +87,7 @@ def test_the_command_on_a_card_repeats_the_run(row: zoo.Weights):
     assert row.metrics["top1"] == pytest.approx(record["test"]["top1"], abs=rounding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wide_resnet_20_1", "birealnet20"])
 def test_recorded_counts(name: str):
     assert zoo.count(zoo.load(name)) == zoo.recorded_counts()[name], REMEDY

@@ -265,6 +265,7 @@ def test_variables_are_watched_only_while_a_file_from_outside_is_loaded(tmp_path
     assert len(watched) == 1
 
 
+@pytest.mark.slow
 def test_layers_without_a_name_find_their_weights_again(tmp_path):
     """Keras numbers them in the order in which a session makes them."""
 

@@ -302,6 +302,7 @@ BAD_MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", BAD_MODELS)
 def test_a_model_that_cannot_be_exported(named: str, tmp_path: Path, shallow):
     with pytest.raises(ValueError, match=named):

@@ -67,6 +67,7 @@ def test_synchronised_batch_normalisation_remembers_what_the_fused_kernel_does(l
     np.testing.assert_allclose(remembered[0], x.var((0, 1, 2), ddof=1), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(6, 5, 5, 3), (12, 3)], ids=["fused", "vectors"])
 def test_batch_normalisation_in_fit(shape):
     """In a graph, in float32: the statistics that NumPy's unbiased estimate gives; frozen, none."""

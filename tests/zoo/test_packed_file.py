@@ -63,6 +63,7 @@ def peak_memory(reset: bool = False) -> float:
     return 1024 * int(line.split()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not RESETTABLE, reason="needs Linux")
 def test_peak_memory_is_seen():
     """Whatever larger tests came before in this process."""
