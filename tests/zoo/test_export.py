@@ -209,6 +209,7 @@ def test_damaged_files_are_an_error():
             zoo.read_tflite(content[:length])
 
 
+@pytest.mark.skipif(tf.__version__ < "2.17", reason="ends in TensorFlow Lite 2.16; files run in their own process")
 def test_a_file_of_damaged_structure_does_not_come_to_the_engine(monkeypatch):
     """It would crash: only TensorFlow Lite's interpreter checks what the offsets in a file lead to."""
     content, rng = zoo.convert_to_tflite(convolution(), "binary"), np.random.default_rng(0)
