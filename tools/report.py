@@ -60,7 +60,8 @@ def insert(document: str, name: str, content: str) -> str:
     """Return a document with new content between the marks of this name."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     before, rest = document.split(begin)
-    return f"{before}{begin}\n{content}{end}{rest.split(end)[1]}"
+    _, after = rest.split(end)
+    return f"{before}{begin}\n{content}{end}{after}"
 
 
 def documents() -> dict[Path, str]:

@@ -101,7 +101,7 @@ def record(rows: Mapping[str, Mapping[str, str]]) -> None:
     lines |= {name: f"| {' | '.join([name, *row.values()])} |" for name, row in rows.items()}
     table = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
     PAGE.write_text(
-        insert(text, "versions", "\n".join([*table, *(lines[name] for name in CASES if name in lines)])),
+        insert(text, "versions", "\n".join([*table, *(lines[name] for name in CASES if name in lines), ""])),
         encoding="utf-8",
     )
 
