@@ -38,9 +38,9 @@ length are *our choice*, and so is the teacher. A trial of fewer than ten epochs
     onebit train adabin_finetuned --data-dir DATA --output RUN
 
 goes on from the authors' weights for a twelfth of their epochs, from a fifth of their rate, with a teacher. Network,
-optimizer, the cosine and EDE, which starts again, are AdaBin's; the teacher's loss in the labels' place is ReActNet's; the
-teacher is one of McDonnell's networks with 1-bit weights, whose logits are small: the rate rises while the classifier
-learns their size. That and the numbers are *our choice*.
+SGD, cosine and EDE, which starts again, are AdaBin's, the loss in the labels' place is ReActNet's, and the teacher is
+one of McDonnell's networks with 1-bit weights. Its logits are small: the rate rises while the classifier learns their
+size. That and the numbers are *our choice*.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def adabin(
     warmup: int,
     teacher: str,
 ) -> Recipe:
-    """SGD with a cosine schedule while EDE narrows the gradient of the kernels' sign, from scratch or from given weights.
+    """SGD with a cosine schedule while EDE narrows the gradient of the kernels' sign, from scratch or trained weights.
 
     Args:
         model: A registered AdaBin.

@@ -16,7 +16,7 @@ from .choices import ENGINES
 from .loading import import_tensorflow
 
 WHERE_MODELS_ARE = "'onebit list' shows this zoo's, 'onebit list larq/' larq-zoo's."
-AUTO_PRECISION = "auto is the fastest on this machine: mixed_bfloat16 where it has instructions for it, else float32"
+AUTO_PRECISION = "auto is the fastest on this machine: mixed_bfloat16 where it is fast, else float32"
 
 
 class ModelName(click.ParamType):

@@ -8,16 +8,17 @@ from onebit import zoo
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
+    ("vendor", "flags", "expected"),
     [
-        ("fpu avx512f amx_bf16 amx_tile", "mixed_bfloat16"),
-        ("fpu avx512f avx512_bf16", "mixed_bfloat16"),
-        ("fpu avx2 avx512f", "float32"),
+        ("GenuineIntel", "fpu avx512f avx512_bf16 amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("GenuineIntel", "fpu avx512f avx512_bf16", "float32"),
+        ("AuthenticAMD", "fpu avx512f avx512_bf16", "mixed_bfloat16"),
+        ("AuthenticAMD", "fpu avx2 avx512f", "float32"),
     ],
 )
-def test_by_the_processors_features(tmp_path, flags, expected):
-    """Without instructions for it, bfloat16 is imitated."""
-    (tmp_path / "cpuinfo").write_text(f"model name\t: X\nflags\t\t: {flags}\nbogomips\t: 4890\n", encoding="utf-8")
+def test_by_the_processors_features(tmp_path, vendor, flags, expected):
+    """Without instructions for it, bfloat16 is imitated; Intel's without AMX are no faster than those for float32."""
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\n", encoding="utf-8")
     assert zoo.fast_precision(tmp_path / "cpuinfo") == expected
 
 
