@@ -92,7 +92,7 @@ def load(name: str, weights: str | None, preprocessing: str | None = None, class
             raise click.UsageError(f"--weights has no effect on {printable(name)}, which is a file with weights.")
         tag, model = name, zoo.load_packed(name)
     else:
-        tag = _only(name) if weights is None else weights
+        tag = _default(name) if weights is None else weights
         row = _registered(name, tag) if is_tag(tag) else None
         model = zoo.load(name, weights=tag)
     if names is not None and len(names) != model.output_shape[-1]:
@@ -146,10 +146,15 @@ def _registered(name: str, tag: str) -> Weights | None:
         raise click.UsageError(str(error)) from error
 
 
-def _only(name: str) -> str:
-    tags = [row["tag"] for row in models()[name]["weights"]]
-    if len(tags) == 1:
-        return tags[0]
+def _default(name: str) -> str:
+    """Return the tag of the weights that a model has where none are asked for: the first ones of the package, or the
+    only ones.
+    """
+    rows = models()[name]["weights"]
+    shipped = [row["tag"] for row in rows if row["url"] is None and "page" not in row]
+    tags = [row["tag"] for row in rows]
+    if shipped or len(tags) == 1:
+        return (shipped or tags)[0]
     having = f"Registered are {', '.join(map(repr, tags))}." if tags else no_weights_message(name)
     raise click.UsageError(f"Say which weights of {name} with --weights. {having}")
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from PIL import Image
 
 from onebit import __version__, zoo
-from onebit.cli import COMMANDS, catalogue, choices, sources
+from onebit.cli import COMMANDS, catalogue, choices, loading, sources
 from onebit.cli.output import print_json
 from onebit.recipes.trainer import PRECISIONS
 from onebit.recipes.training.strategies import STRATEGIES
@@ -187,6 +187,13 @@ def test_errors_of_the_libraries(error: Exception, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(zoo, "load", fail)
     message = run("summary", MODEL, code=1).stderr
     assert "PyTorch" in message and message.strip().replace("\n", "").isprintable()
+
+
+def test_weights_of_the_package_are_the_default():
+    """Of a model with others, which are fetched, too."""
+    rows = zoo.list_weights("adabin_resnet20")
+    assert any(not row.shipped for row in rows)
+    assert loading.load("adabin_resnet20", None).weights == next(row.tag for row in rows if row.shipped)
 
 
 def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch):

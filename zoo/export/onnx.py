@@ -18,8 +18,8 @@ import numpy as np
 from ...util import operations as ops
 from ...util.graph import Graph, Node
 from ...util.optional import require
+from .binary_layers import binary_filters
 from .emitter import Value, check_known
-from .lowering import binary_filters
 from .thresholds import fold
 
 OPSET = 18

@@ -31,8 +31,8 @@ import numpy as np
 
 from ...util import operations as ops
 from ...util.graph import Graph, Node
+from .binary_layers import binary_filters
 from .emitter import Value, check_known
-from .lowering import binary_filters
 from .runners import require_openvino
 from .thresholds import PER_CHANNEL, below, fold, only_signs
 
