@@ -138,6 +138,7 @@ class WarmupCosineEpochs(CosineEpochs):
 )
 @register(
     FINETUNED,
+    quick={"weights": None},
     name="adabin_finetuned",
     summary="AdaBin's network, trained further from its authors' weights with a teacher.",
 )
