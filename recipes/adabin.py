@@ -26,7 +26,6 @@ Not the authors', but what later papers on the same networks change, each an opt
 | ``shortcut=average_pool`` | downsampling shortcuts of CIFAR networks average, instead of dropping pixels |
 | ``weight_decay=5e-4 warmup=5`` | more decay, after five epochs in which the rate rises |
 | ``teacher=irnet_resnet20_real:cifar10`` | distillation from a full-precision network instead of the labels |
-| ``weights=cifar10_latent`` | no start from scratch, but from trained weights |
 
     onebit train adabin_distilled --data-dir DATA --output RUN
 
@@ -34,13 +33,6 @@ has all of them, and half as many epochs again. What it takes from whom: network
 from AdaBin; a real-valued teacher and its loss in the labels' place from ReActNet (arXiv 2003.03488); averaging before
 the shortcut from Bi-Real Net (arXiv 1808.00278), but with AdaBin's zeros instead of a convolution. Warm-up, decay and
 length are *our choice*, and so is the teacher. A trial of fewer than ten epochs has no warm-up.
-
-    onebit train adabin_finetuned --data-dir DATA --output RUN
-
-goes on from the authors' weights for a twelfth of their epochs, from a fifth of their rate, with a teacher. Network,
-SGD, cosine and EDE, which starts again, are AdaBin's, the loss in the labels' place is ReActNet's, and the teacher is
-one of McDonnell's networks with 1-bit weights. Its logits are small: the rate rises while the classifier learns their
-size. That and the numbers are *our choice*.
 """
 
 from __future__ import annotations
@@ -75,7 +67,6 @@ SETTINGS: Settings = {
         "t_min": 1e-3,
         "t_max": 1e1,
         "shortcut": None,
-        "weights": None,
         "warmup": 0,
         "teacher": LABELS,
     },
@@ -89,17 +80,6 @@ DISTILLED: Settings = {
         "shortcut": "average_pool",
         "warmup": 5,
         "teacher": "irnet_resnet20_real:cifar10",
-    },
-    "epochs=?": {"warmup": 0},
-}
-FINETUNED: Settings = {
-    "default": {
-        **SETTINGS["default"],
-        "epochs": 32,
-        "lr": 0.02,
-        "weights": "cifar10_latent",
-        "warmup": 2,
-        "teacher": "wide_resnet_20_2:cifar10",
     },
     "epochs=?": {"warmup": 0},
 }
@@ -136,12 +116,6 @@ class WarmupCosineEpochs(CosineEpochs):
     name="adabin_distilled",
     summary="AdaBin's recipe, longer, with a teacher, averaging shortcuts, a warm-up and more decay.",
 )
-@register(
-    FINETUNED,
-    quick={"weights": None},
-    name="adabin_finetuned",
-    summary="AdaBin's network, trained further from its authors' weights with a teacher.",
-)
 @register(SETTINGS)
 def adabin(
     *,
@@ -155,11 +129,10 @@ def adabin(
     t_min: float,
     t_max: float,
     shortcut: str | None,
-    weights: str | None,
     warmup: int,
     teacher: str,
 ) -> Recipe:
-    """SGD with a cosine schedule while EDE narrows the gradient of the kernels' sign, from scratch or trained weights.
+    """SGD with a cosine schedule while EDE narrows the gradient of the kernels' sign, from scratch.
 
     Args:
         model: A registered AdaBin.
@@ -171,8 +144,6 @@ def adabin(
         weight_decay: L2 on all parameters: those of quantizers, slopes and normalisations included.
         t_min, t_max: See `ede_schedule`.
         shortcut: See `zoo.AdaBinResNet20`; ``None`` is the official network's.
-        weights: What to start from, as `zoo.load` takes it: the tag of registered weights or a file, best one of latent
-            weights; ``None`` starts from scratch.
         warmup: Epochs at the beginning in which the rate rises to ``lr``.
         teacher: ``"labels"``, or what to distil from: ``"MODEL:TAG"``, registered weights of the zoo; or the path of a
             packed file or of a ``.keras`` file.
@@ -190,7 +161,7 @@ def adabin(
     stage = Stage(
         name="train",
         epochs=epochs,
-        build=lambda classes, shape: load(model, weights=weights, num_classes=classes, input_shape=shape, **options),
+        build=lambda classes, shape: load(model, num_classes=classes, input_shape=shape, **options),
         optimizer=optimizer,
         augment=default_augmentation(dataset, imagenet=flip),
         teachers=[] if teacher == LABELS else [lambda classes, shape: load_teacher(teacher, PREPROCESSING)],

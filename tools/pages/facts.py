@@ -65,14 +65,10 @@ def default_recipe(record: Mapping[str, Any]) -> recipes.Recipe:
 
 
 def epochs_of(record: Mapping[str, Any]) -> str:
-    """Return how long a run was, such as ``30``, ``2 x 30`` for two stages, or ``219 of 240`` for one cut short; and
-    what it started from, unless that was from scratch.
-    """
+    """Return how long a run was, such as ``30``, ``2 x 30`` for two stages, or ``219 of 240`` for one cut short."""
     planned = length(recipe_of(record))
     done = record.get("epochs_done", record.get("epochs_planned"))
-    run = planned if done == record.get("epochs_planned") else f"{done} of {planned}"
-    start = record["settings"].get("weights")
-    return f"{run} from `{start}`" if start else run
+    return planned if done == record.get("epochs_planned") else f"{done} of {planned}"
 
 
 def length(recipe: recipes.Recipe) -> str:

@@ -52,9 +52,8 @@ def _drawing(path: Path, size: tuple[float, float], title: str, figures: Any) ->
 
 
 def idea() -> dict[str, Any]:
-    """Return one filter before and after binarisation; and sizes and accuracies of the networks that ship."""
+    """Return one filter before and after binarisation, and sizes and accuracies of the networks that ship."""
     rows = [row for row in zoo.list_weights() if row.shipped and row.dataset == "cifar10"]
-    rows = sorted({row.model: row for row in sorted(rows, key=_top1)}.values(), key=_top1, reverse=True)
     quantizer = quantizers.ScaledSign()
     kernel = np.random.default_rng(8).normal(0, 0.3, (3, 3, 1, 1)).astype(np.float32)
     shipped = [
@@ -65,13 +64,9 @@ def idea() -> dict[str, Any]:
             "float32_kilobytes": round(zoo.recorded_counts()[row.model].float32_memory / 1e3, 1),
             "top1": row.metrics["top1"],
         }
-        for row in rows
+        for row in sorted(rows, key=lambda row: -row.metrics["top1"])
     ]
     return {"kernel": _rounded(kernel.ravel()), "binary": _rounded(np.ravel(quantizer(kernel))), "networks": shipped}
-
-
-def _top1(row: zoo.Weights) -> float:
-    return row.metrics["top1"]
 
 
 def _draw_idea(path: Path, figures: Any) -> None:
