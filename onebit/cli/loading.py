@@ -151,7 +151,7 @@ def _default(name: str) -> str:
     only ones.
     """
     rows = models()[name]["weights"]
-    shipped = [row["tag"] for row in rows if row["url"] is None and "page" not in row]
+    shipped = [row["tag"] for row in rows if not (row["url"] or row.get("page"))]
     tags = [row["tag"] for row in rows]
     if shipped or len(tags) == 1:
         return (shipped or tags)[0]
